@@ -1,0 +1,255 @@
+"""What a model is asked, what it answers piece by piece, and what it consumed.
+
+Everything that speaks to a model in the host uses these types; no vendor's shape goes beyond its provider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+# A JSON schema or another JSON object that is the author's own: kept as it came, never interpreted by name.
+JsonObject = Mapping[str, object]
+
+
+class MessageRole(StrEnum):
+    """Who speaks in a message to a model."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """Plain text or Markdown."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """A picture with its bytes; `artifact_id` names the artifact that they were read from, for records."""
+
+    data: bytes = field(repr=False)
+    mime_type: str
+    artifact_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningPart:
+    """Reasoning of an earlier answer. Some providers refuse a tool turn without it, so it is sent back unchanged.
+
+    `signature` is the provider's own proof and `provider_id` the provider that may read it; others never see it.
+    """
+
+    text: str
+    signature: str = ""
+    provider_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallPart:
+    """A call that the model asked for; `arguments_json` is the text that the model wrote, checked by nobody yet."""
+
+    call_id: str
+    name: str
+    arguments_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResultPart:
+    """What a call answered. The message that holds it has the role TOOL."""
+
+    call_id: str
+    name: str
+    text: str
+    is_error: bool = False
+    images: tuple[ImagePart, ...] = ()
+
+
+Part = TextPart | ImagePart | ReasoningPart | ToolCallPart | ToolResultPart
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. Roles allow: SYSTEM text; USER text and images; ASSISTANT text, reasoning, calls; TOOL results."""
+
+    role: MessageRole
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined."""
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDefinition:
+    """A tool that the model may call; the schema describes its arguments as a JSON object."""
+
+    name: str
+    description: str
+    input_schema: JsonObject
+
+
+class ToolChoiceMode(StrEnum):
+    """Whether the model may, must or must not call tools."""
+
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRED = "required"
+    NAMED = "named"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """`name` is set with NAMED and empty otherwise."""
+
+    mode: ToolChoiceMode = ToolChoiceMode.AUTO
+    name: str = ""
+
+
+class ReasoningEffort(StrEnum):
+    """How much a model should think; a provider without levels takes the nearest thing it has."""
+
+    OFF = "off"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One question. `None` leaves a setting to the provider; `timeout_seconds` bounds the wait for each piece."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[ToolDefinition, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    temperature: float | None = None
+    top_p: float | None = None
+    max_output_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    reasoning: ReasoningEffort | None = None
+    parallel_tool_calls: bool | None = None
+    timeout_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call; `None` means that the provider did not say. Cached is part of input, reasoning of output."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class FinishReason(StrEnum):
+    """Why the answer ended."""
+
+    STOP = "stop"
+    TOOL_CALLS = "tool_calls"
+    LENGTH = "length"
+    CONTENT_FILTER = "content_filter"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More text of the answer; never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """More reasoning. `signature` comes at the end of a block, alone or with its last text."""
+
+    text: str
+    signature: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallStarted:
+    """A call begins; its arguments follow."""
+
+    call_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """More of the arguments' JSON text; never empty."""
+
+    call_id: str
+    arguments_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallCompleted:
+    """The call is whole. `arguments_json` is as the model wrote it, perhaps invalid; `{}` where it sent nothing."""
+
+    call_id: str
+    name: str
+    arguments_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReported:
+    """What the call consumed; once, right before the end."""
+
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """Always the last event of an answer. `model_id` is the model that answered, as the provider names it."""
+
+    finish_reason: FinishReason
+    model_id: str
+
+
+ModelEvent = (
+    TextDelta | ReasoningDelta | ToolCallStarted | ToolCallDelta | ToolCallCompleted | UsageReported | Completed
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAnswer:
+    """A whole answer; `message` can be appended to the conversation as it is."""
+
+    message: Message
+    usage: Usage
+    finish_reason: FinishReason
+    model_id: str
+
+
+class ModelKind(StrEnum):
+    """What a model is for."""
+
+    LLM = "llm"
+    EMBEDDING = "embedding"
+    RERANK = "rerank"
+
+
+class Capability(StrEnum):
+    """What a language model can do beyond text."""
+
+    TOOLS = "tools"
+    IMAGES = "images"
+    REASONING = "reasoning"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model that agents may be given. `context_window` is in tokens; `None` means unknown."""
+
+    model_id: str
+    provider_id: str
+    provider_kind: str
+    kind: ModelKind = ModelKind.LLM
+    context_window: int | None = None
+    capabilities: frozenset[Capability] = frozenset()
