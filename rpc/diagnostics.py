@@ -1,0 +1,78 @@
+"""Reflection for any valid token, and channelz for operators, on the same terms as every other service."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc_channelz.v1 import channelz, channelz_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from portway.rpc.binding import ANY_ROLE, OPERATORS, Service
+from portway.rpc.call import Call
+from portway.rpc.errors import InvalidInput, NotFound
+
+_REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
+_CHANNELZ = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"]
+# The two versions differ in nothing but their name; the package knows only the older one.
+_REFLECTION_NAMES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+
+
+class Reflection:
+    def __init__(self, names: list[str]) -> None:
+        self._servicer = reflection.aio.ReflectionServicer(names)
+
+    async def ServerReflectionInfo(self, call: Call[Any, Any]) -> None:
+        async for answer in self._servicer.ServerReflectionInfo(_requests(call), None):
+            await call.write(answer)
+
+
+async def _requests(call: Call[Any, Any]) -> AsyncIterator[Any]:
+    while (request := await call.read()) is not None:
+        yield request
+
+
+class Channelz:
+    """The library's channelz: one method for each of the service, all made alike."""
+
+    def __init__(self) -> None:
+        for method in _CHANNELZ.methods:
+            setattr(self, method.name, _asking(getattr(channelz.aio.ChannelzServicer, method.name)))
+
+
+def _asking(ask: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Call[Any, Any]], Awaitable[Any]]:
+    async def answer(request: Any, call: Call[Any, Any]) -> Any:
+        told = _Told()
+        response = await ask(request, told)
+        if told.code is grpc.StatusCode.NOT_FOUND:
+            raise NotFound("no such channel, server or socket")
+        if told.code is not None:
+            raise InvalidInput("channelz cannot answer this request")
+        return response
+
+    return answer
+
+
+class _Told:
+    """Takes the place of a context and keeps what the library says of an error."""
+
+    def __init__(self) -> None:
+        self.code: grpc.StatusCode | None = None
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        self.code = code
+
+    def set_details(self, details: str) -> None:
+        """The library's details are an exception's text, which callers do not get."""
+
+
+def services(names: list[str]) -> list[Service]:
+    """Reflection over `names` (and over itself), and channelz."""
+    servicer = Reflection([*names, *_REFLECTION_NAMES, _CHANNELZ.full_name])
+    quiet = frozenset({"ServerReflectionInfo"})
+    return [
+        *(
+            Service(_REFLECTION, servicer, quiet_methods=quiet, access=ANY_ROLE, name=name)
+            for name in _REFLECTION_NAMES
+        ),
+        Service(_CHANNELZ, Channelz(), access=OPERATORS),
+    ]

@@ -1,0 +1,208 @@
+"""What happens to every call: authenticate, check the role, parse, check, call, serialise, map errors, log one line.
+
+Handlers work on raw bytes, because a deserializer that fails inside the library answers UNKNOWN with the exception's
+text. A method with a single request is registered as one that streams requests: it is then this module that reads the
+request, so that the token is looked at first and a call without any message gets an answer.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+
+from portway.rpc.binding import BoundMethod, BoundService
+from portway.rpc.call import AUTHORIZATION, Call
+from portway.rpc.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InternalError,
+    InvalidInput,
+    NotAuthenticated,
+    NotAvailable,
+    NotPermitted,
+    PortwayError,
+    Reason,
+    Unavailable,
+)
+from portway.rpc.identity import Authenticator
+from portway.rpc.ids import new_id
+from portway.rpc.limits import Limits, Slots, TokenBuckets
+from portway.rpc.status import to_wire
+from portway.rpc.telemetry import current_trace
+from portway.rpc.validation import check, parse
+
+BEARER = "Bearer "
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = Callable[[Any, Context], Awaitable[Any]]
+
+
+class Gate:
+    """What all calls of one server go through."""
+
+    def __init__(self, authenticator: Authenticator, limits: Limits) -> None:
+        self.draining = asyncio.Event()
+        self._slots = Slots(limits.concurrent_calls)
+        self._authenticator = authenticator
+        self._buckets = TokenBuckets(limits.rate, limits.burst) if limits.rate else None
+        self._message_bytes = limits.message_bytes
+        self._log = structlog.get_logger("portway.rpc").bind()
+
+    def open(self, method: BoundMethod, context: Context) -> Call[Any, Any]:
+        call: Call[Any, Any] = Call(method, context, self.draining, self._message_bytes)
+        current_trace.set(call.trace)
+        return call
+
+    def enter(self, method: BoundMethod) -> None:
+        # What answers while the server drains must neither keep it from ending nor fail for want of a slot.
+        if not method.while_draining:
+            self._slots.enter()
+
+    def leave(self, method: BoundMethod) -> None:
+        if not method.while_draining:
+            self._slots.leave()
+
+    async def until_idle(self) -> None:
+        await self._slots.until_empty()
+
+    async def admit(self, call: Call[Any, Any]) -> None:
+        """Raises what keeps the caller out; in the order in which less is told to those who may know less."""
+        method = call.method
+        if self.draining.is_set() and not method.while_draining:
+            raise Unavailable("the server is shutting down; retry", reason=Reason.SHUTTING_DOWN, retry_after=1.0)
+        if method.access.needs_token:
+            call.caller = caller = await self._authenticator.authenticate(_bearer_token(call), call.peer)
+            if caller.role not in method.access.roles:
+                role = caller.role.name.lower()
+                raise NotPermitted(
+                    f"a token with the role {role} may not call {method.path}", reason=Reason.ROLE_LACKS_METHOD
+                )
+            if self._buckets is not None:
+                self._buckets.take(caller.token_id)
+        if method.target is None:
+            raise NotAvailable("not available in this version")
+
+    def finish(self, call: Call[Any, Any], started: float, code: str = "OK", **fields: object) -> None:
+        log = self._log.debug if call.method.quiet and code == "OK" else self._log.info
+        milliseconds = round((time.perf_counter() - started) * 1000, 2)
+        log("rpc", code=code, ms=milliseconds, **dict(call.log_fields()), **fields)
+
+    async def fail(self, call: Call[Any, Any], started: float, context: Context, error: BaseException) -> NoReturn:
+        """Ends the call with the status of `error`. Always raises, as the library wants it."""
+        if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+            late = call.time_remaining() == 0
+            self.finish(call, started, "DEADLINE_EXCEEDED" if late else "CANCELLED")
+            raise error
+        meaning = self._meaning_of(call, error)
+        wire = to_wire(meaning)
+        facts = {"facts": dict(meaning.facts)} if meaning.facts else {}
+        self.finish(call, started, wire.code.name, reason=str(meaning.reason), **facts)
+        try:
+            await context.abort(wire.code, wire.message, wire.trailers)
+        except grpc.aio.InternalError:
+            raise asyncio.CancelledError("the caller is gone and needs no status") from None
+
+    def _meaning_of(self, call: Call[Any, Any], error: BaseException) -> PortwayError:
+        causes = list(_leaves(error))
+        meanings = [cause for cause in causes if isinstance(cause, PortwayError)]
+        if len(meanings) == len(causes):
+            # Of several, the caller's going away is the least telling.
+            return next((one for one in meanings if not isinstance(one, Cancelled)), meanings[0])
+        if all(isinstance(cause, TimeoutError | PortwayError) for cause in causes) and call.time_remaining() == 0:
+            return DeadlineExceeded("the deadline of the call is over")
+        if isinstance(error, asyncio.CancelledError):
+            return Unavailable("the server stopped working on this call; retry", retry_after=1.0)
+        error_id = new_id("err")
+        self._log.error("bug in a handler", error_id=error_id, method=call.method.path, exc_info=error)
+        return InternalError(
+            f"an internal error happened; the server's log has it as {error_id}", facts={"error_id": error_id}
+        )
+
+
+def _bearer_token(call: Call[Any, Any]) -> str:
+    header = call.header(AUTHORIZATION)
+    if not isinstance(header, str):
+        raise NotAuthenticated("the call carries no token; send `authorization: Bearer …`", reason=Reason.TOKEN_MISSING)
+    if not header.startswith(BEARER):
+        raise NotAuthenticated("the authorization is not of the form `Bearer …`", reason=Reason.TOKEN_INVALID)
+    return header[len(BEARER) :]
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions inside nested groups, as a TaskGroup raises them."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
+
+
+async def _read_only_request(call: Call[Any, Any]) -> Any:
+    raw = await call.read_bytes()
+    if raw is None:
+        raise InvalidInput("the call carries no request message", reason=Reason.MISSING_MESSAGE)
+    if call.method.raw:
+        return raw
+    request = parse(call.method.request_class, raw)
+    check(request)
+    return request
+
+
+async def _answer(call: Call[Any, Any]) -> Any:
+    """Runs the servicer's method; what it returns is the response of a method that streams none."""
+    target = call.method.target
+    assert target is not None, "admit refuses methods without a target"
+    if call.method.request_streams:
+        return await target(call)
+    return await target(await _read_only_request(call), call)
+
+
+def _serialise(call: Call[Any, Any], response: Any) -> bytes:
+    if not call.method.raw:
+        if not isinstance(response, call.method.response_class):
+            raise TypeError(f"{call.method.path} returned {type(response).__name__}")
+        response = response.SerializeToString()
+    call.check_size(response, "response")
+    return bytes(response)
+
+
+async def _handle(gate: Gate, method: BoundMethod, context: Context) -> bytes:
+    started = time.perf_counter()
+    call = gate.open(method, context)
+    try:
+        gate.enter(method)
+        try:
+            await gate.admit(call)
+            response = await _answer(call)
+            raw = b"" if method.response_streams else _serialise(call, response)
+        finally:
+            gate.leave(method)
+    except BaseException as error:  # noqa: BLE001 - the one place where every error becomes a status
+        await gate.fail(call, started, context, error)
+    gate.finish(call, started)
+    return raw
+
+
+def handlers_of(service: BoundService, gate: Gate) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
+    """The library's handlers by method name."""
+    return {method.path.rpartition("/")[2]: _handler(method, gate) for method in service.methods}
+
+
+def _handler(method: BoundMethod, gate: Gate) -> "grpc.RpcMethodHandler[Any, Any]":
+    async def answer_once(_requests: object, context: Context) -> bytes:
+        return await _handle(gate, method, context)
+
+    async def answer_with_stream(_requests: object, context: Context) -> None:
+        await _handle(gate, method, context)
+
+    if method.response_streams:
+        return grpc.stream_stream_rpc_method_handler(answer_with_stream)
+    return grpc.stream_unary_rpc_method_handler(answer_once)

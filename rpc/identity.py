@@ -1,0 +1,44 @@
+"""Who calls. A server learns it from the connection and the token alone, never from what a message claims."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from portway.v1 import options_pb2
+
+
+class Role(IntEnum):
+    """What a principal may be; the numbers are those of the contract."""
+
+    ADMIN = options_pb2.ROLE_ADMIN
+    OPERATOR = options_pb2.ROLE_OPERATOR
+    ADAPTER = options_pb2.ROLE_ADAPTER
+    RUNTIME = options_pb2.ROLE_RUNTIME
+    BOX = options_pb2.ROLE_BOX
+    NODE = options_pb2.ROLE_NODE
+    RUNNER = options_pb2.ROLE_RUNNER
+    VIEWER = options_pb2.ROLE_VIEWER
+    MEMBER = options_pb2.ROLE_MEMBER
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other end of the connection as gRPC writes it: `ipv4:127.0.0.1:50312`, or `unix:` for every local socket."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated principal. `subject` says whom the token stands for: a run, an adapter, a node, a person."""
+
+    role: Role
+    workspace_id: str
+    token_id: str
+    subject: str = ""
+
+
+class Authenticator(Protocol):
+    async def authenticate(self, token: str, peer: Peer) -> Caller:
+        """The caller behind a bearer token. Raises `NotAuthenticated`, the same for unknown and wrong secrets."""
+        ...

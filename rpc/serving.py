@@ -1,0 +1,170 @@
+"""A gRPC server from services: limits, TLS, health, reflection, channelz, and an end that lets calls finish."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import structlog
+
+from portway.rpc import diagnostics
+from portway.rpc.binding import BoundService, Service, bind
+from portway.rpc.errors import NotFound, WrongState
+from portway.rpc.handlers import Gate, handlers_of
+from portway.rpc.health import Health
+from portway.rpc.identity import Authenticator
+from portway.rpc.limits import Limits
+
+DEFAULT_GRACE = 10.0
+# The library's own limit answers without details, so that ours (`Limits.message_bytes`) is met first.
+_HARD_LIMIT_FACTOR = 4
+# Calls past our own limit are refused by us; past this one by the library, without any details.
+_BACKSTOP_FACTOR = 2
+_LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """PEM files of a server. With `client_ca`, only clients with a certificate of that authority may connect."""
+
+    certificate: Path
+    private_key: Path
+    client_ca: Path | None = None
+
+
+class RunningServer:
+    """A server that listens. `address` is what clients dial; `port` is None on a Unix socket."""
+
+    def __init__(
+        self,
+        server: grpc.aio.Server,
+        address: str,
+        port: int | None,
+        gate: Gate,
+        health: Health,
+        services: list[BoundService],
+    ) -> None:
+        self._server = server
+        self._gate = gate
+        self._health = health
+        self.address = address
+        self.port = port
+        self.services = tuple(services)
+
+    @property
+    def draining(self) -> asyncio.Event:
+        """Set when the server begins to stop, for loops that should then end by themselves."""
+        return self._gate.draining
+
+    def set_serving(self, service: str, serving: bool) -> None:
+        """What the health service says of one service, such as `portway.v1.RunService`."""
+        self._health.set_serving(service, serving)
+
+    async def stop(self, grace: float) -> None:
+        """Refuses new calls, waits up to `grace` seconds for those under way, then cancels what is left."""
+        self._health.drain()
+        self._gate.draining.set()
+        try:
+            async with asyncio.timeout(grace):
+                await self._gate.until_idle()
+        except TimeoutError:
+            structlog.get_logger("portway.rpc").warning("calls were cut off at the end of the grace time", grace=grace)
+        # A call just ended still has its status to send.
+        await self._server.stop(min(grace, 1.0) if grace else None)
+
+
+@asynccontextmanager
+async def serve(
+    services: Sequence[Service],
+    *,
+    address: str,
+    authenticator: Authenticator,
+    tls: TlsConfig | None = None,
+    limits: Limits | None = None,
+    grace: float = DEFAULT_GRACE,
+) -> AsyncIterator[RunningServer]:
+    """Serves while the block runs. `address` is `host:port` (port 0: any) or `unix:/path`.
+
+    Raises `RegistrationError` for a servicer that does not fit and `WrongState` for an address that cannot be bound.
+    """
+    limits = limits or Limits()
+    names = [service.name or service.descriptor.full_name for service in services]
+    health = Health(names)
+    gate = Gate(authenticator, limits)
+    inner = diagnostics.services([*names, health.service().descriptor.full_name])
+    bound = [bind(service) for service in (*services, health.service(), *inner)]
+    server = grpc.aio.server(
+        options=_options(limits), maximum_concurrent_rpcs=limits.concurrent_calls * _BACKSTOP_FACTOR
+    )
+    for service in bound:
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service.name, handlers_of(service, gate)),)
+        )
+    port = _listen(server, address, tls)
+    await server.start()
+    running = RunningServer(server, _dialled(address, port), port, gate, health, bound)
+    try:
+        yield running
+    finally:
+        await running.stop(grace)
+
+
+def _options(limits: Limits) -> list[tuple[str, int]]:
+    hard_limit = limits.message_bytes * _HARD_LIMIT_FACTOR
+    return [
+        ("grpc.max_receive_message_length", hard_limit),
+        ("grpc.max_send_message_length", hard_limit),
+        ("grpc.max_concurrent_streams", limits.streams_per_connection),
+        # A second server on the same port must fail, not share its calls.
+        ("grpc.so_reuseport", 0),
+        ("grpc.enable_channelz", 1),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_ping_strikes", 5),
+    ]
+
+
+def _listen(server: grpc.aio.Server, address: str, tls: TlsConfig | None) -> int | None:
+    try:
+        if tls is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, _credentials(tls))
+    except RuntimeError:
+        raise WrongState(
+            f"cannot listen on {address}: the port is in use, or the address is not one of this machine; "
+            "stop the other process or choose another address"
+        ) from None
+    if tls is None and not address.startswith(_LOOPBACK):
+        structlog.get_logger("portway.rpc").warning(
+            "tokens and messages are readable on the network: this address is not loopback and has no TLS",
+            address=address,
+        )
+    return None if address.startswith("unix:") else port
+
+
+def _credentials(tls: TlsConfig) -> grpc.ServerCredentials:
+    client_ca = _read_pem(tls.client_ca) if tls.client_ca else None
+    pair = (_read_pem(tls.private_key), _read_pem(tls.certificate))
+    return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
+
+
+def _read_pem(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise NotFound(
+            f"cannot read the TLS file {path}: {error.strerror}; check the path and its permissions"
+        ) from None
+
+
+def _dialled(address: str, port: int | None) -> str:
+    """What to dial for an address that was listened on: the real port, and loopback for `every interface`."""
+    if port is None:
+        return address
+    host = address.rpartition(":")[0]
+    return f"{ {'0.0.0.0': '127.0.0.1', '[::]': '[::1]', '': '127.0.0.1'}.get(host, host) }:{port}"
