@@ -44,10 +44,14 @@ class PassedOver:
 
 
 class ModelError(PortwayError):
-    """The base; raise a subclass. `passed_over` lists the models that failed before this one in the same call."""
+    """The base; raise a subclass.
+
+    `retryable` says whether the same request may succeed later; `passed_over` lists the models that failed before this
+    one in the same call.
+    """
 
     code: ClassVar[ModelErrorCode]
-    retryable: ClassVar[bool]
+    retryable: bool
 
     def __init__(
         self,
@@ -63,10 +67,6 @@ class ModelError(PortwayError):
         self.provider_id = provider_id
         self.model_id = model_id
         self.passed_over = passed_over
-
-    def as_passed_over(self) -> PassedOver:
-        """The record of this failure."""
-        return PassedOver(self.model_id, self.code, self.message, self.retryable)
 
 
 class ModelAuthFailed(ModelError, WrongState):

@@ -148,12 +148,12 @@ class AnswerBuilder:
             case TextDelta(text):
                 self._close_reasoning()
                 self._keep(text, self._open_text)
-            case ReasoningDelta(text, signature):
+            case ReasoningDelta(text, signature, block):
                 self._close_text()
                 self._keep(text, self._open_reasoning)
-                if signature:
-                    # A signature ends its block: what follows belongs to another one.
-                    self._close_reasoning(signature)
+                if signature or block:
+                    # They end their block: what follows belongs to another one.
+                    self._close_reasoning(signature, block)
             case ToolCallCompleted(call_id, name, arguments):
                 self._close_all()
                 self._count(arguments)
@@ -170,6 +170,14 @@ class AnswerBuilder:
                 assert_never(event)
         return None
 
+    def unfinished(self) -> ModelBadOutput:
+        """What to raise when the events ended without `Completed`."""
+        return ModelBadOutput(
+            f"the answer of model {self._model!r} of provider {self._provider_id!r} stopped before its end; ask again",
+            provider_id=self._provider_id,
+            model_id=self._model,
+        )
+
     def _keep(self, text: str, pieces: list[str]) -> None:
         self._count(text)
         pieces.append(text)
@@ -183,9 +191,10 @@ class AnswerBuilder:
             self._parts.append(TextPart("".join(self._open_text)))
             self._open_text.clear()
 
-    def _close_reasoning(self, signature: str = "") -> None:
+    def _close_reasoning(self, signature: str = "", block: str = "") -> None:
         if self._open_reasoning:
-            self._parts.append(ReasoningPart("".join(self._open_reasoning), signature, self._provider_id))
+            text = "".join(self._open_reasoning)
+            self._parts.append(ReasoningPart(text, signature, block, self._provider_id))
             self._open_reasoning.clear()
 
     def _count(self, text: str) -> None:
@@ -206,8 +215,4 @@ async def collect(events: AsyncIterator[ModelEvent], provider_id: str, model: st
         answer = builder.add(event)
         if answer is not None:
             return answer
-    raise ModelBadOutput(
-        f"the answer of model {model!r} of provider {provider_id!r} stopped before its end; ask again",
-        provider_id=provider_id,
-        model_id=model,
-    )
+    raise builder.unfinished()

@@ -42,11 +42,13 @@ class ImagePart:
 class ReasoningPart:
     """Reasoning of an earlier answer. Some providers refuse a tool turn without it, so it is sent back unchanged.
 
-    `signature` is the provider's own proof and `provider_id` the provider that may read it; others never see it.
+    `signature` and `block` are the provider's own (its proof, its name for the block), opaque to everybody else;
+    `provider_id` is the provider that may see the part again, the others never do.
     """
 
     text: str
     signature: str = ""
+    block: str = ""
     provider_id: str = ""
 
 
@@ -166,10 +168,11 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
-    """More reasoning. `signature` comes at the end of a block, alone or with its last text."""
+    """More reasoning. `signature` and `block` (see `ReasoningPart`) come alone, at the end of a block that has them."""
 
     text: str
     signature: str = ""
+    block: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,65 @@
+"""All models of this host: made of the configuration, found by their ids."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import Mapping, Sequence
+
+from portway.server.models.errors import ModelBadRequest, ModelNotFound
+from portway.server.models.fallback import ResolvedModel
+from portway.server.models.provider import Provider
+from portway.server.models.remote import RemoteProvider
+from portway.server.models.types import ModelInfo, ModelKind
+
+
+class ModelRegistry:
+    """Owns the providers. Built by `build.build_registry`."""
+
+    def __init__(
+        self,
+        models: Mapping[str, ResolvedModel],
+        providers: Sequence[Provider],
+        remotes: Mapping[str, RemoteProvider],
+        default_model_id: str,
+    ) -> None:
+        self._models = dict(models)
+        self._providers = tuple(providers)
+        self._remotes = dict(remotes)
+        self._default_model_id = default_model_id
+
+    @property
+    def default_model_id(self) -> str:
+        """The model of agents that name none."""
+        return self._default_model_id
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        """Every model, by id."""
+        return tuple(self._models[model_id].info for model_id in sorted(self._models))
+
+    def resolve(self, model_id: str, kind: ModelKind = ModelKind.LLM) -> ResolvedModel:
+        """The model that can be asked for what `kind` says. Errors: `ModelNotFound`, `ModelBadRequest` (kind)."""
+        found = self._models.get(model_id)
+        if found is None:
+            raise ModelNotFound(self._unknown(model_id), provider_id="", model_id=model_id)
+        if found.info.kind is not kind:
+            raise ModelBadRequest(
+                f"model {model_id!r} is of type {found.info.kind}, and one of type {kind} is needed here",
+                provider_id=found.info.provider_id,
+                model_id=model_id,
+            )
+        return found
+
+    async def load(self) -> None:
+        """Loads the providers ahead of their first use; for start-up, once the server is ready."""
+        await asyncio.gather(*(remote.load() for remote in self._remotes.values()))
+
+    async def close(self) -> None:
+        """Closes every provider."""
+        for provider in self._providers:
+            await provider.close()
+
+    def _unknown(self, model_id: str) -> str:
+        near = difflib.get_close_matches(model_id, self._models, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(self._models)[:20])}"
+        return f"there is no model {model_id!r}; {hint} Models are configured in models.providers"

@@ -1,0 +1,85 @@
+"""Providers behind the network, loaded when they are used for the first time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, assert_never
+
+from portway.server.models.config import ProviderConfig, ProviderKind
+from portway.server.models.outbound import OutboundPolicy
+from portway.server.models.provider import Embeddings, StreamingProvider, TokenCount
+from portway.server.models.types import ModelEvent, ModelRequest
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from portway.server.models.library.provider import LibraryProvider, Vendor
+
+HttpClientFactory = Callable[[OutboundPolicy], "httpx2.AsyncClient"]
+
+
+class RemoteProvider(StreamingProvider):
+    """A configured provider. `load` may be called ahead of the first use, so that no message waits for it."""
+
+    def __init__(
+        self,
+        provider_id: str,
+        config: ProviderConfig,
+        api_key: str,
+        policy: OutboundPolicy,
+        open_client: HttpClientFactory | None = None,
+    ) -> None:
+        super().__init__(provider_id)
+        self._config = config
+        self._api_key = api_key
+        self._policy = policy
+        self._open_client = open_client
+        self._loading = asyncio.Lock()
+        self._loaded: LibraryProvider | None = None
+
+    async def load(self) -> LibraryProvider:
+        """Imports the library and the vendor's SDK, in a thread: it takes seconds, and streams must go on meanwhile."""
+        async with self._loading:
+            if self._loaded is None:
+                self._loaded = await asyncio.to_thread(self._build)
+            return self._loaded
+
+    def _build(self) -> LibraryProvider:
+        # The named lazy seam of model providers: they cost about 2 s and 90 MB, which a host without one never pays.
+        from portway.server.models.library.http import open_client  # noqa: PLC0415 (lazy seam)
+        from portway.server.models.library.provider import Endpoint, LibraryProvider  # noqa: PLC0415 (lazy seam)
+
+        client = (self._open_client or open_client)(self._policy)
+        endpoint = Endpoint(self.provider_id, self._config, self._api_key, client)
+        vendor: Vendor
+        match self._config.kind:
+            case ProviderKind.OPENAI:
+                from portway.server.models.library.openai import OpenAIVendor  # noqa: PLC0415 (lazy seam)
+
+                vendor = OpenAIVendor(endpoint)
+            case ProviderKind.ANTHROPIC:
+                from portway.server.models.library.anthropic import AnthropicVendor  # noqa: PLC0415 (lazy seam)
+
+                vendor = AnthropicVendor(endpoint)
+            case _:
+                assert_never(self._config.kind)
+        return LibraryProvider(endpoint, vendor)
+
+    async def stream(self, model: str, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        loaded = await self.load()
+        async with aclosing(loaded.stream(model, request)) as events:
+            async for event in events:
+                yield event
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Embeddings:
+        return await (await self.load()).embed(model, texts)
+
+    async def count_tokens(self, model: str, request: ModelRequest) -> TokenCount:
+        return await (await self.load()).count_tokens(model, request)
+
+    async def close(self) -> None:
+        async with self._loading:
+            if self._loaded is not None:
+                await self._loaded.close()
