@@ -56,7 +56,7 @@ def openai_frames(answer: WireAnswer) -> list[bytes]:
 def anthropic_frames(answer: WireAnswer) -> list[bytes]:
     """Messages API events; reasoning becomes a thinking block with a signature."""
     usage = {"input_tokens": 11, "output_tokens": 1, **(answer.usage or {})}
-    message = {
+    message: dict[str, object] = {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",

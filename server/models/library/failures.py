@@ -128,7 +128,8 @@ class FailureReader:
                 message = f"provider {self.provider_id!r}, model {model!r}: {advice}"
                 return ModelBadOutput(message, provider_id=self.provider_id, model_id=model)
             if isinstance(cause, OutboundRefused):
-                message = f"provider {self.provider_id!r}, model {model!r}: it may not be asked there: {cause}"
+                advice = f"{cause}; set models.providers.{self.provider_id}.base_url to the endpoint itself"
+                message = f"provider {self.provider_id!r}, model {model!r}: {advice}"
                 return ModelBadRequest(message, provider_id=self.provider_id, model_id=model)
         return None
 

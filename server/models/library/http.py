@@ -10,7 +10,7 @@ from portway.server.models.outbound import Origin, OutboundPolicy
 
 
 class OutboundRefused(httpx2.TransportError):
-    """A request to another place than the provider's."""
+    """A request to another place than the provider's, or an answer that would lead there."""
 
 
 class AnswerTooLarge(httpx2.TransportError):
@@ -37,6 +37,9 @@ class _PolicyTransport(httpx2.AsyncBaseTransport):
         if target != self._policy.origin:
             raise OutboundRefused(f"{target} is not {self._policy.origin}", request=request)
         response = await self._inner.handle_async_request(request)
+        if response.has_redirect_location:
+            await response.aclose()
+            raise OutboundRefused(f"{target} redirects elsewhere, and the key must not follow", request=request)
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         stream = _BoundedStream(response.stream, self._policy.max_answer_bytes)
         return httpx2.Response(
