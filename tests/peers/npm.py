@@ -1,0 +1,45 @@
+"""Installs the Node.js programs of `package-lock.json` once per lock file, outside of the repository."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+HERE = Path(__file__).parent
+_FILES = ("package.json", "package-lock.json")
+
+
+class PeerMissing(RuntimeError):
+    """A program that the heavy tests need is not here; the message says how to get it."""
+
+
+def installed_peers() -> Path:
+    """The folder whose `node_modules/.bin` holds the programs. Several test processes may ask at the same time."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        raise PeerMissing("npm and node are not on the PATH; install Node.js 20 or newer to run the heavy tests")
+    digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in _FILES)).hexdigest()[:16]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "portway-test-peers"
+    cache.mkdir(parents=True, exist_ok=True)
+    folder = cache / digest
+    with (cache / f"{digest}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            _install(npm, folder)
+    return folder
+
+
+def _install(npm: str, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name in _FILES:
+        shutil.copy(HERE / name, folder / name)
+    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode != 0:
+        raise PeerMissing(f"{' '.join(command)} failed in {folder}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    (folder / "complete").touch()
