@@ -223,25 +223,29 @@ Global___DeliveryResult: _TypeAlias = DeliveryResult  # noqa: Y015
 
 @_typing.final
 class AdapterCursorSaved(_message.Message):
-    """AdapterCursorSaved keeps a cursor of the platform in the host."""
+    """AdapterCursorSaved keeps a small value of the adapter in the host: a cursor of the platform, an entry of its sent-ledger. At most 1024 names an adapter."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
+    REF_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, for example `telegram:update_id`."""
     value: _builtins.str
-    """Value."""
+    """Value; empty forgets the name."""
+    ref: _builtins.int
+    """Correlation id on this connection; 0: no acknowledgement is wanted."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         value: _builtins.str = ...,
+        ref: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "ref", b"ref", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -426,6 +430,34 @@ class AdapterEventAck(_message.Message):
 Global___AdapterEventAck: _TypeAlias = AdapterEventAck  # noqa: Y015
 
 @_typing.final
+class AdapterCursorAck(_message.Message):
+    """AdapterCursorAck answers a cursor that has a `ref`. It means: on disk."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    ref: _builtins.int
+    """Correlation id."""
+    @_builtins.property
+    def error(self) -> _run_result_pb2.RunError:
+        """Why it was refused; not set when it was kept."""
+
+    def __init__(
+        self,
+        *,
+        ref: _builtins.int = ...,
+        error: _run_result_pb2.RunError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "ref", b"ref"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdapterCursorAck: _TypeAlias = AdapterCursorAck  # noqa: Y015
+
+@_typing.final
 class RunUpdate(_message.Message):
     """RunUpdate is live text of a run, for surfaces that show it while it is written. The final message comes as a delivery all the same."""
 
@@ -585,6 +617,7 @@ class ConnectResponse(_message.Message):
     DRAIN_FIELD_NUMBER: _builtins.int
     REPLACED_FIELD_NUMBER: _builtins.int
     TYPING_FIELD_NUMBER: _builtins.int
+    CURSOR_ACK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___AdapterWelcome:
         """First, once."""
@@ -617,6 +650,10 @@ class ConnectResponse(_message.Message):
     def typing(self) -> Global___Typing:
         """A typing sign."""
 
+    @_builtins.property
+    def cursor_ack(self) -> Global___AdapterCursorAck:
+        """A cursor was kept."""
+
     def __init__(
         self,
         *,
@@ -628,12 +665,13 @@ class ConnectResponse(_message.Message):
         drain: Global___AdapterDrain | None = ...,
         replaced: Global___AdapterReplaced | None = ...,
         typing: Global___Typing | None = ...,
+        cursor_ack: Global___AdapterCursorAck | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "channel", b"channel", "delivery", b"delivery", "drain", b"drain", "kind", b"kind", "replaced", b"replaced", "typing", b"typing", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "channel", b"channel", "cursor_ack", b"cursor_ack", "delivery", b"delivery", "drain", b"drain", "kind", b"kind", "replaced", b"replaced", "typing", b"typing", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "channel", b"channel", "delivery", b"delivery", "drain", b"drain", "kind", b"kind", "replaced", b"replaced", "typing", b"typing", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "channel", b"channel", "cursor_ack", b"cursor_ack", "delivery", b"delivery", "drain", b"drain", "kind", b"kind", "replaced", b"replaced", "typing", b"typing", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["welcome", "ack", "delivery", "update", "channel", "drain", "replaced", "typing"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["welcome", "ack", "delivery", "update", "channel", "drain", "replaced", "typing", "cursor_ack"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

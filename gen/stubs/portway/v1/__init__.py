@@ -12,6 +12,7 @@ __all__ = (
     "Actor",
     "Adapter",
     "AdapterContext",
+    "AdapterCursorAck",
     "AdapterCursorSaved",
     "AdapterDrain",
     "AdapterEvent",
@@ -3889,9 +3890,29 @@ default_message_pool.register_message("portway.v1", "AdapterContext", AdapterCon
 
 
 @dataclass(eq=False, repr=False)
+class AdapterCursorAck(betterproto2.Message):
+    """
+    AdapterCursorAck answers a cursor that has a `ref`. It means: on disk.
+    """
+
+    ref: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
+    """
+    Correlation id.
+    """
+
+    error: "RunError | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Why it was refused; not set when it was kept.
+    """
+
+
+default_message_pool.register_message("portway.v1", "AdapterCursorAck", AdapterCursorAck)
+
+
+@dataclass(eq=False, repr=False)
 class AdapterCursorSaved(betterproto2.Message):
     """
-    AdapterCursorSaved keeps a cursor of the platform in the host.
+    AdapterCursorSaved keeps a small value of the adapter in the host: a cursor of the platform, an entry of its sent-ledger. At most 1024 names an adapter.
     """
 
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -3901,7 +3922,12 @@ class AdapterCursorSaved(betterproto2.Message):
 
     value: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    Value.
+    Value; empty forgets the name.
+    """
+
+    ref: "int" = betterproto2.field(3, betterproto2.TYPE_INT64)
+    """
+    Correlation id on this connection; 0: no acknowledgement is wanted.
     """
 
 
@@ -5690,6 +5716,13 @@ class ConnectResponse(betterproto2.Message):
     typing: "Typing | None" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
     """
     A typing sign.
+    """
+
+    cursor_ack: "AdapterCursorAck | None" = betterproto2.field(
+        9, betterproto2.TYPE_MESSAGE, optional=True, group="kind"
+    )
+    """
+    A cursor was kept.
     """
 
 
