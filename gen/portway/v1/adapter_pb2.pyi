@@ -466,6 +466,7 @@ class RunUpdate(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     CONVERSATION_ID_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Run."""
     conversation_id: _builtins.str
@@ -474,16 +475,21 @@ class RunUpdate(_message.Message):
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_run_pb2.RunEvent]:
         """Events, provisional ones among them."""
 
+    @_builtins.property
+    def error(self) -> _run_result_pb2.RunError:
+        """Why a watch that the adapter asked for (AdapterWatch) did not begin or ended early: a published reason as code."""
+
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
         conversation_id: _builtins.str = ...,
         events: _abc.Iterable[_run_pb2.RunEvent] | None = ...,
+        error: _run_result_pb2.RunError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "events", b"events", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "error", b"error", "events", b"events", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

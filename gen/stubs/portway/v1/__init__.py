@@ -17847,6 +17847,11 @@ class RunNotice(betterproto2.Message):
     The text.
     """
 
+    item_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Transcript item that holds it; empty where it is not in the transcript.
+    """
+
 
 default_message_pool.register_message("portway.v1", "RunNotice", RunNotice)
 
@@ -18295,6 +18300,11 @@ class RunUpdate(betterproto2.Message):
     events: "list[RunEvent]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     Events, provisional ones among them.
+    """
+
+    error: "RunError | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Why a watch that the adapter asked for (AdapterWatch) did not begin or ended early: a published reason as code.
     """
 
 
