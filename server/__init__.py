@@ -1,0 +1,1 @@
+"""The host: the only process that holds data."""

@@ -1,0 +1,1 @@
+"""An agent: which runner, how it is configured, and what it may do."""

@@ -1,0 +1,1 @@
+"""Questions to a person before something is done."""

@@ -1,0 +1,48 @@
+"""Questions to a person before something is done."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ApprovalState(StrEnum):
+    """WITHDRAWN: the run ended before anybody decided."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewApproval:
+    """`digest` (hex) covers exactly what is approved (command, arguments, image, policy revision); `details` shows it."""
+
+    approval_id: str
+    call_id: str
+    title: str
+    digest: str
+    details: bytes
+    approver: str
+    expire_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """An approval, asked by a run."""
+
+    workspace_id: str
+    approval_id: str
+    run_id: str
+    attempt: int
+    call_id: str
+    title: str
+    digest: str
+    details: bytes
+    approver: str
+    expire_time: int
+    state: ApprovalState
+    decided_by: str
+    note: str
+    create_time: int
+    decide_time: int

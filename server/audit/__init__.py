@@ -1,0 +1,1 @@
+"""Who did or tried what, and whether it was allowed."""

@@ -1,0 +1,1 @@
+"""Calls that change the world: written down before they are made."""

@@ -1,0 +1,1 @@
+"""What happened: the log of everything that was accepted."""

@@ -1,0 +1,1 @@
+"""Secrets: provider keys, credentials. Kept encrypted; a listing never shows them."""

@@ -1,0 +1,1 @@
+"""Larger bytes that the host keeps for plugins, workspaces and agents."""

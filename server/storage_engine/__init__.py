@@ -1,0 +1,1 @@
+"""Where the host keeps its data: one writer, a few readers, blobs, keys and migrations."""

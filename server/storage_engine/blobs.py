@@ -1,0 +1,206 @@
+"""Bytes by their digest, a folder per workspace.
+
+A blob has its name only when all of it is on disk, so none is ever torn.
+"""
+
+import asyncio
+import hashlib
+import os
+import re
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote
+
+from portway.rpc.errors import DataLoss, InvalidInput, LimitExceeded, NotFound, OutOfRange, PayloadTooLarge, Reason
+from portway.server.storage_engine.location import sync_folder
+
+RANGE_LIMIT = 10 * 1024 * 1024
+# A blob that nothing refers to yet may be about to be: it is kept this long after it was last put.
+UNREFERENCED_SECONDS = 3_600.0
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_ENOSPC = (28, 122)
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """`sha256` in hex."""
+
+    sha256: str
+    size: int
+
+
+class BlobWriter:
+    """An upload: pieces in order, then `finish`. Left without it, nothing remains. One user at a time."""
+
+    def __init__(self, blobs: "Blobs", workspace_id: str, limit: int) -> None:
+        self._blobs = blobs
+        self._workspace_id = workspace_id
+        self._limit = limit
+        self._digest = hashlib.sha256()
+        self._file: BinaryIO | None = None
+        self._path = blobs.temporary()
+        self.size = 0
+
+    async def __aenter__(self) -> "BlobWriter":
+        self._file = await asyncio.to_thread(self._path.open, "xb")
+        return self
+
+    async def write(self, piece: bytes) -> None:
+        """Raises PayloadTooLarge above the limit; LimitExceeded when the disk is full."""
+        self.size += len(piece)
+        if self.size > self._limit:
+            raise PayloadTooLarge(f"The file is larger than the {self._limit} bytes that are allowed.")
+        await asyncio.to_thread(self._write, piece)
+
+    async def finish(self) -> Blob:
+        """The blob, on disk under its digest."""
+        return await asyncio.to_thread(self._finish)
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self._discard)
+
+    def _write(self, piece: bytes) -> None:
+        self._digest.update(piece)
+        try:
+            self._opened().write(piece)
+        except OSError as error:
+            raise _disk(error) from error
+
+    def _finish(self) -> Blob:
+        file = self._opened()
+        try:
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError as error:
+            raise _disk(error) from error
+        blob = Blob(self._digest.hexdigest(), self.size)
+        self._blobs.keep(self._workspace_id, blob.sha256, self._path)
+        return blob
+
+    def _discard(self) -> None:
+        if self._file is not None:
+            # What was not flushed is not wanted; a full disk may refuse it.
+            with suppress(OSError):
+                self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            raise AssertionError("used outside of its `async with`")
+        return self._file
+
+
+class Blobs:
+    """The blob store of one host."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._uploads = folder / "uploads"
+        self._lock = threading.Lock()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._uploads.mkdir(mode=0o700, exist_ok=True)
+        # Uploads that a crash left behind. The folder lock makes sure that nobody is writing them.
+        for left_over in self._uploads.iterdir():
+            left_over.unlink()
+
+    def upload(self, workspace_id: str, limit: int) -> BlobWriter:
+        """`async with blobs.upload(…) as writer`: at most `limit` bytes."""
+        return BlobWriter(self, workspace_id, limit)
+
+    async def put(self, workspace_id: str, content: bytes) -> Blob:
+        """Keep bytes that are in memory."""
+        async with self.upload(workspace_id, len(content)) as writer:
+            await writer.write(content)
+            return await writer.finish()
+
+    async def read(self, workspace_id: str, sha256: str, offset: int, length: int) -> bytes:
+        """At most `length` bytes (and RANGE_LIMIT) from `offset`.
+
+        Raises DataLoss without the blob; OutOfRange past its end.
+        """
+        return await asyncio.to_thread(self._read, workspace_id, sha256, offset, length)
+
+    async def stream(
+        self, workspace_id: str, sha256: str, offset: int, length: int, piece: int = 1024 * 1024
+    ) -> AsyncIterator[bytes]:
+        """The range in pieces."""
+        end = offset + length
+        while offset < end:
+            content = await self.read(workspace_id, sha256, offset, min(piece, end - offset))
+            if not content:
+                return
+            yield content
+            offset += len(content)
+
+    async def size(self, workspace_id: str, sha256: str) -> int:
+        """Raises NotFound."""
+        try:
+            return (await asyncio.to_thread(self._path(workspace_id, sha256).stat)).st_size
+        except FileNotFoundError:
+            raise NotFound.of("blob", sha256) from None
+
+    async def remove(self, workspace_id: str, sha256: str, older_than: float = UNREFERENCED_SECONDS) -> bool:
+        """Delete a blob that nothing refers to; false when it was put again lately, so somebody may be about to."""
+        return await asyncio.to_thread(self._remove, workspace_id, sha256, older_than)
+
+    def temporary(self) -> Path:
+        """A name for an upload."""
+        return self._uploads / os.urandom(16).hex()
+
+    def keep(self, workspace_id: str, sha256: str, upload: Path) -> None:
+        """Give an upload that is on disk its name."""
+        path = self._path(workspace_id, sha256)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self._lock:
+                if path.exists():
+                    os.utime(path)
+                    return
+                upload.rename(path)
+            for folder in (path.parent, path.parent.parent, self._folder):
+                sync_folder(folder)
+        except OSError as error:
+            raise _disk(error) from error
+
+    def _read(self, workspace_id: str, sha256: str, offset: int, length: int) -> bytes:
+        try:
+            with self._path(workspace_id, sha256).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if not 0 <= offset <= size:
+                    raise OutOfRange(f"Offset {offset} is outside of the {size} bytes.")
+                file.seek(offset)
+                return file.read(max(0, min(length, RANGE_LIMIT)))
+        except FileNotFoundError:
+            raise DataLoss("The bytes of this file are not on disk any more.") from None
+
+    def _remove(self, workspace_id: str, sha256: str, older_than: float) -> bool:
+        path = self._path(workspace_id, sha256)
+        with self._lock:
+            try:
+                if time.time() - path.stat().st_mtime < older_than:
+                    return False
+                path.unlink()
+            except FileNotFoundError:
+                return False
+        return True
+
+    def _path(self, workspace_id: str, sha256: str) -> Path:
+        if not _DIGEST.fullmatch(sha256):
+            raise InvalidInput("A blob is named by its SHA-256 in lower-case hex.")
+        # Quoted, so that no workspace id can name another folder.
+        return self._folder / ("w-" + quote(workspace_id, safe="")) / sha256[:2] / sha256
+
+
+def _disk(error: OSError) -> Exception:
+    if error.errno in _ENOSPC:
+        return LimitExceeded(
+            "The disk that holds Portway's data is full; the file was not kept. Free space there and try again.",
+            reason=Reason.DISK_FULL,
+            retry_after=5.0,
+        )
+    return error

@@ -1,0 +1,24 @@
+"""Time as the database keeps it: whole microseconds since 1970 UTC, because integers compare and index the same everywhere."""
+
+import time
+from typing import TypeAlias
+
+Micros: TypeAlias = int
+
+SECOND: Micros = 1_000_000
+
+
+def now() -> Micros:
+    """The machine's wall clock."""
+    return time.time_ns() // 1000
+
+
+class ForwardClock:
+    """A wall clock that never goes back, so that a step of the machine's clock cannot put a later row before an earlier one."""
+
+    def __init__(self) -> None:
+        self._last: Micros = 0
+
+    def now(self) -> Micros:
+        self._last = max(self._last, now())
+        return self._last

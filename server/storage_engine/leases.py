@@ -1,0 +1,74 @@
+"""Leases with fencing tokens, by the database's clock. One host needs none; they are the seam for several."""
+
+from dataclasses import dataclass
+
+from portway.rpc.errors import Reason, Stale
+from portway.server.storage_engine.clock import Micros
+from portway.server.storage_engine.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """`fencing_token` grows each time the lease changes hands; a write under an older one is refused."""
+
+    workspace_id: str
+    name: str
+    holder: str
+    fencing_token: int
+    expire_time: Micros
+
+
+_TAKE = """
+INSERT INTO leases (workspace_id, name, holder, fencing_token, expire_time)
+VALUES (:workspace_id, :name, :holder, 1, :expire_time)
+ON CONFLICT (workspace_id, name) DO UPDATE SET
+  holder = :holder, fencing_token = leases.fencing_token + 1, expire_time = :expire_time
+WHERE leases.expire_time <= :now
+RETURNING fencing_token
+"""
+_RENEW = """
+UPDATE leases SET expire_time = :expire_time
+WHERE workspace_id = :workspace_id AND name = :name AND fencing_token = :fencing_token AND expire_time > :now
+"""
+_RELEASE = """
+UPDATE leases SET expire_time = 0
+WHERE workspace_id = :workspace_id AND name = :name AND fencing_token = :fencing_token
+"""
+
+
+def acquire_lease(tx: Transaction, workspace_id: str, name: str, holder: str, duration: Micros) -> Lease:
+    """Take a lease that nobody holds. Raises Stale while another holder's has not expired."""
+    expire_time = tx.now + duration
+    row = tx.one(
+        _TAKE,
+        {"workspace_id": workspace_id, "name": name, "holder": holder, "expire_time": expire_time, "now": tx.now},
+    )
+    if row is None:
+        raise Stale(f"The lease {name!r} is held by another.", reason=Reason.ATTEMPT_SUPERSEDED)
+    return Lease(workspace_id, name, holder, int(row[0]), expire_time)
+
+
+def renew_lease(tx: Transaction, lease: Lease, duration: Micros) -> Lease:
+    """Hold it longer. Raises Stale when it has expired or changed hands: its holder must stop all side effects."""
+    expire_time = tx.now + duration
+    changed = tx.execute(
+        _RENEW,
+        {
+            "workspace_id": lease.workspace_id,
+            "name": lease.name,
+            "fencing_token": lease.fencing_token,
+            "expire_time": expire_time,
+            "now": tx.now,
+        },
+    )
+    if not changed:
+        raise Stale(f"The lease {lease.name!r} was lost.", reason=Reason.ATTEMPT_SUPERSEDED)
+    return Lease(lease.workspace_id, lease.name, lease.holder, lease.fencing_token, expire_time)
+
+
+def release_lease(tx: Transaction, lease: Lease) -> None:
+    """Give it back; nothing happens when it was lost already."""
+    tx.execute(
+        _RELEASE,
+        {"workspace_id": lease.workspace_id, "name": lease.name, "fencing_token": lease.fencing_token},
+    )

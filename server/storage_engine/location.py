@@ -1,0 +1,71 @@
+"""Where the database lies: a URL turned into a file, and a folder made ready for it."""
+
+import errno
+import os
+from pathlib import Path
+
+from portway.rpc.errors import InvalidInput, Reason, WrongState
+
+_SCHEME = "sqlite:///"
+
+
+def database_path(url: str) -> Path:
+    """The file behind `sqlite:///relative/path` or `sqlite:////absolute/path`.
+
+    Raises InvalidInput for any other URL.
+    """
+    if url.startswith(("postgresql://", "postgresql+", "postgres://")):
+        raise InvalidInput(
+            "PostgreSQL is not available in this version. Set the database URL to `sqlite:///path/to/portway.db`.",
+            reason=Reason.NOT_CONFIGURED,
+        )
+    if not url.startswith(_SCHEME) or "?" in url or ":memory:" in url or len(url) == len(_SCHEME):
+        raise InvalidInput(
+            f"The database URL {url!r} is not of the form `sqlite:///path/to/portway.db` (four slashes for an absolute path).",
+            reason=Reason.NOT_CONFIGURED,
+        )
+    return Path(url[len(_SCHEME) :]).expanduser().absolute()
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder, readable by this user alone, and prove that files can be made in it.
+
+    Raises WrongState that says what is wrong with it.
+    """
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Permissions, read-only mounts, quotas: nothing but writing tells.
+        probe.write_bytes(b"portway")
+        probe.unlink()
+    except OSError as error:
+        probe.unlink(missing_ok=True) if _can_remove(probe) else None
+        raise WrongState(_what_to_do(folder, error), reason=Reason.NOT_CONFIGURED) from error
+
+
+def _can_remove(probe: Path) -> bool:
+    return os.access(probe.parent, os.W_OK) and probe.exists()
+
+
+def _what_to_do(folder: Path, error: OSError) -> str:
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return (
+            f"The data folder {folder} is read-only for this user ({error.strerror}). Give it to the user that runs Portway, or "
+            "choose another folder."
+        )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk that holds the data folder {folder} is full. Free space there, or choose another folder."
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return (
+            f"The data folder {folder} cannot be made because a file of that name, or of a part of it, is in the way."
+        )
+    return f"The data folder {folder} cannot be used ({error.strerror}). Choose another folder."
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new names in the folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

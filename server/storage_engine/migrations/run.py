@@ -1,0 +1,53 @@
+"""Running the revisions. This module loads SQLAlchemy and Alembic."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.pool import NullPool
+
+FOLDER = Path(__file__).parent
+
+
+def scripts() -> ScriptDirectory:
+    """The revisions."""
+    return ScriptDirectory.from_config(_config())
+
+
+def knows(revision: str) -> bool:
+    """True when this version has that revision."""
+    return revision in {script.revision for script in scripts().walk_revisions()}
+
+
+def migrate(path: Path, target: str) -> None:
+    """Bring the file to the revision, in one transaction: a kill in the middle leaves it as it was."""
+    engine = create_engine("sqlite://", creator=lambda: _connect(path), poolclass=NullPool)
+    event.listen(engine, "begin", _begin)
+    try:
+        with engine.begin() as connection:
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, target)
+    finally:
+        engine.dispose()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # The driver must not begin or commit by itself around DDL.
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _config() -> Any:
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
+    return config

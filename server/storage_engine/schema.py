@@ -1,0 +1,47 @@
+"""The whole schema, composed from every noun's tables.
+
+Imported by migrations and their tests only: the stores need no SQLAlchemy.
+"""
+
+from portway.server.adapters import tables as adapters
+from portway.server.agents import tables as agents
+from portway.server.approvals import tables as approvals
+from portway.server.artifacts import tables as artifacts
+from portway.server.audit import tables as audit
+from portway.server.bindings import tables as bindings
+from portway.server.conversations import tables as conversations
+from portway.server.deliveries import tables as deliveries
+from portway.server.effects import tables as effects
+from portway.server.events import tables as events
+from portway.server.runs import tables as runs
+from portway.server.secrets import tables as secrets
+from portway.server.state import tables as state
+from portway.server.storage import tables as storage
+from portway.server.storage_engine import tables as engine
+from portway.server.storage_engine.columns import metadata
+from portway.server.tokens import tables as tokens
+from portway.server.transcript import tables as transcript
+from portway.server.workspaces import tables as workspaces
+
+NOUNS = (
+    engine,
+    workspaces,
+    tokens,
+    audit,
+    events,
+    conversations,
+    transcript,
+    runs,
+    effects,
+    approvals,
+    deliveries,
+    artifacts,
+    state,
+    storage,
+    agents,
+    bindings,
+    secrets,
+    adapters,
+)
+
+__all__ = ["NOUNS", "metadata"]

@@ -1,0 +1,1 @@
+"""Access tokens. Only the hash of a secret is kept."""

@@ -1,0 +1,147 @@
+"""Where the transcript is kept."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from portway.rpc.errors import NotFound
+from portway.server.storage_engine.reader import Reader
+from portway.server.storage_engine.rows import columns, typed, values
+from portway.server.storage_engine.transaction import Params, ReadTransaction, Row, Transaction
+from portway.server.transcript.search import forget_text, index_text, search_rows
+from portway.server.transcript.types import NewItem, Order, PageQuery, Role, SearchQuery, TranscriptItem
+
+COLUMNS = columns(TranscriptItem)
+_ADVANCE = """
+UPDATE conversations SET last_sequence = last_sequence + :count, last_active_time = :now
+WHERE workspace_id = :workspace_id AND conversation_id = :conversation_id RETURNING last_sequence
+"""
+_FIELDS = (*columns(NewItem).split(", "), "workspace_id", "conversation_id", "sequence")
+_INSERT = f"""
+INSERT INTO transcript ({", ".join(_FIELDS)}) VALUES ({", ".join(f":{name}" for name in _FIELDS)}) RETURNING item_number
+"""
+_IN_CONVERSATION = "workspace_id = :workspace_id AND conversation_id = :conversation_id"
+_THREAD = "(:thread_id = '' OR thread_id = :thread_id)"
+_BACKWARD = f"""
+SELECT {COLUMNS} FROM transcript WHERE {_IN_CONVERSATION} AND sequence < :cursor AND {_THREAD}
+ORDER BY sequence DESC LIMIT :limit
+"""
+_FORWARD = f"""
+SELECT {COLUMNS} FROM transcript WHERE {_IN_CONVERSATION} AND sequence > :cursor AND {_THREAD}
+ORDER BY sequence LIMIT :limit
+"""
+_BY_ID = f"SELECT {COLUMNS} FROM transcript WHERE workspace_id = :workspace_id AND item_id = :item_id"
+_REPLACE = """
+UPDATE transcript SET text = :text, content = :content, edit_time = :edit_time, redact_time = :redact_time
+WHERE workspace_id = :workspace_id AND item_id = :item_id RETURNING item_number, conversation_id
+"""
+
+
+class Transcript(Protocol):
+    """What can be asked of the transcript."""
+
+    async def page(self, workspace_id: str, query: PageQuery) -> list[TranscriptItem]:
+        """Items next to the cursor, nearest first."""
+
+    async def search(self, workspace_id: str, query: SearchQuery) -> list[TranscriptItem]:
+        """Items that hold every word of the query, newest first."""
+
+    async def item(self, workspace_id: str, item_id: str) -> TranscriptItem:
+        """Raises NotFound."""
+
+
+def append_items(tx: Transaction, workspace_id: str, conversation_id: str, items: Sequence[NewItem]) -> int:
+    """Append items to a conversation, in order; answers the sequence of the last.
+
+    Raises NotFound without the conversation.
+    """
+    params: Params = {
+        "workspace_id": workspace_id,
+        "conversation_id": conversation_id,
+        "count": len(items),
+        "now": tx.now,
+    }
+    row = tx.one(_ADVANCE, params)
+    if row is None:
+        raise NotFound.of("conversation", conversation_id)
+    last = int(row[0])
+    for sequence, item in enumerate(items, last - len(items) + 1):
+        columns_of_item = values(
+            item,
+            workspace_id=workspace_id,
+            conversation_id=conversation_id,
+            sequence=sequence,
+            create_time=item.create_time or tx.now,
+        )
+        inserted = tx.one(_INSERT, columns_of_item)
+        if inserted is not None and item.text:
+            index_text(tx, inserted[0], workspace_id, conversation_id, item.text)
+    return last
+
+
+def replace_item(tx: Transaction, workspace_id: str, item_id: str, text: str, content: bytes) -> None:
+    """An edited message: the item keeps its place. Raises NotFound."""
+    _replace(tx, workspace_id, item_id, text, content, edit_time=tx.now, redact_time=0)
+
+
+def redact_item(tx: Transaction, workspace_id: str, item_id: str) -> None:
+    """A recalled or erased message: the item keeps its place and loses its content. Raises NotFound."""
+    _replace(tx, workspace_id, item_id, "", b"", edit_time=0, redact_time=tx.now)
+
+
+def _replace(
+    tx: Transaction, workspace_id: str, item_id: str, text: str, content: bytes, *, edit_time: int, redact_time: int
+) -> None:
+    row = tx.one(
+        _REPLACE,
+        {
+            "workspace_id": workspace_id,
+            "item_id": item_id,
+            "text": text,
+            "content": content,
+            "edit_time": edit_time,
+            "redact_time": redact_time,
+        },
+    )
+    if row is None:
+        raise NotFound.of("message", item_id)
+    forget_text(tx, row[0])
+    if text:
+        index_text(tx, row[0], workspace_id, row[1], text)
+
+
+def read_page(tx: ReadTransaction, workspace_id: str, query: PageQuery) -> list[TranscriptItem]:
+    """Items next to the cursor, nearest first."""
+    params: Params = {
+        "workspace_id": workspace_id,
+        "conversation_id": query.conversation_id,
+        "cursor": query.cursor,
+        "limit": query.limit,
+        "thread_id": query.thread_id,
+    }
+    sql = _BACKWARD if query.order == Order.BACKWARD else _FORWARD
+    return [_item(row) for row in tx.all(sql, params)]
+
+
+def _item(row: Row) -> TranscriptItem:
+    return TranscriptItem(*typed(row, (3, Role)))
+
+
+class StoredTranscript:
+    """The transcript in the database."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def page(self, workspace_id: str, query: PageQuery) -> list[TranscriptItem]:
+        return await self._reader.run(lambda tx: read_page(tx, workspace_id, query))
+
+    async def search(self, workspace_id: str, query: SearchQuery) -> list[TranscriptItem]:
+        rows = await self._reader.run(lambda tx: search_rows(tx, workspace_id, query, COLUMNS))
+        return [_item(row) for row in rows]
+
+    async def item(self, workspace_id: str, item_id: str) -> TranscriptItem:
+        params = {"workspace_id": workspace_id, "item_id": item_id}
+        row = await self._reader.run(lambda tx: tx.one(_BY_ID, params))
+        if row is None:
+            raise NotFound.of("message", item_id)
+        return _item(row)

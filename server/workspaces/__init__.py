@@ -1,0 +1,1 @@
+"""A workspace: whose everything else is."""

@@ -1,0 +1,75 @@
+"""Where workspaces are kept."""
+
+from typing import Protocol
+
+from portway.rpc.errors import Conflict, NotFound
+from portway.server.storage_engine.reader import Reader
+from portway.server.storage_engine.rows import columns
+from portway.server.storage_engine.transaction import Row, SqlValue, Transaction
+from portway.server.workspaces.types import Workspace
+
+_COLUMNS = columns(Workspace)
+_BY_ID = f"SELECT {_COLUMNS} FROM workspaces WHERE workspace_id = :workspace_id"
+_PAGE = f"SELECT {_COLUMNS} FROM workspaces WHERE workspace_id > :after ORDER BY workspace_id LIMIT :limit"
+_INSERT = """
+INSERT INTO workspaces (workspace_id, name, disabled, create_time, update_time)
+VALUES (:workspace_id, :name, 0, :now, :now) ON CONFLICT (workspace_id) DO NOTHING
+"""
+_UPDATE = """
+UPDATE workspaces SET name = :name, disabled = :disabled, update_time = :now WHERE workspace_id = :workspace_id
+"""
+
+
+class Workspaces(Protocol):
+    """What can be asked about workspaces."""
+
+    async def workspace(self, workspace_id: str) -> Workspace:
+        """Raises NotFound."""
+
+    async def page(self, after: str, limit: int) -> list[Workspace]:
+        """By id, after the id `after` ('' to begin)."""
+
+
+def add_workspace(tx: Transaction, workspace_id: str, name: str) -> Workspace:
+    """Raises Conflict when the id is taken."""
+    if not ensure_workspace(tx, workspace_id, name):
+        raise Conflict(f"There is a workspace {workspace_id!r} already. Choose another id.")
+    return Workspace(workspace_id, name, False, tx.now, tx.now)
+
+
+def ensure_workspace(tx: Transaction, workspace_id: str, name: str) -> bool:
+    """Add it unless it is there; true when it was added."""
+    return bool(tx.execute(_INSERT, {"workspace_id": workspace_id, "name": name, "now": tx.now}))
+
+
+def change_workspace(tx: Transaction, workspace_id: str, *, name: str, disabled: bool) -> None:
+    """Raises NotFound."""
+    params: dict[str, SqlValue] = {
+        "workspace_id": workspace_id,
+        "name": name,
+        "disabled": int(disabled),
+        "now": tx.now,
+    }
+    if not tx.execute(_UPDATE, params):
+        raise NotFound.of("workspace", workspace_id)
+
+
+def _workspace(row: Row) -> Workspace:
+    return Workspace(row[0], row[1], bool(row[2]), row[3], row[4])
+
+
+class StoredWorkspaces:
+    """Workspaces in the database."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def workspace(self, workspace_id: str) -> Workspace:
+        row = await self._reader.run(lambda tx: tx.one(_BY_ID, {"workspace_id": workspace_id}))
+        if row is None:
+            raise NotFound.of("workspace", workspace_id)
+        return _workspace(row)
+
+    async def page(self, after: str, limit: int) -> list[Workspace]:
+        rows = await self._reader.run(lambda tx: tx.all(_PAGE, {"after": after, "limit": limit}))
+        return [_workspace(row) for row in rows]
