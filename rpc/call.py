@@ -9,7 +9,7 @@ import grpc
 from portway.rpc.binding import BoundMethod
 from portway.rpc.errors import Cancelled, PayloadTooLarge
 from portway.rpc.identity import Caller, Peer
-from portway.rpc.telemetry import TRACE_HEADER, Trace
+from portway.rpc.telemetry import Trace
 from portway.rpc.validation import check, parse
 
 Req = TypeVar("Req")
@@ -49,7 +49,7 @@ class Call(Generic[Req, Resp]):
         self.method = method
         self.draining = draining
         self.metadata: tuple[tuple[str, str | bytes], ...] = context.invocation_metadata() or ()  # type: ignore[assignment]
-        self.trace = Trace(self.header(TRACE_HEADER))
+        self.trace = Trace(self.metadata)
         self._context = context
         self._first_is_read = False
         self._headers_are_sent = False
@@ -57,7 +57,7 @@ class Call(Generic[Req, Resp]):
 
     @property
     def peer(self) -> Peer:
-        return Peer(self._context.peer())
+        return Peer(self._context.peer)
 
     @property
     def trace_id(self) -> str:
@@ -65,8 +65,13 @@ class Call(Generic[Req, Resp]):
 
     def header(self, key: str) -> str | None:
         """The only value of a metadata key; None where it is missing or was sent more than once."""
-        values = [value for name, value in self.metadata if name == key]
-        return cast(str, values[0]) if len(values) == 1 else None
+        found = None
+        for name, value in self.metadata:
+            if name == key:
+                if found is not None:
+                    return None
+                found = value
+        return cast(str | None, found)
 
     def time_remaining(self) -> float | None:
         """Seconds until the caller's deadline; None where there is none."""

@@ -1,5 +1,6 @@
 """Who calls. A server learns it from the connection and the token alone, never from what a message claims."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -21,11 +22,18 @@ class Role(IntEnum):
     MEMBER = options_pb2.ROLE_MEMBER
 
 
-@dataclass(frozen=True, slots=True)
 class Peer:
-    """The other end of the connection as gRPC writes it: `ipv4:127.0.0.1:50312`, or `unix:` for every local socket."""
+    """The other end of the connection. Looked up only when asked for: few authenticators want to know."""
 
-    address: str
+    __slots__ = ("_look_up",)
+
+    def __init__(self, look_up: Callable[[], str]) -> None:
+        self._look_up = look_up
+
+    @property
+    def address(self) -> str:
+        """As gRPC writes it: `ipv4:127.0.0.1:50312`, or `unix:` for every local socket."""
+        return self._look_up()
 
 
 @dataclass(frozen=True, slots=True)

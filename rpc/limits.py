@@ -56,8 +56,7 @@ class Slots:
     def __init__(self, total: int) -> None:
         self._total = total
         self._taken = 0
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._emptied: asyncio.Event | None = None
 
     def enter(self) -> None:
         if self._taken >= self._total:
@@ -67,12 +66,14 @@ class Slots:
                 retry_after=1.0,
             )
         self._taken += 1
-        self._empty.clear()
 
     def leave(self) -> None:
         self._taken -= 1
-        if self._taken == 0:
-            self._empty.set()
+        if self._taken == 0 and self._emptied is not None:
+            self._emptied.set()
 
     async def until_empty(self) -> None:
-        await self._empty.wait()
+        """Returns once no call is under way; for when no new ones are let in."""
+        if self._taken:
+            self._emptied = asyncio.Event()
+            await self._emptied.wait()

@@ -54,6 +54,11 @@ _MEANING_OF_CODE = {code: meaning for meaning, code in reversed(TABLE)}
 _MEANING_OF_REASON = {(code, str(meaning.default_reason)): meaning for meaning, code in TABLE}
 
 
+def meaning_of(code: grpc.StatusCode, reason: str) -> type[PortwayError]:
+    """What a code with a reason means; a reason that is not in the table leaves the meaning of the code alone."""
+    return _MEANING_OF_REASON.get((code, reason)) or _MEANING_OF_CODE.get(code, errors.InternalError)
+
+
 @dataclass(frozen=True, slots=True)
 class WireStatus:
     """What the server sends: `trailers` holds the packed details."""
@@ -139,7 +144,7 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> PortwayError:
     code = error.code()
     found = _read_details(status)
     reason = found.pop("reason", None)
-    meaning = _MEANING_OF_REASON.get((code, str(reason))) or _MEANING_OF_CODE.get(code, errors.InternalError)
+    meaning = meaning_of(code, str(reason))
     if reason is None and code is _Code.UNAVAILABLE:
         # The library's own answer: nothing was reached that could have said why.
         reason = Reason.UNREACHABLE

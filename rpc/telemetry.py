@@ -5,17 +5,20 @@ are taken out on the way. `bound(run_id=…)` adds fields to every line of a blo
 """
 
 import logging
-import os
+import random
 import re
 import sys
-from collections.abc import Callable, Iterator, MutableMapping
+import time
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
 import structlog
 
-from portway.rpc.redaction import redact_field, redact_text
+from portway.rpc.log_writer import LogWriter, Render
+from portway.rpc.redaction import redact_fields, redact_text
 
 TRACE_HEADER = "traceparent"
 _TRACEPARENT = re.compile(r"00-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-[0-9a-f]{2}")
@@ -27,23 +30,25 @@ LogFormat = Literal["json", "console"]
 class Trace:
     """The trace that a call belongs to. Its id is made when somebody asks for it first: most calls log nothing."""
 
-    __slots__ = ("_parent", "_trace_id")
+    __slots__ = ("_metadata", "_trace_id")
 
-    def __init__(self, traceparent: str | None = None) -> None:
-        self._parent = traceparent
+    def __init__(self, metadata: Iterable[tuple[str, str | bytes]] = ()) -> None:
+        """Goes on with the trace in a call's metadata, or begins one."""
+        self._metadata = metadata
         self._trace_id: str | None = None
 
     @property
     def trace_id(self) -> str:
         if self._trace_id is None:
-            match = _TRACEPARENT.fullmatch(self._parent) if self._parent else None
+            parent = next((value for key, value in self._metadata if key == TRACE_HEADER), "")
+            match = _TRACEPARENT.fullmatch(parent) if isinstance(parent, str) else None
             taken = match["trace"] if match else _NO_TRACE
-            self._trace_id = taken if taken != _NO_TRACE else os.urandom(16).hex()
+            self._trace_id = taken if taken != _NO_TRACE else f"{random.getrandbits(128):032x}"
         return self._trace_id
 
     def traceparent(self) -> str:
         """The header for a call made on behalf of this trace; each has a span id of its own."""
-        return f"00-{self.trace_id}-{os.urandom(8).hex()}-01"
+        return f"00-{self.trace_id}-{random.getrandbits(64):016x}-01"
 
 
 current_trace: ContextVar[Trace | None] = ContextVar("portway_trace", default=None)
@@ -74,10 +79,54 @@ def _add_trace(_logger: object, _method: str, event: Event) -> Event:
     return event
 
 
-def _redact(_logger: object, _method: str, event: Event) -> Event:
-    for key, value in event.items():
-        event[key] = redact_field(key, value)
+def _stamp(_logger: object, level: str, event: Event) -> Event:
+    event["level"] = level
+    event["time"] = time.time()
     return event
+
+
+def _hand_over(_logger: object, _method: str, event: Event) -> tuple[tuple[Event], dict[str, Any]]:
+    return (event,), {}
+
+
+class _Lines:
+    """What structlog and the standard library's logging end in. Urgent lines are written before the caller goes on."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self._writer = writer
+
+    def write(self, line: str) -> None:
+        self._writer.put(line)
+
+    def flush(self) -> None:
+        """The writer decides when."""
+
+    def msg(self, event: dict[str, Any]) -> None:
+        self._writer.put(event)
+
+    def err(self, event: dict[str, Any]) -> None:
+        self._writer.put(event)
+        self._writer.flush()
+
+    debug = info = warning = warn = msg
+    error = critical = fatal = exception = err
+
+
+def _renderer(service: str, format: LogFormat, colors: bool) -> Render:
+    end: Any = (
+        structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="time", pad_event_to=30)
+        if format == "console"
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
+    )
+
+    def render(event: dict[str, Any]) -> str:
+        level, at = event.pop("level", "info"), event.pop("time", None) or time.time()
+        when = datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        fields = redact_fields(structlog.processors.format_exc_info(None, level, event))
+        line = {"time": when, "level": level, "service": service, "event": fields.pop("event", ""), **fields}
+        return redact_text(str(end(None, level, line))) + "\n"
+
+    return render
 
 
 def configure_logging(
@@ -87,39 +136,30 @@ def configure_logging(
     level: str = "info",
     stream: TextIO | None = None,
 ) -> None:
-    """Sends the logs of `service`, and those of libraries from `warning` on, to `stream` (standard error)."""
+    """Sends the logs of `service`, and those of libraries from `warning` on, to `stream` (standard error).
+
+    Starts a thread, so a process that forks calls it again in the child.
+    """
     out = stream or sys.stderr
+    render = _renderer(service, format, out.isatty())
+    lines = _Lines(LogWriter(out, render))
     number = logging.getLevelNamesMapping()[level.upper()]
-
-    def add_service(_logger: object, _method: str, event: Event) -> Event:
-        event["service"] = service
-        return event
-
-    shared: list[Callable[[Any, str, Event], Any]] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        add_service,
-        _add_trace,
-        structlog.processors.format_exc_info,
-        _redact,
-    ]
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=out.isatty(), timestamp_key="time")
-        if format == "console"
-        else structlog.processors.JSONRenderer(ensure_ascii=False)
-    )
+    own: list[Callable[[Any, str, Event], Any]] = [structlog.contextvars.merge_contextvars, _add_trace, _stamp]
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*own, _hand_over],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(out),
+        logger_factory=lambda *_names: lines,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(out)
+    handler = logging.StreamHandler(lines)
+    handler.terminator = ""
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            foreign_pre_chain=own,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                lambda _logger, _method, event: render(dict(event)),
+            ],
         )
     )
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)

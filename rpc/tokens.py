@@ -68,13 +68,11 @@ class FixedTokens:
 
     def __init__(self, known: Iterable[tuple[str, Caller]]) -> None:
         """Each token's text with the caller it stands for."""
-        parsed = [(parse_token(text), caller) for text, caller in known]
-        self._callers = {token.token_id: (token.secret_hash, caller) for token, caller in parsed}
+        # By the hash of the whole text: it says nothing about how much of a wrong token was right.
+        self._callers = {hash_secret(text): caller for text, caller in known}
 
     async def authenticate(self, token: str, peer: Peer) -> Caller:
-        parsed = parse_token(token)
-        # A missing id is compared too, so that both refusals take the same path.
-        secret_hash, caller = self._callers.get(parsed.token_id, (b"", None))
-        if not same_secret(secret_hash, parsed.secret_hash) or caller is None:
+        caller = self._callers.get(hash_secret(token))
+        if caller is None:
             raise NotAuthenticated("the token is not valid; ask for a new one with `portway tokens create`")
         return caller
