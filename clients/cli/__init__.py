@@ -1,0 +1,1 @@
+"""The command line `portway`: one module per command, imported when it is used."""
