@@ -1,0 +1,105 @@
+"""The interface that every backend implements; `tests/contracts/backend` runs on each."""
+
+from enum import StrEnum
+from typing import Protocol
+
+from portway.box.backends.types import (
+    BackendReport,
+    CommandSpec,
+    Exit,
+    FileAccess,
+    SandboxSpec,
+    SandboxUsage,
+    TerminalSize,
+)
+
+
+class Stream(StrEnum):
+    """One of the outputs of a command."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+class RunningCommand(Protocol):
+    """A command that was started. Whoever holds it calls `close` at the end; that kills what still runs."""
+
+    async def read(self, stream: Stream, limit: int) -> bytes:
+        """The next bytes of an output, empty at its end. What is not read holds the command up, and nothing else."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Gives it input. Returns when the kernel has taken it; input for a command that closed it is dropped."""
+        ...
+
+    def close_input(self) -> None: ...
+
+    def resize(self, size: TerminalSize) -> None: ...
+
+    async def signal(self, number: int) -> None:
+        """Sends a signal to its process group; nothing happens when it has ended."""
+        ...
+
+    async def kill(self) -> None:
+        """Kills it and everything that it started."""
+        ...
+
+    async def wait(self) -> Exit:
+        """Its end, when nothing of it is left. Raises `Unavailable` where the end was not seen: never a success."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Search(Protocol):
+    """A search over files that runs beside the commands of a sandbox, within its limits."""
+
+    async def read(self, limit: int) -> bytes: ...
+
+    async def close(self) -> None: ...
+
+
+class Sandbox(Protocol):
+    """A sandbox that was made."""
+
+    @property
+    def unenforced(self) -> tuple[str, ...]:
+        """Limits that are not in force for it, in words."""
+        ...
+
+    async def start(self, command: CommandSpec) -> RunningCommand:
+        """Starts a command. Raises `Unavailable` where the sandbox is lost."""
+        ...
+
+    async def search(self, request: bytes, mount: int) -> Search:
+        """Runs a file search (see `portway.box.files.search`) in the mount with this index."""
+        ...
+
+    def files(self) -> FileAccess: ...
+
+    async def usage(self) -> SandboxUsage: ...
+
+    async def delete(self, *, keep_workspace: bool = False) -> int:
+        """Ends everything in it and removes it. Returns how many processes were killed."""
+        ...
+
+
+class Backend(Protocol):
+    """A way to isolate."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def probe(self) -> BackendReport:
+        """Really runs something; the reason says what is missing and what to do."""
+        ...
+
+    async def create(self, spec: SandboxSpec) -> Sandbox:
+        """Makes a sandbox, with the workspace that its key had before if there is one."""
+        ...
+
+    async def cleanup(self, keep: frozenset[str]) -> int:
+        """Removes what an earlier life left behind, but for the workspaces of the keys to `keep`. Returns how much."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,93 @@
+"""The arguments of bubblewrap: what a sandbox sees. Given through a descriptor, so that no path shows in a process list."""
+
+from collections.abc import Iterable, Iterator
+
+from portway.box.backends.namespace.stage import EMPTY, ETC, TOP_LEVEL, StagedSession
+from portway.box.backends.types import TEMPORARY, WORKSPACE, CommandSpec, HostMount, MountMode
+from portway.box.isolation.limits import MEBI
+
+INSIDE_USER = 1000
+SHARED_MEMORY_BYTES = 64 * MEBI
+# Descriptors that the launcher puts in place for bubblewrap.
+ARGUMENTS_FD, STATUS_FD, CALLS_FILTER_FD, IOCTL_FILTER_FD = 3, 4, 5, 6
+
+_READ_ONLY_PROC = ("sys", "bus", "irq", "fs")
+# Each costs time at every start, so only what a plain user could read or write at all is covered.
+_HIDDEN_PROC_FILES = (
+    "sysrq-trigger", "kcore", "keys", "key-users", "kallsyms", "kmsg", "timer_list", "timer_stats", "sched_debug",
+    "latency_stats", "modules", "cmdline", "kpagecount", "kpageflags", "kpagecgroup",
+)  # fmt: skip
+_HIDDEN_PROC_DIRECTORIES = ("acpi", "scsi", "asound", "dynamic_debug")
+
+
+def session_arguments(staged: StagedSession, present: frozenset[str]) -> list[str]:
+    """What all commands of a session share. `present` are the entries of /proc that a plain user can open."""
+    args = [
+        "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
+        "--uid", str(INSIDE_USER), "--gid", str(INSIDE_USER), "--hostname", "sandbox",
+        "--disable-userns", "--die-with-parent", "--cap-drop", "ALL", "--clearenv",
+        "--json-status-fd", str(STATUS_FD),
+        "--add-seccomp-fd", str(CALLS_FILTER_FD), "--add-seccomp-fd", str(IOCTL_FILTER_FD),
+    ]  # fmt: skip
+    if staged.writable_root:
+        args += ["--bind", staged.path("root"), "/"]
+    args += _system()
+    args += _proc(present)
+    args += _devices()
+    args += ["--bind", staged.path("tmp"), TEMPORARY]
+    args += ["--bind", staged.path("workspace"), WORKSPACE]
+    for index, mount in enumerate(staged.mounts):
+        args += _mount(staged, index, mount)
+    if not staged.writable_root:
+        args += ["--remount-ro", "/"]
+    return args
+
+
+def _system() -> Iterator[str]:
+    yield from ("--ro-bind", "/usr", "/usr")
+    for name, link in TOP_LEVEL.items():
+        yield from ("--symlink", link, f"/{name}") if link else ("--ro-bind", f"/{name}", f"/{name}")
+    yield from ("--ro-bind", ETC, "/etc", "--dir", "/run", "--dir", "/var", "--symlink", TEMPORARY, "/var/tmp")  # noqa: S108
+
+
+def _proc(present: frozenset[str]) -> Iterator[str]:
+    yield from ("--proc", "/proc")
+    for name in _READ_ONLY_PROC:
+        if name in present:
+            yield from ("--ro-bind", f"/proc/{name}", f"/proc/{name}")
+    for name in _HIDDEN_PROC_FILES:
+        if name in present:
+            yield from ("--ro-bind", "/dev/null", f"/proc/{name}")
+    for name in _HIDDEN_PROC_DIRECTORIES:
+        if name in present:
+            yield from ("--ro-bind", EMPTY, f"/proc/{name}")
+
+
+def _devices() -> Iterable[str]:
+    return ["--dev", "/dev", "--size", str(SHARED_MEMORY_BYTES), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108
+
+
+def _mount(staged: StagedSession, index: int, mount: HostMount) -> list[str]:
+    if mount.mode is MountMode.NONE:
+        return ["--ro-bind", EMPTY, mount.target]
+    how = "--bind" if mount.mode is MountMode.READ_WRITE else "--ro-bind"
+    return [how, staged.path(f"mount{index}"), mount.target]
+
+
+def command_arguments(command: CommandSpec) -> list[str]:
+    """What one command adds."""
+    args = ["--chdir", command.directory]
+    for name, value in command.env:
+        args += ["--setenv", name, value]
+    if command.terminal is None:
+        # With a terminal, the command makes its own session to own it (see `command_line`).
+        args.append("--new-session")
+    return args
+
+
+def command_line(command: CommandSpec) -> list[str]:
+    """The program and its arguments, as bubblewrap is to run them."""
+    if command.terminal is None:
+        return list(command.argv)
+    # A session of its own with the terminal as the controlling one, so that Ctrl-C reaches the foreground job only.
+    return ["/usr/bin/setsid", "--ctty", *command.argv]

@@ -1,0 +1,211 @@
+"""The namespace backend: bubblewrap with control groups, system call filters and user namespaces; no daemon, no image."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from portway.box.backends.namespace import wire
+from portway.box.backends.namespace.machine import Machine
+from portway.box.backends.namespace.sandbox import NamespaceSandbox, SandboxParts
+from portway.box.backends.namespace.stage import StagedSession
+from portway.box.backends.namespace.zygote_client import ZygoteClient, ZygoteSetup
+from portway.box.backends.types import BackendReport, HostMount, MountMode, Network, SandboxSpec
+from portway.box.isolation.cgroups import CgroupTree, SessionGroups
+from portway.box.isolation.disk_images import ImageMaker
+from portway.box.isolation.users import UserLease, UserPool
+from portway.rpc.errors import Unavailable, WrongState
+
+NAME = "namespace"
+_NEW_IMAGE = "workspace.ext4"
+_FOLDER = "workspace"
+
+
+@dataclass(frozen=True, slots=True)
+class NamespacePaths:
+    """Where the backend keeps things: everything below `data`, and the locks of user ids, shared by the machine."""
+
+    data: Path
+    user_locks: Path = Path("/run/portway-box-users")
+
+    @property
+    def sessions(self) -> Path:
+        return self.data / "sessions"
+
+    def home(self, key: str) -> Path:
+        return self.sessions / key
+
+
+class NamespaceBackend:
+    """Implements `Backend`."""
+
+    name = NAME
+
+    def __init__(self, paths: NamespacePaths, installation: str, on_lost: Callable[[str], None]) -> None:
+        self._paths = paths
+        self._machine = Machine.look()
+        self._tree = CgroupTree.find(f"portway-box-{installation}") if self._machine.root else None
+        self._images = ImageMaker(paths.data / "templates")
+        self._users = UserPool(paths.user_locks) if self._machine.root else None
+        self._zygote = ZygoteClient(on_lost)
+        self._starting = asyncio.Lock()
+        self._present: frozenset[str] = frozenset()
+
+    async def _ensure_zygote(self) -> None:
+        async with self._starting:
+            if self._zygote.alive:
+                return
+            base = self._paths.data / "root"
+            base.mkdir(mode=0o700, exist_ok=True)
+            groups = tuple(str(path) for path in self._tree.bases) if self._tree else ()
+            machine = self._machine
+            setup = ZygoteSetup(machine.root, str(base.resolve()), machine.bwrap, machine.filters(), groups)
+            try:
+                self._present = await self._zygote.start(setup)
+            except Unavailable as error:
+                await self._zygote.stop()
+                raise Unavailable(f"{error.message}; {machine.hint(error.message)}") from None
+
+    async def create(self, spec: SandboxSpec) -> NamespaceSandbox:
+        self._machine.require()
+        if spec.network is not Network.OFF:
+            raise WrongState("this backend cannot give a session a network yet; ask for `network: off`")
+        await self._ensure_zygote()
+        home = self._paths.home(spec.key)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kind = self._workspace_kind(spec)
+        image = await asyncio.to_thread(self._open_image, home, spec) if kind == "image" else None
+        lease = self._users.take(_last_user(home)) if self._users else None
+        groups: SessionGroups | None = None
+        try:
+            if lease is not None:
+                (home / "user").write_text(str(lease.user))
+            groups = self._tree.create(spec.key, spec.limits) if self._tree and self._tree.kinds else None
+            return await self._put_together(spec, home, kind, image, lease, groups)
+        except BaseException:
+            if groups is not None:
+                await asyncio.to_thread(groups.kill_and_remove)
+            if lease is not None:
+                lease.release()
+            raise
+        finally:
+            if image is not None:
+                os.close(image)
+
+    async def _put_together(
+        self,
+        spec: SandboxSpec,
+        home: Path,
+        kind: str,
+        image: int | None,
+        lease: UserLease | None,
+        groups: SessionGroups | None,
+    ) -> NamespaceSandbox:
+        order = self._order(spec, home, kind, lease)
+        _answer, received = await self._zygote.ask(order.to_message(), [image] if image is not None else [])
+        mounts, network, *directories = received
+        kinds = self._tree.kinds if self._tree else frozenset()
+        parts = SandboxParts(
+            spec=spec,
+            staged=StagedSession(not spec.read_only_root, spec.mounts),
+            home=home,
+            lease=lease,
+            groups=groups,
+            namespaces=(mounts, network),
+            directories=tuple(directories),
+            unenforced=self._unenforced(kind),
+            memory_is_bounded="memory" in kinds,
+            workspace_is_measured=kind != "folder",
+        )
+        sandbox = NamespaceSandbox(self._zygote, parts, self._present)
+        try:
+            await sandbox.warm()
+        except BaseException:
+            await sandbox.delete(keep_workspace=True)
+            raise
+        return sandbox
+
+    def _order(self, spec: SandboxSpec, home: Path, kind: str, lease: UserLease | None) -> wire.OpenOrder:
+        folder = None
+        if kind == "folder":
+            (home / _FOLDER).mkdir(mode=0o700, exist_ok=True)
+            folder = wire.MountOrder(str(home.resolve()), _FOLDER)
+        if spec.workspace is not None:
+            folder = _mount_order(spec.workspace)
+        return wire.OpenOrder(
+            request=self._zygote.next_request(),
+            key=spec.key,
+            user=lease.user if lease else None,
+            workspace=kind,
+            folder=folder,
+            disk_bytes=spec.limits.disk_bytes,
+            inodes=spec.limits.inodes,
+            temporary_bytes=spec.limits.temporary_bytes,
+            writable_root=not spec.read_only_root,
+            mounts=tuple(None if mount.mode is MountMode.NONE else _mount_order(mount) for mount in spec.mounts),
+        )
+
+    def _workspace_kind(self, spec: SandboxSpec) -> str:
+        if spec.workspace is not None:
+            return "host"
+        if self._machine.loop_devices:
+            return "image"
+        # Memory is bounded by the kernel but is gone with the session's mounts: not for what must come back.
+        return "folder" if spec.persistent else "memory"
+
+    def _open_image(self, home: Path, spec: SandboxSpec) -> int:
+        image = home / _NEW_IMAGE
+        if image.exists():
+            self._images.check(image)
+        else:
+            limits = spec.limits
+            self._images.make(image, size=limits.disk_bytes, inodes=limits.inodes, journal=spec.persistent)
+        return os.open(image, os.O_RDWR | os.O_CLOEXEC)
+
+    def _unenforced(self, kind: str) -> tuple[str, ...]:
+        kinds = self._tree.kinds if self._tree else frozenset()
+        missing = [] if "memory" in kinds else ["memory_bytes as a total (each process is bounded by address space)"]
+        if "cpu" not in kinds:
+            missing.append("cpu_millis")
+        if "pids" not in kinds:
+            missing.append("pids for each session alone (processes are bounded for the user)")
+        if kind in ("folder", "host"):
+            missing.append("disk_bytes and the number of files (the workspace is a plain directory)")
+        return tuple(missing)
+
+    async def probe(self) -> BackendReport:
+        raise NotImplementedError
+
+    async def cleanup(self, keep: frozenset[str]) -> int:
+        """Ends and removes what an earlier life of this installation left behind."""
+        return await asyncio.to_thread(self._sweep, keep)
+
+    def _sweep(self, keep: frozenset[str]) -> int:
+        swept = 0
+        if self._tree is not None:
+            groups, processes = self._tree.sweep()
+            swept += groups + processes
+        sessions = self._paths.sessions
+        for home in sessions.iterdir() if sessions.is_dir() else ():
+            if home.name not in keep:
+                shutil.rmtree(home, ignore_errors=True)
+                swept += 1
+        return swept
+
+    async def close(self) -> None:
+        await self._zygote.stop()
+        if self._tree is not None:
+            self._tree.close()
+
+
+def _mount_order(mount: HostMount) -> wire.MountOrder:
+    return wire.MountOrder(mount.root, os.path.relpath(mount.source, mount.root))
+
+
+def _last_user(home: Path) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        return int((home / "user").read_text())
+    return None

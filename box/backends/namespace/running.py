@@ -1,0 +1,154 @@
+"""A command in a sandbox: its pipes or terminal, and how it ended."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+
+from portway.box.backends.interface import Stream
+from portway.box.backends.namespace.zygote_client import Ended
+from portway.box.backends.types import Exit, ExitStatus, TerminalSize
+from portway.box.isolation.cgroups import Counted
+from portway.box.isolation.descriptors import Descriptor, resize_terminal
+from portway.rpc.errors import InvalidInput, Unavailable
+
+_STATUS_BYTES = 4096
+_HEAD_BYTES = 1024
+# What a shell answers for a program that it cannot find, and for one that it cannot execute.
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+
+
+class CommandPipes:
+    """The server's ends of what a command reads and writes."""
+
+    def __init__(self, status: int, stdin: int, stdout: int, stderr: int, *, terminal: bool) -> None:
+        self.status = Descriptor(status)
+        self.stdin = Descriptor(stdin)
+        self.stdout = self.stdin if terminal else Descriptor(stdout)
+        self.stderr = Descriptor(stderr)
+        self.terminal = terminal
+
+    def close(self) -> None:
+        for descriptor in (self.status, self.stdin, self.stdout, self.stderr):
+            descriptor.close()
+
+
+class RunningProcess:
+    """Implements `RunningCommand` over pipes."""
+
+    def __init__(
+        self,
+        pipes: CommandPipes,
+        finished: "asyncio.Task[tuple[Ended, Counted]]",
+        send_signal: Callable[[int], None],
+        *,
+        can_count: bool,
+    ) -> None:
+        self._pipes = pipes
+        self._finished = finished
+        self._send_signal = send_signal
+        self._can_count = can_count
+        self._began = time.monotonic()
+        self._head_of_errors = b""
+
+    async def read(self, stream: Stream, limit: int) -> bytes:
+        if stream is Stream.STDOUT:
+            return await self._pipes.stdout.read(limit)
+        data = await self._pipes.stderr.read(limit)
+        if len(self._head_of_errors) < _HEAD_BYTES:
+            self._head_of_errors += data[: _HEAD_BYTES - len(self._head_of_errors)]
+        return data
+
+    async def write(self, data: bytes) -> None:
+        if not await self._pipes.stdin.write(data) and not self._pipes.terminal:
+            self._pipes.stdin.close()
+
+    def close_input(self) -> None:
+        if not self._pipes.terminal:
+            self._pipes.stdin.close()
+        elif not self._pipes.stdin.closed:
+            with contextlib.suppress(OSError):
+                os.write(self._pipes.stdin.fileno(), b"\x04")
+
+    def resize(self, size: TerminalSize) -> None:
+        if self._pipes.terminal and not self._pipes.stdin.closed:
+            resize_terminal(self._pipes.stdin.fileno(), size)
+
+    async def signal(self, number: int) -> None:
+        self._send_signal(number)
+
+    async def kill(self) -> None:
+        self._send_signal(signal.SIGKILL)
+
+    async def wait(self) -> Exit:
+        ended, counted = await asyncio.shield(self._finished)
+        duration = time.monotonic() - self._began
+        told = await self._pipes.status.read(_STATUS_BYTES)
+        code = _exit_code(told)
+        cpu = counted.cpu_seconds if counted.cpu_seconds is not None else ended.cpu_seconds
+        status, exit_code, number = await self._meaning(code, ended.status, counted)
+        return Exit(status, exit_code, number, duration, cpu, counted.peak_memory)
+
+    async def _meaning(self, code: int | None, status: int, counted: Counted) -> tuple[ExitStatus, int | None, int | None]:
+        if code is None and not os.WIFSIGNALED(status):
+            return ExitStatus.COMPLETED, await self._why_not_started(), None
+        # bubblewrap writes 128 + signal, as shells do: an exit code in that range stands for the signal.
+        number = os.WTERMSIG(status) if code is None else code - 128
+        ended_by_signal = code is None or 0 < number < signal.NSIG
+        if counted.out_of_memory and (ended_by_signal or code != 0):
+            return ExitStatus.OUT_OF_MEMORY, None, number if ended_by_signal else None
+        if ended_by_signal:
+            return ExitStatus.KILLED, None, number
+        return ExitStatus.COMPLETED, code, None
+
+    async def _why_not_started(self) -> int:
+        """The exit code where the program could not be executed. Raises where the sandbox itself did not come up."""
+        said = self._head_of_errors or await self._pipes.stderr.read(_HEAD_BYTES)
+        text = said.decode(errors="replace").strip().rpartition("bwrap: ")[2]
+        if text.startswith("execvp "):
+            return NOT_FOUND if text.endswith("No such file or directory") else NOT_EXECUTABLE
+        if text.startswith("Can't chdir to"):
+            raise InvalidInput.field("command.working_directory", "there is no such directory in the session")
+        raise Unavailable(f"the sandbox did not start: {text or 'it ended without a word'}")
+
+    async def close(self) -> None:
+        """Kills what still runs, and gives everything back."""
+        try:
+            if not self._finished.done():
+                await self.kill()
+                with contextlib.suppress(Unavailable):
+                    await asyncio.shield(self._finished)
+        finally:
+            self._pipes.close()
+
+
+class RunningSearch:
+    """Implements `Search`: a launcher that walks files instead of becoming a command."""
+
+    def __init__(self, output: int, finished: "asyncio.Task[tuple[Ended, Counted]]", kill: Callable[[], Awaitable[None]]):
+        self._output = Descriptor(output)
+        self._finished = finished
+        self._kill = kill
+
+    async def read(self, limit: int) -> bytes:
+        return await self._output.read(limit)
+
+    async def close(self) -> None:
+        self._output.close()
+        if not self._finished.done():
+            await self._kill()
+            with contextlib.suppress(Unavailable):
+                await asyncio.shield(self._finished)
+
+
+def _exit_code(told: bytes) -> int | None:
+    """The code in bubblewrap's status line, which it writes only for a program that was really executed."""
+    for line in told.splitlines():
+        with contextlib.suppress(ValueError):
+            document = json.loads(line)
+            if isinstance(document, dict) and isinstance(document.get("exit-code"), int):
+                return int(document["exit-code"])
+    return None

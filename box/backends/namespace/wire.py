@@ -1,0 +1,103 @@
+"""The private line between the box server and its launcher process: one JSON object a packet, descriptors beside it.
+
+Both ends are this program, so nothing is negotiated; what arrives is still taken apart into typed values.
+"""
+
+import array
+import json
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+MAX_PACKET = 192 * 1024
+MAX_DESCRIPTORS = 48
+_BUFFER = 1024 * 1024
+
+
+def new_line() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a line that keeps packets apart and tells when the other end is gone."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in ends:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+    return ends
+
+
+def send(line: socket.socket, message: dict[str, Any], descriptors: list[int] | None = None) -> None:
+    send_raw(line, json.dumps(message, separators=(",", ":")).encode(), descriptors)
+
+
+def send_raw(line: socket.socket, data: bytes, descriptors: list[int] | None = None) -> None:
+    rights = array.array("i", descriptors or [])
+    line.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else [])
+
+
+def receive(line: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """The next message, or `None` when the other end is gone."""
+    data, descriptors = receive_raw(line)
+    if not data:
+        return None
+    message: dict[str, Any] = json.loads(data)
+    return message, descriptors
+
+
+def receive_raw(line: socket.socket) -> tuple[bytes, list[int]]:
+    room = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
+    data, ancillary, _flags, _address = line.recvmsg(MAX_PACKET, room, socket.MSG_CMSG_CLOEXEC)
+    descriptors = array.array("i")
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    return data, list(descriptors)
+
+
+@dataclass(frozen=True, slots=True)
+class MountOrder:
+    """A directory of the machine to mount: `path` below `root`, no part of which may be a link."""
+
+    root: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOrder:
+    """Put the mounts of a session together. `workspace` is `image` (an open descriptor comes along), `memory` or `folder`."""
+
+    request: int
+    key: str
+    user: int | None
+    workspace: str
+    folder: MountOrder | None
+    disk_bytes: int
+    inodes: int
+    temporary_bytes: int
+    writable_root: bool
+    mounts: tuple[MountOrder | None, ...]
+
+    def to_message(self) -> dict[str, Any]:
+        return {
+            "kind": "open",
+            "request": self.request,
+            "key": self.key,
+            "user": self.user,
+            "workspace": self.workspace,
+            "folder": _mount_fields(self.folder),
+            "disk_bytes": self.disk_bytes,
+            "inodes": self.inodes,
+            "temporary_bytes": self.temporary_bytes,
+            "writable_root": self.writable_root,
+            "mounts": [_mount_fields(mount) for mount in self.mounts],
+        }
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any]) -> "OpenOrder":
+        fields = {name: message[name] for name in cls.__slots__ if name not in ("folder", "mounts")}
+        folder = _mount_order(message["folder"])
+        return cls(folder=folder, mounts=tuple(_mount_order(one) for one in message["mounts"]), **fields)
+
+
+def _mount_fields(order: MountOrder | None) -> list[str] | None:
+    return None if order is None else [order.root, order.path]
+
+
+def _mount_order(fields: list[str] | None) -> MountOrder | None:
+    return None if fields is None else MountOrder(*fields)

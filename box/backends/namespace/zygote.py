@@ -1,0 +1,264 @@
+"""The resident launcher process: single-threaded, started once, forks everything that runs in sandboxes.
+
+It is process 1 of a PID namespace of its own, so the kernel ends every sandbox with it, at once and whatever state they
+are in. When the box server is gone (its end of the line closes) it kills them all, removes their control groups and ends.
+Holds no secret: it is executed with an empty environment and is told nothing but paths, limits and descriptors.
+"""
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from portway.box.backends.namespace import wire
+from portway.box.backends.namespace.launcher import BWRAP, become_launcher
+from portway.box.backends.namespace.session_mounts import open_session
+from portway.box.backends.namespace.stage import HOST, enter_small_root
+from portway.box.isolation import syscalls
+from portway.box.isolation.syscalls import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, MS_BIND
+
+_POLL_SECONDS = 5
+
+
+class Zygote:
+    """The loop of the resident process: orders in, children out, ends reported when nothing of a command is left."""
+
+    def __init__(self, line: socket.socket, group_bases: list[int]) -> None:
+        self._line = line
+        self._group_bases = group_bases
+        self._launchers: set[int] = set()
+        self._workers: set[int] = set()
+        # Launchers that ended, with those of their processes that were still there and are being killed.
+        self._ending: dict[int, _Ending] = {}
+        self._wakeup, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _note)
+
+    def run(self) -> None:
+        """Until the server is gone."""
+        poll = select.poll()
+        poll.register(self._line, select.POLLIN)
+        poll.register(self._wakeup, select.POLLIN)
+        while True:
+            ready = [descriptor for descriptor, _event in poll.poll(_POLL_SECONDS * 1000)]
+            if self._wakeup in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._wakeup, 4096)
+            if self._line.fileno() in ready and not self._obey():
+                return
+            self._reap()
+
+    def _obey(self) -> bool:
+        received = wire.receive(self._line)
+        if received is None:
+            return False
+        order, descriptors = received
+        try:
+            match order["kind"]:
+                case "open":
+                    self._fork_worker(lambda: self._open(order, descriptors))
+                case "launcher":
+                    self._fork_launcher(order, descriptors)
+                case "signal":
+                    self._signal(order["pid"], order["signal"])
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return True
+
+    def _fork_launcher(self, order: dict[str, Any], descriptors: list[int]) -> None:
+        pid = os.fork()
+        if pid == 0:
+            become_launcher(order, descriptors)
+        self._launchers.add(pid)
+        wire.send(self._line, {"kind": "launched", "request": order["request"], "pid": pid})
+
+    def _fork_worker(self, work: Callable[[], None]) -> None:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                signal.set_wakeup_fd(-1)
+                work()
+            finally:
+                os._exit(0)
+        self._workers.add(pid)
+
+    def _open(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        order = wire.OpenOrder.from_message(message)
+        try:
+            opened = open_session(order, descriptors[0] if descriptors else None)
+        except OSError as error:
+            wire.send(self._line, {"kind": "failed", "request": order.request, "error": str(error)})
+        else:
+            wire.send(self._line, {"kind": "done", "request": order.request}, opened)
+
+    def _signal(self, launcher: int, number: int) -> None:
+        if launcher not in self._launchers:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if number == signal.SIGKILL:
+                # What it leaves behind becomes a child of this process and is killed in `_reap`.
+                os.kill(launcher, number)
+                return
+            for init in _children(launcher):
+                for command in _children(init)[:1]:
+                    os.killpg(command, number)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            seconds = usage.ru_utime + usage.ru_stime
+            self._workers.discard(pid)
+            if pid in self._launchers:
+                self._launchers.discard(pid)
+                self._begin_ending(pid, status, seconds)
+            else:
+                self._finish_orphan(pid, seconds)
+
+    def _begin_ending(self, pid: int, status: int, seconds: float) -> None:
+        orphans = set(_children(os.getpid())) - self._launchers - self._workers - self._ending.keys()
+        for orphan in orphans:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(orphan, signal.SIGKILL)
+        claimed = set().union(*(ending.orphans for ending in self._ending.values())) if self._ending else set()
+        ending = _Ending(status, seconds, orphans - claimed)
+        if ending.orphans:
+            self._ending[pid] = ending
+        else:
+            self._report(pid, ending)
+
+    def _finish_orphan(self, pid: int, seconds: float) -> None:
+        for launcher, ending in list(self._ending.items()):
+            if pid in ending.orphans:
+                ending.orphans.discard(pid)
+                ending.seconds += seconds
+                if not ending.orphans:
+                    del self._ending[launcher]
+                    self._report(launcher, ending)
+
+    def _report(self, pid: int, ending: "_Ending") -> None:
+        wire.send(
+            self._line, {"kind": "ended", "pid": pid, "status": ending.status, "cpu_seconds": round(ending.seconds, 6)}
+        )
+
+    def end_everything(self) -> None:
+        """Kills all processes of this namespace and removes the control groups that they were in."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.wait4(-1, 0)
+        for base in self._group_bases:
+            _remove_groups_below(base)
+
+
+class _Ending:
+    """A command whose launcher ended while something of it was still there."""
+
+    __slots__ = ("orphans", "seconds", "status")
+
+    def __init__(self, status: int, seconds: float, orphans: set[int]) -> None:
+        self.status = status
+        self.seconds = seconds
+        self.orphans = orphans
+
+
+def _note(_number: int, _frame: object) -> None:
+    """The arrival is told through the wakeup descriptor; a handler must exist for that."""
+
+
+def _open_to_all(path: str) -> bool:
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_mode & 0o006 != 0
+    return False
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        # In bytes: the codecs of this interpreter lie outside the small root.
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+            return [int(child) for child in file.read().split()]
+    except FileNotFoundError:
+        return _children_by_search(pid)
+
+
+def _children_by_search(parent: int) -> list[int]:
+    """For kernels without the list of children, and processes that are gone."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+                if int(file.read().rpartition(b")")[2].split()[1]) == parent:
+                    found.append(int(name))
+    return sorted(found)
+
+
+def _remove_groups_below(base: int) -> None:
+    for name in os.listdir(base):
+        with contextlib.suppress(NotADirectoryError, OSError):
+            child = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=base)
+            try:
+                _remove_groups_below(child)
+            finally:
+                os.close(child)
+            os.rmdir(name, dir_fd=base)
+
+
+def _own_namespaces(*, root: bool) -> None:
+    user, group = os.geteuid(), os.getegid()
+    syscalls.unshare(CLONE_NEWNS | CLONE_NEWPID | (0 if root else CLONE_NEWUSER))
+    if not root:
+        for name, content in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+            with open(f"/proc/self/{name}", "wb", buffering=0) as file:
+                file.write(content.encode())
+
+
+def _become_first(line: socket.socket, setup: dict[str, Any], descriptors: list[int]) -> None:
+    syscalls.set_parent_death_signal(signal.SIGKILL)
+    syscalls.join_new_keyring()
+    programs = (bytes.fromhex(setup["filters"][0]), bytes.fromhex(setup["filters"][1]))
+    enter_small_root(setup["base"], programs, own_pids=True)
+    with open(BWRAP, "wb"):
+        pass
+    syscalls.mount(HOST + setup["bwrap"], BWRAP, "", MS_BIND)
+    syscalls.drop_bounding_set()
+    present = [name for name in os.listdir("/proc") if not name.isdigit() and _open_to_all(f"/proc/{name}")]
+    zygote = Zygote(line, descriptors)
+    # Children share this memory until they write to it; the collector must not be the one who writes.
+    gc.collect()
+    gc.freeze()
+    wire.send(line, {"kind": "ready", "proc": present})
+    zygote.run()
+    zygote.end_everything()
+
+
+def main(descriptor: int) -> None:
+    """Runs on the line with this descriptor until the server is gone."""
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=descriptor)
+    line.set_inheritable(False)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    received = wire.receive(line)
+    if received is None:
+        return
+    setup, descriptors = received
+    try:
+        _own_namespaces(root=setup["root"])
+        child = os.fork()
+        if child == 0:
+            _become_first(line, setup, descriptors)
+            os._exit(0)
+    except OSError as error:
+        wire.send(line, {"kind": "failed", "request": 0, "error": str(error)})
+        os._exit(1)
+    line.close()
+    os.waitpid(child, 0)

@@ -1,0 +1,130 @@
+"""What every backend takes and gives: plain values, the same for all of them."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from portway.box.isolation.limits import Limits
+from portway.box.isolation.terminal import TerminalSize as TerminalSize
+
+WORKSPACE = "/workspace"
+TEMPORARY = "/tmp"  # noqa: S108 — the path inside a session
+
+
+class Network(StrEnum):
+    """What a session may reach."""
+
+    OFF = "off"
+    ON = "on"
+    ALLOW_LIST = "allow_list"
+
+
+class MountMode(StrEnum):
+    """How a mount may be used. NONE covers what would be there with an empty directory."""
+
+    READ_ONLY = "ro"
+    READ_WRITE = "rw"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class HostMount:
+    """A directory of the machine inside a session. `root` is the allowed root that it lies beneath."""
+
+    root: str
+    source: str
+    target: str
+    mode: MountMode
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    """A sandbox to make. `key` names it on disk and in the kernel: letters and digits, unique in the installation."""
+
+    key: str
+    limits: Limits
+    network: Network = Network.OFF
+    read_only_root: bool = True
+    persistent: bool = False
+    mounts: tuple[HostMount, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    workspace: HostMount | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSpec:
+    """A command to start. `env` is what it sees, whole; `directory` is absolute inside."""
+
+    argv: tuple[str, ...]
+    directory: str = WORKSPACE
+    env: tuple[tuple[str, str], ...] = ()
+    terminal: TerminalSize | None = None
+    wants_input: bool = True
+
+
+class ExitStatus(StrEnum):
+    """How a command ended. TIMED_OUT is decided by who waits, the rest by the backend."""
+
+    COMPLETED = "completed"
+    TIMED_OUT = "timed_out"
+    KILLED = "killed"
+    OUT_OF_MEMORY = "out_of_memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """The end of a command. `exit_code` only with COMPLETED, `signal` only where one ended it. Seconds, bytes."""
+
+    status: ExitStatus
+    exit_code: int | None
+    signal: int | None
+    duration: float
+    cpu_seconds: float
+    peak_memory: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxUsage:
+    """What a sandbox holds now; `None` where the backend cannot tell."""
+
+    memory_bytes: int | None = None
+    disk_bytes: int | None = None
+    pids: int | None = None
+    cpu_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileMount:
+    """A directory of a sandbox that files can be reached in: the path inside and an open descriptor of the directory."""
+
+    target: str
+    directory: int
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FileAccess:
+    """How files of a sandbox are reached from outside. `owner` is the user to do it as; `None`: as the server itself."""
+
+    mounts: tuple[FileMount, ...]
+    owner: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class IsolationProbe:
+    """One attempt from inside, and whether it was contained."""
+
+    name: str
+    contained: bool
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackendReport:
+    """Whether a backend works here, found out by running something in it."""
+
+    name: str
+    available: bool
+    reason: str
+    mode: str = ""
+    unenforced: tuple[str, ...] = ()
+    probes: tuple[IsolationProbe, ...] = field(default=())

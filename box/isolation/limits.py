@@ -1,0 +1,64 @@
+"""What a session and each of its processes may use."""
+
+import resource
+from dataclasses import dataclass
+
+KIBI = 1024
+MEBI = 1024 * KIBI
+
+_RLIMIT_NAMES = {
+    "core": resource.RLIMIT_CORE,
+    "nofile": resource.RLIMIT_NOFILE,
+    "fsize": resource.RLIMIT_FSIZE,
+    "nproc": resource.RLIMIT_NPROC,
+    "memlock": resource.RLIMIT_MEMLOCK,
+    "sigpending": resource.RLIMIT_SIGPENDING,
+    "msgqueue": resource.RLIMIT_MSGQUEUE,
+    "nice": resource.RLIMIT_NICE,
+    "rtprio": resource.RLIMIT_RTPRIO,
+    "as": resource.RLIMIT_AS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one session. Bytes, thousandths of a processor, counts."""
+
+    cpu_millis: int = 1000
+    memory_bytes: int = 512 * MEBI
+    pids: int = 256
+    disk_bytes: int = 512 * MEBI
+    inodes: int = 65_536
+    temporary_bytes: int = 64 * MEBI
+    open_files: int = 4096
+
+
+def rlimits(limits: Limits, *, bound_address_space: bool) -> dict[str, int]:
+    """Per-process bounds by name, for the launcher to set.
+
+    The address space is bounded only where no control group bounds memory: it is a poor stand-in, because programs
+    reserve far more than they use, but it is the only one that an unprivileged server has.
+    """
+    bounds = {
+        "core": 0,
+        "nofile": limits.open_files,
+        "fsize": max(limits.disk_bytes, limits.temporary_bytes),
+        "nproc": limits.pids + 8,
+        "memlock": 64 * KIBI,
+        "sigpending": max(256, limits.pids),
+        "msgqueue": 0,
+        "nice": 0,
+        "rtprio": 0,
+    }
+    if bound_address_space:
+        bounds["as"] = limits.memory_bytes
+    return bounds
+
+
+def apply_rlimits(bounds: dict[str, int]) -> None:
+    """Sets soft and hard bounds of this process; one that is lower already stays."""
+    for name, wanted in bounds.items():
+        kind = _RLIMIT_NAMES[name]
+        _soft, hard = resource.getrlimit(kind)
+        value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(kind, (value, value))

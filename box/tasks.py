@@ -1,0 +1,36 @@
+"""A named owner of background tasks: nothing runs that nobody waits for at the end."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import structlog
+
+T = TypeVar("T")
+
+
+class TaskOwner:
+    """Starts tasks and keeps them until they are done. One that breaks is logged; the owner decides what else follows."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.get_running_loop().create_task(work, name=self._name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            structlog.get_logger().debug("background work failed", owner=self._name, error=str(task.exception()))
+
+    async def close(self, *, cancel: bool = True) -> None:
+        """Waits until all are done, asking them to stop first."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            if cancel:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
