@@ -13,10 +13,11 @@ from portway.clients.supervisor.parts import Settings
 from portway.clients.supervisor.supervise import PartFailed, Supervisor
 from portway.rpc.configuration import EXIT_CODE, ConfigurationError, check_environment, read_file
 
-app = typer.Typer(pretty_exceptions_enable=False)
+
+def register(app: typer.Typer) -> None:
+    app.command()(up)
 
 
-@app.command()
 def up(
     data: Annotated[Path, typer.Option(help="Folder for everything that is kept.")] = Path("data"),
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the host; 0 picks a free one.")] = 7700,
