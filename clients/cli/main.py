@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import typer
 
 COMMANDS = ("up", "host", "runtime")
-"""In the order of `portway --help`. The module of each is `portway.clients.cli.<name>_command`; it has `register(app)`."""
+"""In the order of `portway --help`. `portway.clients.cli.<name>_command` has `register(app)`."""
 
 
 def build(arguments: Sequence[str]) -> typer.Typer:
