@@ -87,6 +87,42 @@ class ModelToolResult(_message.Message):
 Global___ModelToolResult: _TypeAlias = ModelToolResult  # noqa: Y015
 
 @_typing.final
+class ModelReasoning(_message.Message):
+    """ModelReasoning is one block of a model's reasoning. A runner sends the blocks of an answer back unchanged in the turns that follow:
+    some providers refuse the result of a tool call without them. Only the provider that made a block sees it again.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    BLOCK_FIELD_NUMBER: _builtins.int
+    PROVIDER_ID_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Text, where the provider shows it."""
+    signature: _builtins.str
+    """The provider's own proof; opaque."""
+    block: _builtins.str
+    """The provider's own name for the block; opaque."""
+    provider_id: _builtins.str
+    """The provider that made it."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        signature: _builtins.str = ...,
+        block: _builtins.str = ...,
+        provider_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "provider_id", b"provider_id", "signature", b"signature", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelReasoning: _TypeAlias = ModelReasoning  # noqa: Y015
+
+@_typing.final
 class ModelMessage(_message.Message):
     """ModelMessage is one message of a model's input or its output."""
 
@@ -97,10 +133,11 @@ class ModelMessage(_message.Message):
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     TOOL_RESULT_FIELD_NUMBER: _builtins.int
     REASONING_FIELD_NUMBER: _builtins.int
+    REASONING_BLOCKS_FIELD_NUMBER: _builtins.int
     role: _content_pb2.MessageRole.ValueType
     """Who speaks."""
     reasoning: _builtins.str
-    """Reasoning, in a message of the assistant."""
+    """Reasoning as text, in an answer; for people to read."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.ContentPart]:
         """Text and media."""
@@ -113,6 +150,10 @@ class ModelMessage(_message.Message):
     def tool_result(self) -> Global___ModelToolResult:
         """An answer, in a message of role TOOL."""
 
+    @_builtins.property
+    def reasoning_blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelReasoning]:
+        """The same as blocks, to be sent back."""
+
     def __init__(
         self,
         *,
@@ -121,10 +162,11 @@ class ModelMessage(_message.Message):
         tool_calls: _abc.Iterable[Global___ModelToolCall] | None = ...,
         tool_result: Global___ModelToolResult | None = ...,
         reasoning: _builtins.str = ...,
+        reasoning_blocks: _abc.Iterable[Global___ModelReasoning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["tool_result", b"tool_result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts", "reasoning", b"reasoning", "role", b"role", "tool_calls", b"tool_calls", "tool_result", b"tool_result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts", "reasoning", b"reasoning", "reasoning_blocks", b"reasoning_blocks", "role", b"role", "tool_calls", b"tool_calls", "tool_result", b"tool_result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -467,6 +467,7 @@ __all__ = (
     "ModelMessage",
     "ModelPrice",
     "ModelProvider",
+    "ModelReasoning",
     "ModelRequest",
     "ModelResource",
     "ModelServiceStub",
@@ -13707,7 +13708,12 @@ class ModelMessage(betterproto2.Message):
 
     reasoning: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    Reasoning, in a message of the assistant.
+    Reasoning as text, in an answer; for people to read.
+    """
+
+    reasoning_blocks: "list[ModelReasoning]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The same as blocks, to be sent back.
     """
 
 
@@ -13821,6 +13827,37 @@ class ModelProvider(betterproto2.Message):
 
 
 default_message_pool.register_message("portway.v1", "ModelProvider", ModelProvider)
+
+
+@dataclass(eq=False, repr=False)
+class ModelReasoning(betterproto2.Message):
+    """
+    ModelReasoning is one block of a model's reasoning. A runner sends the blocks of an answer back unchanged in the turns that follow:
+    some providers refuse the result of a tool call without them. Only the provider that made a block sees it again.
+    """
+
+    text: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Text, where the provider shows it.
+    """
+
+    signature: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The provider's own proof; opaque.
+    """
+
+    block: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The provider's own name for the block; opaque.
+    """
+
+    provider_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The provider that made it.
+    """
+
+
+default_message_pool.register_message("portway.v1", "ModelReasoning", ModelReasoning)
 
 
 @dataclass(eq=False, repr=False)
