@@ -125,7 +125,10 @@ class ReasoningEffort(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """One question. `None` leaves a setting to the provider; `timeout_seconds` bounds the wait for each piece."""
+    """One question. `None` leaves a setting to the provider; `timeout_seconds` bounds the wait for each piece.
+
+    `extra` goes into the body of the provider's request as it is; what the fields here say cannot be overridden by it.
+    """
 
     messages: tuple[Message, ...]
     tools: tuple[ToolDefinition, ...] = ()
@@ -137,6 +140,7 @@ class ModelRequest:
     reasoning: ReasoningEffort | None = None
     parallel_tool_calls: bool | None = None
     timeout_seconds: float | None = None
+    extra: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

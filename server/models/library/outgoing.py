@@ -40,6 +40,11 @@ from portway.server.models.types import (
     ToolResultPart,
 )
 
+# Fields of both wire formats that the request itself decides.
+_OWN_FIELDS = frozenset(
+    "model messages system stream stream_options tools tool_choice temperature max_tokens max_completion_tokens".split()
+)
+
 
 def messages_of(request: ModelRequest, provider_id: str, system: str) -> list[ModelMessage]:
     """The conversation; `system` is the library's name of this provider, by which it knows its own reasoning again.
@@ -124,6 +129,8 @@ def settings_of(request: ModelRequest, timeouts: ProviderTimeouts) -> ModelSetti
         settings["tool_choice"] = _tool_choice(request.tool_choice)
     if request.reasoning is not None:
         settings["thinking"] = _thinking(request.reasoning)
+    if request.extra:
+        settings["extra_body"] = {name: value for name, value in request.extra.items() if name not in _OWN_FIELDS}
     return settings
 
 

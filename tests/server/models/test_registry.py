@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from portway.rpc.configuration import load
 from portway.rpc.errors import InvalidInput, NotAvailable
 from portway.server.models.build import Surroundings, build_registry
 from portway.server.models.config import (
@@ -147,6 +149,7 @@ def test_the_key_can_come_from_the_environment_and_is_never_shown() -> None:
 def test_building_a_registry_loads_no_provider_library() -> None:
     program = """
 import sys
+from pathlib import Path
 from portway.server.models.build import Surroundings, build_registry
 from portway.server.models.config import ModelConfig, ModelsConfig, ProviderConfig, ProviderKind
 main = ProviderConfig(ProviderKind.ANTHROPIC, (ModelConfig("m"),), api_key="k")
@@ -159,3 +162,26 @@ print(sorted(heavy))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_section_is_read_from_a_file_and_from_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "portway.yaml"
+    file.write_text(
+        "models:\n  default: smart\n  providers:\n    main:\n      kind: anthropic\n      base_url: https://models.example\n"
+        "      models:\n        - {id: smart, context_window: 200000, capabilities: [tools, images]}\n"
+    )
+    environment = {
+        "PORTWAY__MODELS__PROVIDERS__MAIN__API_KEY": "k",
+        "PORTWAY__MODELS__PROVIDERS__OTHER__KIND": "openai",
+        "PORTWAY__MODELS__PROVIDERS__OTHER__BASE_URL": "http://127.0.0.1:11434/v1",
+        "PORTWAY__MODELS__PROVIDERS__OTHER__MODELS": "[{id: small}]",
+        "PORTWAY__MODELS__PROVIDERS__OTHER__LIMITS__CONCURRENCY": "2",
+        "PORTWAY__MODELS__DEMO__SLOW_CHUNK_SECONDS": "0.5",
+    }
+    config = load(ModelsConfig, "models", file=file, environment=environment)
+    assert config.providers["main"].api_key == "k"
+    assert config.providers["other"].limits.concurrency == 2
+    assert config.demo.slow_chunk_seconds == 0.5
+    registry = build_registry(config, Surroundings({}))
+    assert registry.resolve(registry.default_model_id).info.capabilities == {Capability.TOOLS, Capability.IMAGES}
+    assert registry.resolve("small").info.provider_kind == "openai"

@@ -196,3 +196,9 @@ async def test_reasoning_effort_is_passed_on() -> None:
         ANTHROPIC, ModelRequest(QUESTION.messages, max_output_tokens=4000, reasoning=ReasoningEffort.HIGH)
     )
     assert "thinking" in body or "effort" in str(body)
+
+
+@both
+async def test_extra_settings_go_into_the_body_but_replace_nothing(kind: ProviderKind) -> None:
+    body = await body_of(kind, ModelRequest(QUESTION.messages, extra={"seed": 7, "model": "another", "stream": False}))
+    assert (body["seed"], body["model"], body["stream"]) == (7, MODEL, True)
