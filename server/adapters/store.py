@@ -1,27 +1,46 @@
 """Where the host keeps what it remembers for adapters."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
-from portway.rpc.errors import NotFound, Reason, Stale
-from portway.server.adapters.types import AdapterRecord
+from portway.rpc.errors import LimitExceeded, NotFound, Reason, Stale
+from portway.server.adapters.types import AdapterRecord, Introduction, SurfaceRecord
+from portway.server.storage_engine.documents import from_json, to_json
 from portway.server.storage_engine.reader import Reader
-from portway.server.storage_engine.rows import columns
-from portway.server.storage_engine.transaction import Params, Transaction
+from portway.server.storage_engine.rows import columns, typed
+from portway.server.storage_engine.transaction import Params, Row, Transaction
+
+MAX_CURSORS = 1_024
 
 _COLUMNS = columns(AdapterRecord)
 _CONNECT = """
-INSERT INTO adapters (workspace_id, adapter_id, platform, generation, connect_time)
-VALUES (:workspace_id, :adapter_id, :platform, 1, :now)
-ON CONFLICT (workspace_id, adapter_id) DO UPDATE SET
-  platform = :platform, generation = adapters.generation + 1, connect_time = :now
+INSERT INTO adapters (workspace_id, adapter_id, platform, version, surfaces, generation, change_time)
+VALUES (:workspace_id, :adapter_id, :platform, :version, :surfaces, 1, :now)
+ON CONFLICT (workspace_id, adapter_id) DO UPDATE SET platform = :platform, version = :version, surfaces = :surfaces,
+  generation = adapters.generation + 1, change_time = :now
 RETURNING generation
+"""
+_LEAVE = """
+UPDATE adapters SET change_time = :now
+WHERE workspace_id = :workspace_id AND adapter_id = :adapter_id AND generation = :generation
+"""
+_NEWEST = """
+SELECT 1 FROM adapters
+WHERE workspace_id = :workspace_id AND adapter_id = :adapter_id AND generation = :generation
 """
 _SAVE = """
 INSERT INTO adapter_cursors (workspace_id, adapter_id, name, value, update_time)
-SELECT :workspace_id, :adapter_id, :name, :value, :now FROM adapters
-WHERE workspace_id = :workspace_id AND adapter_id = :adapter_id AND generation = :generation
+VALUES (:workspace_id, :adapter_id, :name, :value, :now)
 ON CONFLICT (workspace_id, adapter_id, name) DO UPDATE SET value = :value, update_time = :now
 """
+_CHANGE = """
+UPDATE adapter_cursors SET value = :value, update_time = :now
+WHERE workspace_id = :workspace_id AND adapter_id = :adapter_id AND name = :name
+"""
+_FORGET = """
+DELETE FROM adapter_cursors WHERE workspace_id = :workspace_id AND adapter_id = :adapter_id AND name = :name
+"""
+_COUNT = "SELECT COUNT(*) FROM adapter_cursors WHERE workspace_id = :workspace_id AND adapter_id = :adapter_id"
 _CURSORS = """
 SELECT name, value FROM adapter_cursors WHERE workspace_id = :workspace_id AND adapter_id = :adapter_id ORDER BY name
 """
@@ -45,12 +64,14 @@ class Adapters(Protocol):
         """By id, after the id `after` ('' to begin)."""
 
 
-def connect_adapter(tx: Transaction, workspace_id: str, adapter_id: str, platform: str) -> int:
+def connect_adapter(tx: Transaction, workspace_id: str, introduction: Introduction) -> int:
     """A new connection: answers its generation. Whatever an older one still writes is refused."""
     params: Params = {
         "workspace_id": workspace_id,
-        "adapter_id": adapter_id,
-        "platform": platform,
+        "adapter_id": introduction.adapter_id,
+        "platform": introduction.platform,
+        "version": introduction.version,
+        "surfaces": to_json(_Surfaces(introduction.surfaces)),
         "now": tx.now,
     }
     row = tx.one(_CONNECT, params)
@@ -59,8 +80,19 @@ def connect_adapter(tx: Transaction, workspace_id: str, adapter_id: str, platfor
     return int(row[0])
 
 
+def leave_adapter(tx: Transaction, workspace_id: str, adapter_id: str, generation: int) -> None:
+    """The connection has ended. A newer one is not touched."""
+    tx.execute(
+        _LEAVE,
+        {"workspace_id": workspace_id, "adapter_id": adapter_id, "generation": generation, "now": tx.now},
+    )
+
+
 def save_cursor(tx: Transaction, workspace_id: str, adapter_id: str, name: str, value: str, generation: int) -> None:
-    """Remember a value for the adapter. Raises Stale when the connection was replaced by a newer one."""
+    """Remember a value for the adapter; an empty one forgets the name.
+
+    Raises Stale when the connection was replaced by a newer one; LimitExceeded when it keeps too many names.
+    """
     params: Params = {
         "workspace_id": workspace_id,
         "adapter_id": adapter_id,
@@ -69,8 +101,26 @@ def save_cursor(tx: Transaction, workspace_id: str, adapter_id: str, name: str, 
         "generation": generation,
         "now": tx.now,
     }
-    if not tx.execute(_SAVE, params):
+    if tx.one(_NEWEST, params) is None:
         raise Stale(f"A newer connection of adapter {adapter_id!r} has replaced this one.", reason=Reason.OLD_EPOCH)
+    if not value:
+        tx.execute(_FORGET, params)
+    elif not tx.execute(_CHANGE, params):
+        count = tx.one(_COUNT, params)
+        if count is not None and count[0] >= MAX_CURSORS:
+            raise LimitExceeded(
+                f"The adapter {adapter_id!r} keeps {MAX_CURSORS} values already. Let it forget some first (empty value)."
+            )
+        tx.execute(_SAVE, params)
+
+
+@dataclass(frozen=True, slots=True)
+class _Surfaces:
+    surfaces: tuple[SurfaceRecord, ...] = ()
+
+
+def _record(row: Row) -> AdapterRecord:
+    return AdapterRecord(*typed(row, (4, lambda text: from_json(_Surfaces, text).surfaces)))
 
 
 class StoredAdapters:
@@ -84,7 +134,7 @@ class StoredAdapters:
         row = await self._reader.run(lambda tx: tx.one(_BY_ID, params))
         if row is None:
             raise NotFound.of("adapter", adapter_id)
-        return AdapterRecord(*row)
+        return _record(row)
 
     async def cursors(self, workspace_id: str, adapter_id: str) -> dict[str, str]:
         params = {"workspace_id": workspace_id, "adapter_id": adapter_id}
@@ -93,4 +143,4 @@ class StoredAdapters:
 
     async def page(self, workspace_id: str, after: str, limit: int) -> list[AdapterRecord]:
         params: Params = {"workspace_id": workspace_id, "after": after, "limit": limit}
-        return [AdapterRecord(*row) for row in await self._reader.run(lambda tx: tx.all(_PAGE, params))]
+        return [_record(row) for row in await self._reader.run(lambda tx: tx.all(_PAGE, params))]

@@ -10,8 +10,10 @@ adapters = Table(
     text("workspace_id", primary_key=True),
     text("adapter_id", primary_key=True),
     text("platform"),
+    text("version"),
+    text("surfaces"),
     number("generation"),
-    number("connect_time"),
+    number("change_time"),
 )
 
 adapter_cursors = Table(

@@ -3,7 +3,15 @@
 from typing import Protocol
 
 from portway.rpc.errors import NotFound, WrongState
-from portway.server.deliveries.types import Delivery, DeliveryFilter, DeliveryState, NewDelivery, Outcome
+from portway.server.deliveries.types import (
+    Backlog,
+    Channel,
+    Delivery,
+    DeliveryFilter,
+    DeliveryState,
+    NewDelivery,
+    Outcome,
+)
 from portway.server.storage_engine.reader import Reader
 from portway.server.storage_engine.rows import columns, one_of, typed, values
 from portway.server.storage_engine.transaction import Params, ReadTransaction, Row, SqlValue, Transaction
@@ -20,7 +28,8 @@ ON CONFLICT (workspace_id, delivery_id) DO NOTHING RETURNING {_COLUMNS}
 """
 # An acknowledgement counts however late it comes; nothing else changes what has ended.
 _RECORD = f"""
-UPDATE deliveries SET state = :state, attempts = attempts + 1, next_attempt_time = :next_attempt_time,
+UPDATE deliveries SET state = :state,
+  attempts = attempts + CASE WHEN state = 'sent' THEN 0 ELSE 1 END, next_attempt_time = :next_attempt_time,
   error_code = :error_code, error_message = :error_message,
   end_time = CASE WHEN :state IN ('pending', 'unknown', 'sent') THEN 0 ELSE :now END,
   provider_message_id = CASE WHEN :provider_message_id = '' THEN provider_message_id ELSE :provider_message_id END
@@ -35,17 +44,35 @@ _DISCARD = f"""
 UPDATE deliveries SET state = 'discarded', end_time = :now
 WHERE {_ID} AND state NOT IN ('acknowledged', 'discarded') RETURNING {_COLUMNS}
 """
+_TOO_OLD = """
+SELECT workspace_id, delivery_id FROM deliveries
+WHERE state = 'pending' AND expire_time > 0 AND expire_time <= :now LIMIT :limit
+"""
 _EXPIRE = f"""
 UPDATE deliveries SET state = 'expired', end_time = :now
-WHERE state IN ('pending', 'unknown') AND state = 'pending' AND surface = :surface
-  AND expire_time > 0 AND expire_time <= :now
-RETURNING {_COLUMNS}
+WHERE {_ID} AND state = 'pending' AND expire_time > 0 AND expire_time <= :now RETURNING {_COLUMNS}
 """
-_OPEN = f"""
-SELECT {_COLUMNS} FROM deliveries
-WHERE state IN ('pending', 'unknown') AND surface = :surface
-  AND (create_time, delivery_id) > (:create_time, :delivery_id)
-ORDER BY create_time, delivery_id LIMIT :limit
+_OF_CHANNEL = "state = 'pending' AND workspace_id = :workspace_id AND surface = :surface AND bot_id = :bot_id"
+_COUNT = f"SELECT COUNT(*) FROM (SELECT 1 FROM deliveries WHERE {_OF_CHANNEL} LIMIT :limit)"
+_ALL_PENDING = f"""
+SELECT {_COLUMNS} FROM deliveries WHERE {_OF_CHANNEL} ORDER BY create_time, conversation_id, sequence LIMIT :limit
+"""
+_DUE = f"""
+SELECT {_COLUMNS} FROM deliveries AS d WHERE {_OF_CHANNEL} AND next_attempt_time <= :now
+  AND NOT EXISTS (
+    SELECT 1 FROM deliveries AS e
+    WHERE e.state = 'pending' AND e.workspace_id = d.workspace_id AND e.surface = d.surface AND e.bot_id = d.bot_id
+      AND e.conversation_id = d.conversation_id AND e.sequence < d.sequence)
+LIMIT :limit
+"""
+_CHANNELS = """
+SELECT DISTINCT surface, bot_id FROM deliveries WHERE state = 'pending' AND workspace_id = :workspace_id
+"""
+_COUNTS = """
+SELECT state, COUNT(*) FROM deliveries WHERE workspace_id = :workspace_id AND state = 'pending' GROUP BY state
+UNION ALL
+SELECT state, COUNT(*) FROM deliveries
+WHERE workspace_id = :workspace_id AND state IN ('unknown', 'failed', 'dead_letter') GROUP BY state
 """
 _PAGE = f"""
 SELECT {_COLUMNS} FROM deliveries
@@ -68,8 +95,21 @@ class Deliveries(Protocol):
     async def delivery(self, workspace_id: str, delivery_id: str) -> Delivery:
         """Raises NotFound."""
 
-    async def open_on(self, surface: str, after: Delivery | None, limit: int) -> list[Delivery]:
-        """Pending and unknown ones of every workspace for one surface, oldest first: what its adapter finds on connecting."""
+    async def backlog(self, channel: Channel, capacity: int, limit: int) -> Backlog:
+        """What the channel has to send: all of it where that is at most `capacity`, otherwise at most `limit` of what
+        may go now, the next of each conversation."""
+
+    async def pending_count(self, channel: Channel, limit: int) -> int:
+        """How many it has to send; stops counting at `limit`."""
+
+    async def channels(self, workspace_id: str) -> list[Channel]:
+        """Those of the workspace that have something to send."""
+
+    async def counts(self, workspace_id: str) -> dict[DeliveryState, int]:
+        """How many are pending, and how many need a person (unknown, failed, dead letters)."""
+
+    async def too_old(self, limit: int) -> list[tuple[str, str]]:
+        """(workspace_id, delivery_id) of pending ones whose time is over, in every workspace."""
 
     async def of_run(self, workspace_id: str, run_id: str, limit: int) -> list[Delivery]:
         """Oldest first."""
@@ -118,9 +158,24 @@ def discard_delivery(tx: Transaction, workspace_id: str, delivery_id: str) -> De
     return _delivery(row)
 
 
-def expire_deliveries(tx: Transaction, surface: str) -> list[Delivery]:
-    """Give up what has waited too long; answers what was given up."""
-    return [_delivery(row) for row in tx.all(_EXPIRE, {"surface": surface, "now": tx.now})]
+def expire_delivery(tx: Transaction, workspace_id: str, delivery_id: str) -> Delivery:
+    """Give it up if its time is over; answers it as it is now. Raises NotFound."""
+    row = tx.one(_EXPIRE, {"workspace_id": workspace_id, "delivery_id": delivery_id, "now": tx.now})
+    return _delivery(row) if row is not None else read_delivery(tx, workspace_id, delivery_id)
+
+
+def read_backlog(tx: ReadTransaction, channel: Channel, capacity: int, limit: int) -> Backlog:
+    """What the channel has to send: all of it, or the next of each conversation that may go now."""
+    params: Params = {
+        "workspace_id": channel.workspace_id,
+        "surface": channel.surface,
+        "bot_id": channel.bot_id,
+        "now": tx.now,
+    }
+    count = tx.one(_COUNT, {**params, "limit": capacity + 1})
+    complete = count is None or count[0] <= capacity
+    rows = tx.all(_ALL_PENDING if complete else _DUE, {**params, "limit": capacity if complete else limit})
+    return Backlog(tuple(_delivery(row) for row in rows), complete, tx.now)
 
 
 def read_delivery(tx: ReadTransaction, workspace_id: str, delivery_id: str) -> Delivery:
@@ -149,14 +204,25 @@ class StoredDeliveries:
     async def delivery(self, workspace_id: str, delivery_id: str) -> Delivery:
         return await self._reader.run(lambda tx: read_delivery(tx, workspace_id, delivery_id))
 
-    async def open_on(self, surface: str, after: Delivery | None, limit: int) -> list[Delivery]:
-        params: Params = {
-            "surface": surface,
-            "create_time": after.create_time if after else 0,
-            "delivery_id": after.delivery_id if after else "",
-            "limit": limit,
-        }
-        return [_delivery(row) for row in await self._reader.run(lambda tx: tx.all(_OPEN, params))]
+    async def backlog(self, channel: Channel, capacity: int, limit: int) -> Backlog:
+        return await self._reader.run(lambda tx: read_backlog(tx, channel, capacity, limit))
+
+    async def pending_count(self, channel: Channel, limit: int) -> int:
+        params = values(channel, limit=limit)
+        row = await self._reader.run(lambda tx: tx.one(_COUNT, params))
+        return int(row[0]) if row else 0
+
+    async def channels(self, workspace_id: str) -> list[Channel]:
+        rows = await self._reader.run(lambda tx: tx.all(_CHANNELS, {"workspace_id": workspace_id}))
+        return [Channel(workspace_id, row[0], row[1]) for row in rows]
+
+    async def counts(self, workspace_id: str) -> dict[DeliveryState, int]:
+        rows = await self._reader.run(lambda tx: tx.all(_COUNTS, {"workspace_id": workspace_id}))
+        return {DeliveryState(row[0]): int(row[1]) for row in rows}
+
+    async def too_old(self, limit: int) -> list[tuple[str, str]]:
+        rows = await self._reader.run(lambda tx: tx.all(_TOO_OLD, {"now": tx.now, "limit": limit}))
+        return [(row[0], row[1]) for row in rows]
 
     async def of_run(self, workspace_id: str, run_id: str, limit: int) -> list[Delivery]:
         params: Params = {"workspace_id": workspace_id, "run_id": run_id, "limit": limit}

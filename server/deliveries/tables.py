@@ -29,5 +29,14 @@ deliveries = Table(
     Index("deliveries_by_sequence", "workspace_id", "conversation_id", "sequence", unique=True),
     Index("deliveries_by_time", "workspace_id", "create_time", "delivery_id"),
     Index("deliveries_by_run", "workspace_id", "run_id", **only("run_id <> ''")),
-    Index("deliveries_open", "surface", "create_time", "delivery_id", **only("state IN ('pending', 'unknown')")),
+    Index(
+        "deliveries_pending",
+        "workspace_id",
+        "surface",
+        "bot_id",
+        "conversation_id",
+        "sequence",
+        **only("state = 'pending'"),
+    ),
+    Index("deliveries_stuck", "workspace_id", "state", **only("state IN ('unknown', 'failed', 'dead_letter')")),
 )

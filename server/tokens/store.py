@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from portway.rpc.errors import NotFound
+from portway.rpc.errors import Conflict, NotFound, WrongState
+from portway.server.storage_engine.clock import Micros
 from portway.server.storage_engine.reader import Reader
 from portway.server.storage_engine.rows import columns, values
-from portway.server.storage_engine.transaction import SqlValue, Transaction
+from portway.server.storage_engine.transaction import ReadTransaction, SqlValue, Transaction
 from portway.server.tokens.types import NewToken, Token
 
 _COLUMNS = columns(Token)
@@ -18,9 +19,10 @@ _REVOKE = """
 UPDATE tokens SET revoke_time = CASE WHEN revoke_time = 0 THEN :now ELSE revoke_time END
 WHERE workspace_id = :workspace_id AND token_id = :token_id
 """
-_EXPIRE = """
-UPDATE tokens SET expire_time = :expire_time
-WHERE workspace_id = :workspace_id AND token_id = :token_id AND (expire_time = 0 OR expire_time > :expire_time)
+_ROTATE = f"""
+UPDATE tokens SET previous_hash = secret_hash, previous_expire_time = :previous_expire_time, secret_hash = :secret_hash
+WHERE workspace_id = :workspace_id AND token_id = :token_id AND revoke_time = 0
+  AND (expire_time = 0 OR expire_time > :now) RETURNING {_COLUMNS}
 """
 _USED = "UPDATE tokens SET last_use_time = :time WHERE token_id = :token_id AND last_use_time < :time"
 _PURGE = """
@@ -38,21 +40,50 @@ class Tokens(Protocol):
         """By id, after the id `after` ('' to begin)."""
 
 
-def add_token(tx: Transaction, token: NewToken) -> None:
-    """Keep a new token."""
-    tx.insert_many("tokens", [values(token, create_time=tx.now, revoke_time=0, last_use_time=0)])
+def add_token(tx: Transaction, token: NewToken) -> Token:
+    """Keep a new token. Raises Conflict when its id is taken."""
+    if tx.one(_BY_ID, {"token_id": token.token_id}) is not None:
+        raise Conflict(
+            f"The token {token.token_id} was made before, and its secret is shown only once. Revoke it, or ask with "
+            "another request id."
+        )
+    tx.insert_many(
+        "tokens",
+        [values(token, previous_hash=b"", previous_expire_time=0, create_time=tx.now, revoke_time=0, last_use_time=0)],
+    )
+    return read_token(tx, token.workspace_id, token.token_id)
 
 
-def revoke_token(tx: Transaction, workspace_id: str, token_id: str) -> None:
+def read_token(tx: ReadTransaction, workspace_id: str, token_id: str) -> Token:
+    """Raises NotFound."""
+    row = tx.one(_BY_ID, {"token_id": token_id})
+    if row is None or row[0] != workspace_id:
+        raise NotFound.of("token", token_id)
+    return Token(*row)
+
+
+def revoke_token(tx: Transaction, workspace_id: str, token_id: str) -> Token:
     """From now on it is refused. Raises NotFound."""
     params: dict[str, SqlValue] = {"workspace_id": workspace_id, "token_id": token_id, "now": tx.now}
     if not tx.execute(_REVOKE, params):
         raise NotFound.of("token", token_id)
+    return read_token(tx, workspace_id, token_id)
 
 
-def shorten_token(tx: Transaction, workspace_id: str, token_id: str, expire_time: int) -> None:
-    """It ends at that time at the latest: the overlap of a rotation."""
-    tx.execute(_EXPIRE, {"workspace_id": workspace_id, "token_id": token_id, "expire_time": expire_time})
+def rotate_token(tx: Transaction, workspace_id: str, token_id: str, secret_hash: bytes, overlap: Micros) -> Token:
+    """Give it a new secret; the old one works for the overlap. Raises NotFound; WrongState when the token has ended."""
+    params: dict[str, SqlValue] = {
+        "workspace_id": workspace_id,
+        "token_id": token_id,
+        "secret_hash": secret_hash,
+        "previous_expire_time": tx.now + overlap if overlap else 0,
+        "now": tx.now,
+    }
+    row = tx.one(_ROTATE, params)
+    if row is None:
+        read_token(tx, workspace_id, token_id)
+        raise WrongState(f"The token {token_id} has ended. Make a new one with `portway tokens create`.")
+    return Token(*row)
 
 
 def mark_used(tx: Transaction, uses: Mapping[str, int]) -> None:

@@ -13,6 +13,8 @@ tokens = Table(
     text("role"),
     text("subject"),
     octets("secret_hash"),
+    octets("previous_hash"),
+    number("previous_expire_time"),
     text("name"),
     number("expire_time"),
     number("create_time"),

@@ -22,7 +22,10 @@ class NewToken:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token, kept after its end so that its user can be told the right thing."""
+    """A token, kept after its end so that its user can be told the right thing.
+
+    After a rotation `previous_hash` works too, until `previous_expire_time`.
+    """
 
     workspace_id: str
     token_id: str
@@ -30,6 +33,8 @@ class Token:
     role: str
     subject: str
     secret_hash: bytes
+    previous_hash: bytes
+    previous_expire_time: int
     name: str
     expire_time: int
     create_time: int

@@ -73,6 +73,8 @@ def _tokens() -> None:
         text("role"),
         text("subject"),
         octets("secret_hash"),
+        octets("previous_hash"),
+        number("previous_expire_time"),
         text("name"),
         number("expire_time"),
         number("create_time"),

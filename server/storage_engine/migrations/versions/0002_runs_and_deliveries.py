@@ -207,8 +207,14 @@ def _deliveries() -> None:
     )
     op.create_index("deliveries_by_time", "deliveries", ["workspace_id", "create_time", "delivery_id"])
     op.create_index(
-        "deliveries_open",
+        "deliveries_pending",
         "deliveries",
-        ["surface", "create_time", "delivery_id"],
-        **only("state IN ('pending', 'unknown')"),
+        ["workspace_id", "surface", "bot_id", "conversation_id", "sequence"],
+        **only("state = 'pending'"),
+    )
+    op.create_index(
+        "deliveries_stuck",
+        "deliveries",
+        ["workspace_id", "state"],
+        **only("state IN ('unknown', 'failed', 'dead_letter')"),
     )

@@ -127,8 +127,10 @@ def _adapters() -> None:
         text("workspace_id", primary_key=True),
         text("adapter_id", primary_key=True),
         text("platform"),
+        text("version"),
+        text("surfaces"),
         number("generation"),
-        number("connect_time"),
+        number("change_time"),
     )
 
 
