@@ -1,7 +1,7 @@
 """One way to read settings: defaults < file < environment < flags, into frozen dataclasses.
 
-The file is YAML with the sections below. `PORTWAY__SECTION__KEY[__KEY]` in the environment stands over the file. A key that
-no dataclass has is refused with a suggestion, and no error shows a value: it could be a secret.
+The file is YAML with the sections below. `PORTWAY__SECTION__KEY[__KEY]` in the environment stands over the file. A key
+that no dataclass has is refused with a suggestion, and no error shows a value: it could be a secret.
 """
 
 import dataclasses

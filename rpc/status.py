@@ -19,12 +19,12 @@ DETAILS_KEY = "grpc-status-details-bin"
 
 # Trailers share one header frame whose limit is 8 KiB by default. In it the details grow by a third (base64), and a
 # character of the plain message that is not ASCII takes about nine bytes; the details hold the message once more.
-MAX_DETAILS_BYTES = 4096
-MAX_MESSAGE_CHARS = 1024
-MAX_FOREIGN_MESSAGE_CHARS = 200
+MAX_DETAILS_BYTES = 4608
+MAX_MESSAGE_CHARS = 500
+MAX_FOREIGN_MESSAGE_CHARS = 150
 MAX_VIOLATIONS = 16
 MAX_FACTS = 4
-MAX_VIOLATION_CHARS = 200
+MAX_VIOLATION_CHARS = 120
 
 _Code = grpc.StatusCode
 

@@ -135,14 +135,16 @@ def configure_logging(
     format: LogFormat = "json",
     level: str = "info",
     stream: TextIO | None = None,
-) -> None:
+) -> Callable[[], None]:
     """Sends the logs of `service`, and those of libraries from `warning` on, to `stream` (standard error).
 
-    Starts a thread, so a process that forks calls it again in the child.
+    Starts a thread, so a process that forks calls it again in the child. Returns what writes all that waits: for the
+    moment before `os._exit` or `os.exec…`, which skip the usual end.
     """
     out = stream or sys.stderr
     render = _renderer(service, format, out.isatty())
-    lines = _Lines(LogWriter(out, render))
+    writer = LogWriter(out, render)
+    lines = _Lines(writer)
     number = logging.getLevelNamesMapping()[level.upper()]
     own: list[Callable[[Any, str, Event], Any]] = [structlog.contextvars.merge_contextvars, _add_trace, _stamp]
     structlog.configure(
@@ -163,6 +165,7 @@ def configure_logging(
         )
     )
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
+    return writer.flush
 
 
 def safe_text(error: BaseException) -> str:
