@@ -68,10 +68,13 @@ class RunStart(_message.Message):
     RUNNER_ID_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
     CREDIT_BYTES_FIELD_NUMBER: _builtins.int
+    RUN_TOKEN_FIELD_NUMBER: _builtins.int
     runner_id: _builtins.str
     """`plugin:author/name/runner`."""
     credit_bytes: _builtins.int
     """Bytes of frames that may be under way towards the host before it sends RunCredit; 0: no limit."""
+    run_token: _builtins.str
+    """Bearer token for RunnerService, for what a runner starts beside its own stream (an MCP bridge, a program in the box). Dead when the run ends."""
     @_builtins.property
     def context(self) -> _run_context_pb2.RunContext:
         """Everything the runner is given."""
@@ -82,10 +85,11 @@ class RunStart(_message.Message):
         runner_id: _builtins.str = ...,
         context: _run_context_pb2.RunContext | None = ...,
         credit_bytes: _builtins.int = ...,
+        run_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "credit_bytes", b"credit_bytes", "runner_id", b"runner_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "credit_bytes", b"credit_bytes", "run_token", b"run_token", "runner_id", b"runner_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -191,7 +195,7 @@ class RunInputFrame(_message.Message):
 
     @_builtins.property
     def steer(self) -> _run_pull_pb2.SteeringMessage:
-        """A message arrived."""
+        """A message arrived. It counts as handed over once PullSteering returned it; what nobody pulled becomes a run of its own."""
 
     @_builtins.property
     def answer(self) -> _run_call_pb2.RunAnswer:
