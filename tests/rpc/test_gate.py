@@ -86,9 +86,7 @@ async def test_bytes_that_are_no_message_are_refused_without_the_parsers_words(k
     async with echo_server() as echo:
         method = Stub(echo.member, raw=True).method(names[kind], kind)
         with pytest.raises(InvalidInput) as refused, errors_by_meaning():
-            call = (
-                method(b"\xff\xff", timeout=5) if kind.startswith("unary") else method(iter([b"\xff\xff"]), timeout=5)
-            )
+            call = method(b"\xff\xff" if kind.startswith("unary") else iter([b"\xff\xff"]), timeout=5)
             if kind.endswith("unary"):
                 await call
             else:

@@ -60,8 +60,8 @@ def test_an_error_of_any_size_fits_into_the_trailers() -> None:
     huge = errors.InvalidInput(
         "很" * 10_000,
         fields=[FieldViolation("field" * 1000, "长" * 1000) for _ in range(1000)],
-        facts={str(number): "x" * 1000 for number in range(100)},
-        resource=Resource("run", "y" * 10_000),
+        facts={str(number): "很" * 1000 for number in range(100)},
+        resource=Resource("run", "很" * 10_000),
     )
     wire = to_wire(huge)
     ((_, details),) = wire.trailers
