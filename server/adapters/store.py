@@ -109,7 +109,7 @@ def save_cursor(tx: Transaction, workspace_id: str, adapter_id: str, name: str, 
         count = tx.one(_COUNT, params)
         if count is not None and count[0] >= MAX_CURSORS:
             raise LimitExceeded(
-                f"The adapter {adapter_id!r} keeps {MAX_CURSORS} values already. Let it forget some first (empty value)."
+                f"The adapter {adapter_id!r} keeps {MAX_CURSORS} values already. Let it forget some (empty value)."
             )
         tx.execute(_SAVE, params)
 

@@ -25,7 +25,7 @@ class Lane:
 
 @dataclass(slots=True)
 class _Filling:
-    """What happened while the database was being read. `unsure`: something is pending that the reading shows wrongly."""
+    """What happened while the database is read. `unsure`: something is pending that the reading shows wrongly."""
 
     offered: list[Delivery] = field(default_factory=list)
     ended: set[str] = field(default_factory=set)
@@ -59,8 +59,8 @@ class ChannelQueue:
         return self._size
 
     @property
-    def in_flight_ids(self) -> Iterable[str]:
-        return self._in_flight.keys()
+    def in_flight_count(self) -> int:
+        return len(self._in_flight)
 
     @property
     def idle(self) -> bool:

@@ -8,8 +8,8 @@ class DeliveryState(StrEnum):
     """PENDING waits for its turn; SENT left the adapter; ACKNOWLEDGED arrived at the platform.
 
     SENDING (given to an adapter) is known to the running host alone: after a restart it is PENDING again, under the
-    same id. UNKNOWN: nobody knows whether it was sent; it is resolved, never blindly repeated. FAILED was refused for good,
-    EXPIRED was too old, DEAD_LETTER was tried too often, DISCARDED was given up by a person.
+    same id. UNKNOWN: nobody knows whether it was sent; it is resolved, never blindly repeated. FAILED was refused for
+    good, EXPIRED was too old, DEAD_LETTER was tried too often, DISCARDED was given up by a person.
     """
 
     PENDING = "pending"
@@ -80,7 +80,6 @@ class Delivery:
     error_message: str
     create_time: int
     end_time: int
-
 
     @property
     def channel(self) -> Channel:
