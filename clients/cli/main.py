@@ -6,7 +6,25 @@ from collections.abc import Sequence
 
 import typer
 
-COMMANDS = ("up", "host", "runtime")
+from portway.clients.cli.box_server import start_server, starts_server
+
+COMMANDS = (
+    "up",
+    "chat",
+    "send",
+    "runs",
+    "history",
+    "events",
+    "agents",
+    "bindings",
+    "box",
+    "plugin",
+    "tokens",
+    "status",
+    "doctor",
+    "host",
+    "runtime",
+)
 """In the order of `portway --help`. `portway.clients.cli.<name>_command` has `register(app)`."""
 
 
@@ -32,6 +50,8 @@ def _portway() -> None:
 
 def main() -> None:
     arguments = sys.argv[1:]
+    if starts_server(arguments):
+        start_server(arguments)
     build(arguments)(prog_name="portway", args=arguments)
 
 

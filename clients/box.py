@@ -1,0 +1,119 @@
+"""The box as a client sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from portway.rpc.channel import ClientTls, open_channel
+from portway.rpc.status import errors_by_meaning
+from portway.v1 import (
+    box_pb2,
+    box_pb2_grpc,
+    file_pb2_grpc,
+    process_pb2,
+    process_pb2_grpc,
+    session_pb2,
+    session_pb2_grpc,
+)
+
+CALL_SECONDS = 60.0
+
+
+class Box:
+    """A connection to one box. Use it as `async with Box("127.0.0.1:7710", token=…) as box`."""
+
+    def __init__(self, address: str, *, token: str, tls: ClientTls | None = None) -> None:
+        self._channel = open_channel(address, token=token, tls=tls)
+        self.sessions = session_pb2_grpc.SessionServiceStub(self._channel)
+        self.processes = process_pb2_grpc.ProcessServiceStub(self._channel)
+        self.files = file_pb2_grpc.FileServiceStub(self._channel)
+        self.service = box_pb2_grpc.BoxServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._channel.close()
+
+    async def session(self, session_id: str, *, workspace_id: str = "", profile: str = "") -> session_pb2.Session:
+        """The session with this id, made where it does not exist."""
+        request = session_pb2.CreateSessionRequest(
+            session_id=session_id, workspace_id=workspace_id, spec=session_pb2.SessionSpec(profile=profile)
+        )
+        with errors_by_meaning():
+            answer = await self.sessions.CreateSession(request, timeout=CALL_SECONDS)
+        return answer.session
+
+    async def list_sessions(self, workspace_id: str = "") -> list[session_pb2.Session]:
+        """The newest sessions, at most 200."""
+        request = session_pb2.ListSessionsRequest(workspace_id=workspace_id, page_size=200)
+        with errors_by_meaning():
+            answer = await self.sessions.ListSessions(request, timeout=CALL_SECONDS)
+        return list(answer.sessions)
+
+    async def list_processes(self, session_id: str, workspace_id: str = "") -> list[process_pb2.Process]:
+        """The processes of a session, at most 200."""
+        request = process_pb2.ListProcessesRequest(session_id=session_id, workspace_id=workspace_id, page_size=200)
+        with errors_by_meaning():
+            answer = await self.processes.ListProcesses(request, timeout=CALL_SECONDS)
+        return list(answer.processes)
+
+    async def exec(
+        self,
+        session_id: str,
+        argv: Sequence[str],
+        *,
+        workspace_id: str = "",
+        seconds: float | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: AsyncIterator[bytes] | None = None,
+    ) -> AsyncIterator[process_pb2.ExecResponse]:
+        """Run a program and get its output as it comes; the last item has `exit`. Leaving the loop kills the program.
+
+        It is killed after `seconds`; the session's profile has the longest time and the default.
+        """
+        command = process_pb2.Command(argv=process_pb2.Argv(args=argv), env=env)
+        if seconds is not None:
+            command.timeout.CopyFrom(_duration(seconds))
+        start = process_pb2.ExecStart(session_id=session_id, workspace_id=workspace_id, command=command)
+        with errors_by_meaning():
+            call = self.processes.Exec()
+            await call.write(process_pb2.ExecRequest(start=start))
+            feeding = asyncio.create_task(_feed(call, stdin))
+            try:
+                async for answer in call:
+                    yield answer
+                    if answer.HasField("exit"):
+                        return
+            finally:
+                feeding.cancel()
+                await asyncio.gather(feeding, return_exceptions=True)
+                call.cancel()
+
+    async def status(self) -> box_pb2.GetBoxStatusResponse:
+        """How the box is: backend, what is enforced, and why not where it is not."""
+        with errors_by_meaning():
+            return await self.service.GetBoxStatus(box_pb2.GetBoxStatusRequest(), timeout=CALL_SECONDS)
+
+
+async def _feed(
+    call: grpc.aio.StreamStreamCall[process_pb2.ExecRequest, process_pb2.ExecResponse],
+    stdin: AsyncIterator[bytes] | None,
+) -> None:
+    if stdin is not None:
+        async for piece in stdin:
+            await call.write(process_pb2.ExecRequest(stdin=piece))
+    await call.write(process_pb2.ExecRequest(close_stdin=process_pb2.CloseStdin()))
+
+
+def _duration(seconds: float) -> Duration:
+    whole = int(seconds)
+    return Duration(seconds=whole, nanos=int((seconds - whole) * 1e9))

@@ -1,0 +1,36 @@
+"""The plugin runtime as a client sees it."""
+
+from types import TracebackType
+from typing import Self
+
+from portway.rpc.channel import ClientTls, open_channel
+from portway.rpc.status import errors_by_meaning
+from portway.v1 import runtime_pb2, runtime_pb2_grpc
+
+CALL_SECONDS = 30.0
+
+
+class Runtime:
+    """A connection to one plugin runtime. Use it as `async with Runtime("127.0.0.1:7711", token=…) as runtime`."""
+
+    def __init__(self, address: str, *, token: str, tls: ClientTls | None = None) -> None:
+        self._channel = open_channel(address, token=token, tls=tls)
+        self.stub = runtime_pb2_grpc.RuntimeServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._channel.close()
+
+    async def list_plugins(self) -> runtime_pb2.ListPluginsResponse:
+        """The first 200 plugins, and the folders that hold no readable one."""
+        with errors_by_meaning():
+            return await self.stub.ListPlugins(runtime_pb2.ListPluginsRequest(page_size=200), timeout=CALL_SECONDS)
+
+    async def list_runners(self) -> runtime_pb2.ListRunnersResponse:
+        """The first 200 runners, and what cannot be used."""
+        with errors_by_meaning():
+            return await self.stub.ListRunners(runtime_pb2.ListRunnersRequest(page_size=200), timeout=CALL_SECONDS)
