@@ -1,4 +1,4 @@
-"""Generate gen/ from protos/ and leave nothing else there (`make gen`).
+"""Generate gen/ from protos/ and leave nothing else there (`make gen`); with --check, only say whether it is up to date.
 
 Everything is generated in a temporary folder first, so that a contract which does not compile leaves gen/ as it was and
 a process that imports gen/ meanwhile never sees half of it. Afterwards:
@@ -25,7 +25,12 @@ TYPED_FOLDERS = ("portway/v1", "portway/vendored", "stubs")
 def generate_into(out: Path) -> None:
     # The plugins are found beside the interpreter: the virtual environment need not be activated.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    subprocess.run(["buf", "generate", "-o", str(out)], cwd=ROOT, env={**os.environ, "PATH": path}, check=True)
+    command = ["buf", "generate", "-o", str(out)]
+    # What plugins say of their progress is noise; what they say of a mistake comes with the exit code.
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        print(done.stderr, file=sys.stderr)
+    done.check_returncode()
 
 
 def move_vendored(out: Path) -> None:
@@ -50,26 +55,29 @@ def mark_typed(out: Path) -> None:
         (out / folder / "py.typed").touch()
 
 
-def bring_up_to_date(made: Path, kept: Path) -> tuple[int, int]:
-    """Copy what differs and delete what is no longer made; returns how many files were written and deleted."""
+def differences(made: Path, kept: Path) -> tuple[dict[Path, bytes], list[Path]]:
+    """What is to be written to `kept`, by relative path, and which of its files are no longer made."""
     wanted = {path.relative_to(made): path.read_bytes() for path in made.rglob("*") if path.is_file()}
-    written = deleted = 0
-    for name, content in wanted.items():
-        target = kept / name
-        if not target.is_file() or target.read_bytes() != content:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-            written += 1
-    for path in sorted(kept.rglob("*"), reverse=True):
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
-        elif path.is_file() and path.suffix != ".pyc" and path.relative_to(kept) not in wanted:
-            path.unlink()
-            deleted += 1
-    return written, deleted
+    there = {path.relative_to(kept) for path in kept.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    written = {
+        name: content for name, content in wanted.items() if name not in there or (kept / name).read_bytes() != content
+    }
+    return written, sorted(there - wanted.keys())
+
+
+def bring_up_to_date(kept: Path, written: dict[Path, bytes], deleted: list[Path]) -> None:
+    for name, content in written.items():
+        (kept / name).parent.mkdir(parents=True, exist_ok=True)
+        (kept / name).write_bytes(content)
+    for name in deleted:
+        (kept / name).unlink()
+    for folder in sorted((path for path in kept.rglob("*") if path.is_dir()), reverse=True):
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def main() -> int:
+    checking = "--check" in sys.argv[1:]
     with tempfile.TemporaryDirectory(prefix="portway-gen-") as folder:
         out = Path(folder)
         try:
@@ -80,8 +88,13 @@ def main() -> int:
         move_vendored(out)
         drop_empty_services(out)
         mark_typed(out)
-        written, deleted = bring_up_to_date(out, ROOT / "gen")
-    print(f"make gen: {written} files written, {deleted} deleted")
+        written, deleted = differences(out, ROOT / "gen")
+        if checking and (written or deleted):
+            names = ", ".join(str(name) for name in [*written, *deleted][:5])
+            print(f"gen/ is not what protos/ makes ({names}, …): run `make gen` and commit it", file=sys.stderr)
+            return 1
+        bring_up_to_date(ROOT / "gen", written, deleted)
+    print(f"make gen: {len(written)} files written, {len(deleted)} deleted")
     return 0
 
 

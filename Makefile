@@ -1,0 +1,63 @@
+# Every target does its own set-up. `make help` lists them.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-heavy lint gen bench docs lock baseline system clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+DATA ?= ./data
+ARGS ?=
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/.installed ## make .venv with the locked packages, and install what the system lacks
+	@.ci/system-packages run
+
+run: setup ## start everything; the ready line names the page
+	$(BIN)/portway up --data $(DATA) $(ARGS)
+
+test: $(VENV)/.installed ## set up and run the tests
+	@.ci/system-packages run test
+	$(BIN)/pytest -n auto $(ARGS)
+
+test-heavy: $(VENV)/.installed ## the tests that need a real peer or minutes of time
+	@.ci/system-packages run test heavy
+	$(BIN)/pytest -m heavy $(ARGS)
+
+lint: $(VENV)/.installed ## linters, types, import directions, the contract and its generated code
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/buf breaking --against protos/baseline.binpb
+	$(PY) protos/plugins/generate.py --check
+
+gen: $(VENV)/.installed ## generate gen/ from protos/
+	$(PY) protos/plugins/generate.py
+
+bench: setup ## measure, each row with its floor
+	$(PY) -m bench $(ARGS)
+
+docs: $(VENV)/.installed ## write docs/status.md from the contract and the servers
+	$(PY) docs/status.py > docs/status.md.new && mv docs/status.md.new docs/status.md
+
+lock: $(PY) ## pin every package with its hashes in requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet -o requirements.lock
+
+baseline: $(VENV)/.installed ## protect the contract as it is now against breaking changes
+	$(BIN)/buf build -o protos/baseline.binpb
+
+clean: ## remove the environment and what tools leave
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(PY):
+	.ci/make-venv $(VENV)
+
+# `uv pip install` adds and changes but never removes; after a package left the lock, `make clean setup` starts anew.
+$(VENV)/.installed: requirements.lock pyproject.toml | $(PY)
+	.ci/install-locked $(VENV)
+	touch $@
