@@ -1,0 +1,85 @@
+"""The plugins as they were last found, and who waits to hear of changes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from portway.rpc.errors import NotFound
+from portway.runtime.plugins.discover import Found
+from portway.runtime.plugins.types import (
+    BrokenPlugin,
+    PluginDefinition,
+    Problem,
+    RunnerDefinition,
+    ToolDefinition,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Everything that was found at one time, by id."""
+
+    plugins: Mapping[str, PluginDefinition]
+    broken: Mapping[str, BrokenPlugin]
+    runners: Mapping[str, RunnerDefinition]
+    tools: Mapping[str, ToolDefinition]
+    problems: Sequence[Problem]
+    folder_problems: Sequence[Problem]
+
+    @classmethod
+    def of(cls, found: Found) -> "Contents":
+        plugins = {plugin.id: plugin for plugin in found.plugins}
+        own = [problem for plugin in found.plugins for problem in plugin.problems]
+        own += [problem for plugin in found.broken for problem in plugin.problems]
+        return cls(
+            plugins=plugins,
+            broken={plugin.id: plugin for plugin in found.broken if plugin.id not in plugins},
+            runners={runner.id: runner for plugin in found.plugins for runner in plugin.runners},
+            tools={tool.id: tool for plugin in found.plugins for tool in plugin.tools},
+            problems=(*found.problems, *own),
+            folder_problems=found.problems,
+        )
+
+
+class Catalog:
+    """Owns the current contents. `find` looks through the folders; it blocks, so it runs in a thread."""
+
+    def __init__(self, find: Callable[[], Found]) -> None:
+        self._find = find
+        self._lock = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self.contents = Contents.of(Found())
+
+    async def reload(self) -> Contents:
+        """Looks through the folders again and tells the watchers. Returns what there was before."""
+        async with self._lock:
+            before = self.contents
+            self.contents = Contents.of(await asyncio.to_thread(self._find))
+            self._changed.set()
+            self._changed = asyncio.Event()
+            return before
+
+    def plugin(self, plugin_id: str) -> PluginDefinition:
+        """Raises `NotFound`, also for a plugin that cannot be used."""
+        if plugin_id not in self.contents.plugins:
+            raise NotFound.of("plugin", plugin_id)
+        return self.contents.plugins[plugin_id]
+
+    def plugin_of_runner(self, runner_id: str) -> PluginDefinition:
+        """The plugin that brings a runner. Raises `NotFound`."""
+        if runner_id not in self.contents.runners:
+            raise NotFound.of("runner", runner_id)
+        return self.contents.plugins[runner_id.removeprefix("plugin:").rpartition("/")[0]]
+
+    def plugin_of_tool(self, tool_id: str) -> PluginDefinition:
+        """The plugin that brings a tool. Raises `NotFound`."""
+        if tool_id not in self.contents.tools:
+            raise NotFound.of("tool", tool_id)
+        return self.contents.plugins[tool_id.rpartition("/")[0]]
+
+    async def watch(self) -> AsyncIterator[Contents]:
+        """The contents now, then after each reload; a slow watcher sees only the latest."""
+        while True:
+            changed = self._changed
+            yield self.contents
+            await changed.wait()

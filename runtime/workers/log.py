@@ -1,0 +1,133 @@
+"""What plugins print: the last lines of each, bounded in number, length and rate."""
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from portway.rpc.redaction import redact_text
+from portway.runtime.sdk.worker.output import RECORD, UNIT
+
+MAX_LINES = 2000
+MAX_LINE_CHARS = 8000
+READ_BYTES = 64 * 1024
+# Lines a second that are kept; a plugin that prints more loses lines, and nobody else notices.
+LINES_PER_SECOND = 2000
+BURST = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line. `number` counts the plugin's lines from 1; `dropped` lines before it were not kept."""
+
+    number: int
+    time: datetime
+    stream: str
+    text: str
+    run_id: str
+    dropped: int
+
+
+class PluginLog:
+    """The lines of one plugin, over all of its processes."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lines: deque[LogLine] = deque(maxlen=MAX_LINES)
+        self._clock = clock
+        self._number = 0
+        self._dropped = 0
+        self._allowance, self._then = float(BURST), clock()
+        self._changed = asyncio.Event()
+
+    def add(self, stream: str, text: str) -> None:
+        if not self._take():
+            self._dropped += 1
+            return
+        run_id = ""
+        if text.startswith(RECORD):
+            run_id, _, text = text[1:].partition(UNIT)
+        if len(text) > MAX_LINE_CHARS:
+            text = text[: MAX_LINE_CHARS - 1] + "…"
+        self._number += 1
+        line = LogLine(self._number, datetime.now(UTC), stream, redact_text(text), run_id[:128], self._dropped)
+        self._dropped = 0
+        self._lines.append(line)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _take(self) -> bool:
+        now = self._clock()
+        self._allowance = min(BURST, self._allowance + (now - self._then) * LINES_PER_SECOND)
+        self._then = now
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
+
+    def last(self, count: int) -> list[LogLine]:
+        return list(self._lines)[-count:] if count else []
+
+    def last_error(self) -> str:
+        """The last line on the error stream that says something, for the reason of a failed start."""
+        return next((one.text for one in reversed(self._lines) if one.stream == "stderr" and one.text.strip()), "")
+
+    async def follow(self, count: int) -> AsyncIterator[LogLine]:
+        """The last `count` lines, then new ones. Lines that went by too fast count as dropped in the next one."""
+        number = self._number - len(self.last(count))
+        while True:
+            changed = self._changed
+            for line in [line for line in self._lines if line.number > number]:
+                missed = line.number - number - 1
+                number = line.number
+                yield line if not missed else _with_missed(line, missed)
+            await changed.wait()
+
+
+def _with_missed(line: LogLine, missed: int) -> LogLine:
+    return LogLine(line.number, line.time, line.stream, line.text, line.run_id, line.dropped + missed)
+
+
+class PipeReader:
+    """Cuts what arrives on a pipe into lines. Closes the pipe at its end."""
+
+    def __init__(self, descriptor: int, stream: str, log: PluginLog) -> None:
+        self._descriptor = descriptor
+        self._stream = stream
+        self._log = log
+        self._rest = b""
+        self._loop = asyncio.get_running_loop()
+        os.set_blocking(descriptor, False)
+        self._loop.add_reader(descriptor, self._read)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._descriptor, READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._add(line)
+        if len(self._rest) > 4 * MAX_LINE_CHARS:
+            self._add(self._rest)
+            self._rest = b""
+
+    def _add(self, line: bytes) -> None:
+        self._log.add(self._stream, line.decode(errors="replace").rstrip("\r"))
+
+    def close(self) -> None:
+        if self._descriptor < 0:
+            return
+        if self._rest:
+            self._add(self._rest)
+            self._rest = b""
+        self._loop.remove_reader(self._descriptor)
+        os.close(self._descriptor)
+        self._descriptor = -1
