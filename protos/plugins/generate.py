@@ -1,4 +1,4 @@
-"""Generate gen/ from protos/ and leave nothing else there (`make gen`); with --check, only say whether it is up to date.
+"""Generate gen/ from protos/ and leave nothing else there (`make gen`); --check only says whether it is up to date.
 
 Everything is generated in a temporary folder first, so that a contract which does not compile leaves gen/ as it was and
 a process that imports gen/ meanwhile never sees half of it. Afterwards:
