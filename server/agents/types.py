@@ -75,7 +75,10 @@ class StatePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryPolicy:
-    """How output reaches people. `max_message_size` 0: the surface's own. `approved_actions`: those a person must approve."""
+    """How output reaches people.
+
+    `max_message_size` 0: the surface's own. `approved_actions`: those that a person must approve.
+    """
 
     streaming_disabled: bool = False
     reply_disabled: bool = False

@@ -76,7 +76,7 @@ def decide_approval(
 ) -> Approval:
     """Decide once, on exactly what `digest` says.
 
-    Raises NotFound; Stale when the digest is another one; WrongState when it was decided, withdrawn, or its time is over.
+    Raises NotFound; Stale when the digest is another one; WrongState when it was decided, withdrawn, or has expired.
     """
     params: dict[str, SqlValue] = {
         "workspace_id": workspace_id,

@@ -100,7 +100,7 @@ def remove_artifact(tx: Transaction, workspace_id: str, artifact_id: str) -> str
 
 
 def remove_expired(tx: Transaction, limit: int) -> list[tuple[str, str]]:
-    """Delete artifacts whose time is over; answers (workspace_id, sha256) of each: bytes that may be in use no longer."""
+    """Delete artifacts whose time is over; answers (workspace_id, sha256) of each: bytes that may be unused now."""
     rows = tx.all(_EXPIRED, {"now": tx.now, "limit": limit})
     if rows:
         tx.executemany(_DELETE, [{"workspace_id": row[0], "artifact_id": row[1]} for row in rows])

@@ -36,8 +36,8 @@ WHERE workspace_id = :workspace_id AND run_id = :run_id AND state = 'queued' RET
 def append_ledger(tx: Transaction, fence: Fence, after: int, entries: Sequence[LedgerEntry]) -> int:
     """Append entries as `after` + 1 and on; answers the new last sequence.
 
-    The caller numbers its entries (the number stands in the payload), and the ledger must end at `after`. Raises Stale when
-    it does not, or when the fence is lost; WrongState when the run has ended.
+    The caller numbers its entries (the number stands in the payload), and the ledger must end at `after`. Raises Stale
+    when it does not, or when the fence is lost; WrongState when the run has ended.
     """
     if not entries:
         return after

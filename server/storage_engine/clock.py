@@ -1,4 +1,4 @@
-"""Time as the database keeps it: whole microseconds since 1970 UTC, because integers compare and index the same everywhere."""
+"""Time as the database keeps it: whole microseconds since 1970 UTC. Integers compare and index the same everywhere."""
 
 import time
 from typing import TypeAlias
@@ -14,7 +14,7 @@ def now() -> Micros:
 
 
 class ForwardClock:
-    """A wall clock that never goes back, so that a step of the machine's clock cannot put a later row before an earlier one."""
+    """A wall clock that never goes back: a step of the machine's clock cannot put a later row before an earlier one."""
 
     def __init__(self) -> None:
         self._last: Micros = 0

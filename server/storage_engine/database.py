@@ -9,7 +9,7 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from portway.rpc.errors import LimitExceeded, Reason
+from portway.rpc.errors import DataLoss, LimitExceeded, Reason
 from portway.server.storage_engine.clock import ForwardClock
 from portway.server.storage_engine.epochs import begin_epoch
 from portway.server.storage_engine.location import database_path, prepare_folder, sync_folder
@@ -21,6 +21,7 @@ from portway.server.storage_engine.sqlite import (
     connect_reader,
     connect_writer,
     fault_of,
+    is_damage,
 )
 from portway.server.storage_engine.upgrade import bring_up_to_date
 from portway.server.storage_engine.writer import GROUP_LIMIT, QUEUE_LIMIT, Writer
@@ -28,13 +29,18 @@ from portway.server.storage_engine.writer import GROUP_LIMIT, QUEUE_LIMIT, Write
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseOptions:
-    """`url`: `sqlite:///path`. `room`: bytes that must stay free on the disk before new work is taken."""
+    """`url`: `sqlite:///path`.
+
+    `room`: bytes that must stay free on the disk for new work to be taken. `busy_seconds`: how long to wait for another
+    program that holds the file locked.
+    """
 
     url: str
     reader_threads: int = 3
     group_limit: int = GROUP_LIMIT
     queue_limit: int = QUEUE_LIMIT
     room: int = 64 * 1024 * 1024
+    busy_seconds: float = 5.0
 
 
 class Database:
@@ -50,7 +56,7 @@ class Database:
         self._free = 0
 
     def ensure_room(self) -> None:
-        """Raise LimitExceeded while the disk is nearly full, so that new work is refused before a write of running work fails."""
+        """Raise LimitExceeded while the disk is nearly full: new work is refused before a write of running work fails."""
         moment = time.monotonic()
         if moment - self._room_checked_at > 1.0:
             usage = os.statvfs(self.path.parent)
@@ -76,7 +82,7 @@ async def open_database(options: DatabaseOptions) -> AsyncIterator[Database]:
     with ExitStack() as stack:
         prepare_folder(path.parent)
         stack.enter_context(FolderLock(path.with_name(path.name + ".lock")))
-        writing, reading, epoch = await asyncio.to_thread(_connect, path, options.reader_threads)
+        writing, reading, epoch = await asyncio.to_thread(_connect, path, options)
         writer = Writer(writing, group_limit=options.group_limit, queue_limit=options.queue_limit)
         reader = Reader(reading, queue_limit=options.queue_limit)
         try:
@@ -87,17 +93,24 @@ async def open_database(options: DatabaseOptions) -> AsyncIterator[Database]:
             await writer.close()
 
 
-def _connect(path: Path, reader_threads: int) -> tuple[SqliteTransaction, list[SqliteTransaction], int]:
+def _connect(path: Path, options: DatabaseOptions) -> tuple[SqliteTransaction, list[SqliteTransaction], int]:
     try:
         bring_up_to_date(path)
         clock = ForwardClock()
-        writing = SqliteTransaction(connect_writer(path), clock)
+        writing = SqliteTransaction(connect_writer(path, options.busy_seconds), clock)
         epoch = begin_epoch(writing)
-        reading = [SqliteTransaction(connect_reader(path), clock) for _ in range(reader_threads)]
+        reading = [
+            SqliteTransaction(connect_reader(path, options.busy_seconds), clock) for _ in range(options.reader_threads)
+        ]
         path.chmod(0o600)
         sync_folder(path.parent)
     except StorageFault as fault:
         raise fault.problem from fault
-    except sqlite3.Error as error:
+    except sqlite3.DatabaseError as error:
+        if is_damage(error):
+            raise DataLoss(
+                f"The file {path} is not a database or is damaged ({error}). Restore a backup of it, or move it away "
+                "to begin with an empty one."
+            ) from error
         raise fault_of(error).problem from error
     return writing, reading, epoch

@@ -1,7 +1,7 @@
 """Frozen dataclasses as JSON text, for what is read and written whole: policies, filters, capabilities.
 
-A field that the text lacks takes its default and one that the class lacks is dropped, so that neither a newer nor an older
-version of a document stops the host.
+A field that the text lacks takes its default and one that the class lacks is dropped, so that neither a newer nor an
+older version of a document stops the host.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The host's keys: secrets are encrypted at rest, and every ciphertext names the key that opens it, so that keys can change."""
+"""The host's keys: secrets are encrypted at rest, and each ciphertext names the key that opens it, so keys can change."""
 
 import hashlib
 import hmac
@@ -56,8 +56,8 @@ class Keyring:
         key = self._keys.get(sealed.key_id)
         if key is None:
             raise DataLoss(
-                f"A secret is encrypted with the key {sealed.key_id}, which is not in the key file. Put the old key file "
-                "back, or set the secret again.",
+                f"A secret is encrypted with the key {sealed.key_id}, which is not in the key file. Put the old key "
+                "file back, or set the secret again.",
             )
         try:
             return AESGCM(key.material).decrypt(
@@ -86,8 +86,8 @@ class Keyring:
 def load_keyring(path: Path) -> Keyring:
     """Read the key file, made with a first key when there is none.
 
-    Raises WrongState when others may read it or it is not a key file: a lost key makes every secret unreadable, so nothing
-    is ever written over it here.
+    Raises WrongState when others may read it or it is not a key file: a lost key makes every secret unreadable, so
+    nothing is ever written over it here.
     """
     try:
         mode = path.stat().st_mode & 0o777
@@ -129,4 +129,6 @@ def _new_key() -> Key:
 
 
 def _damaged(path: Path) -> str:
-    return f"The key file {path} is not a Portway key file. Put the right one back; without it stored secrets cannot be read."
+    return (
+        f"The file {path} is not a Portway key file. Put the right one back: stored secrets cannot be read without it."
+    )

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 from portway.rpc.errors import InvalidInput, Reason, WrongState
@@ -21,7 +22,8 @@ def database_path(url: str) -> Path:
         )
     if not url.startswith(_SCHEME) or "?" in url or ":memory:" in url or len(url) == len(_SCHEME):
         raise InvalidInput(
-            f"The database URL {url!r} is not of the form `sqlite:///path/to/portway.db` (four slashes for an absolute path).",
+            f"The database URL {url!r} is not of the form `sqlite:///path/to/portway.db` (four slashes: an absolute "
+            "path).",
             reason=Reason.NOT_CONFIGURED,
         )
     return Path(url[len(_SCHEME) :]).expanduser().absolute()
@@ -32,26 +34,21 @@ def prepare_folder(folder: Path) -> None:
 
     Raises WrongState that says what is wrong with it.
     """
-    probe = folder / f".probe-{os.getpid()}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Permissions, read-only mounts, quotas: nothing but writing tells.
-        probe.write_bytes(b"portway")
-        probe.unlink()
+        # Permissions, read-only mounts, quotas, a full disk: nothing but writing tells.
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-") as probe:
+            probe.write(b"portway")
+            probe.flush()
     except OSError as error:
-        probe.unlink(missing_ok=True) if _can_remove(probe) else None
         raise WrongState(_what_to_do(folder, error), reason=Reason.NOT_CONFIGURED) from error
-
-
-def _can_remove(probe: Path) -> bool:
-    return os.access(probe.parent, os.W_OK) and probe.exists()
 
 
 def _what_to_do(folder: Path, error: OSError) -> str:
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return (
-            f"The data folder {folder} is read-only for this user ({error.strerror}). Give it to the user that runs Portway, or "
-            "choose another folder."
+            f"The data folder {folder} is read-only for this user ({error.strerror}). Give it to the user that runs "
+            "Portway, or choose another folder."
         )
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"The disk that holds the data folder {folder} is full. Free space there, or choose another folder."

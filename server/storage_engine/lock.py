@@ -17,15 +17,22 @@ class FolderLock:
         self._descriptor = -1
 
     def __enter__(self) -> "FolderLock":
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise WrongState(
+                f"The lock file {self._path} cannot be opened ({error.strerror}). It must belong to the user that runs "
+                "Portway.",
+                reason=Reason.NOT_CONFIGURED,
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(descriptor, 200).decode("utf-8", "replace").strip() or "unknown"
             os.close(descriptor)
             raise WrongState(
-                f"The data folder {self._path.parent} is in use by another Portway host ({holder}). Stop that one first, or "
-                "start this one with another data folder.",
+                f"The data folder {self._path.parent} is in use by another Portway host ({holder}). Stop that one first, "
+                "or start this one with another data folder.",
                 reason=Reason.IN_USE,
             ) from None
         os.ftruncate(descriptor, 0)

@@ -48,7 +48,8 @@ class Reader:
     async def run(self, query: Query[T]) -> T:
         """Run the query.
 
-        Raises what the query raised; LimitExceeded when too many queries wait; Unavailable when the database cannot be used.
+        Raises what the query raised; LimitExceeded when too many queries wait; Unavailable when the database cannot be
+        used.
         """
         if self._closing:
             raise Unavailable(

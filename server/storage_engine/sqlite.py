@@ -8,7 +8,6 @@ from portway.rpc.errors import InternalError, LimitExceeded, PortwayError, Reaso
 from portway.server.storage_engine.clock import ForwardClock, Micros
 from portway.server.storage_engine.transaction import NO_PARAMS, Params, Row
 
-BUSY_TIMEOUT_MS = 5_000
 _STATEMENT_CACHE = 512
 # Negative: KiB. Each connection has its own page cache; the operating system's cache does the rest.
 _WRITER_CACHE_KIB = -16_384
@@ -30,12 +29,15 @@ class StorageFault(Exception):
         self.lasting = lasting
 
 
-def connect_writer(path: Path) -> sqlite3.Connection:
+def connect_writer(path: Path, busy_seconds: float = 5.0) -> sqlite3.Connection:
     """A connection that may write: WAL, and on disk (fsync) before a commit returns."""
     connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, cached_statements=_STATEMENT_CACHE
+        path,
+        timeout=busy_seconds,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=_STATEMENT_CACHE,
     )
-    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute(f"PRAGMA cache_size={_WRITER_CACHE_KIB}")
@@ -45,16 +47,16 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def connect_reader(path: Path) -> sqlite3.Connection:
+def connect_reader(path: Path, busy_seconds: float = 5.0) -> sqlite3.Connection:
     """A connection that cannot write."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro",
         uri=True,
+        timeout=busy_seconds,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=_STATEMENT_CACHE,
     )
-    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA query_only=1")
     connection.execute(f"PRAGMA cache_size={_READER_CACHE_KIB}")
     connection.execute("PRAGMA temp_store=MEMORY")
@@ -87,11 +89,16 @@ def fault_of(error: sqlite3.Error) -> StorageFault:
     return StorageFault(problem, lasting=True)
 
 
+def is_damage(error: sqlite3.Error) -> bool:
+    """The file itself is wrong: waiting or trying again does not help."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def unexpected(error: Exception) -> StorageFault:
     """Something that nobody foresaw went wrong between two units: nothing more is written."""
     problem = Unavailable(
-        f"The database writer failed ({type(error).__name__}: {error}). Start the host again; what was acknowledged is on "
-        "disk.",
+        f"The database writer failed ({type(error).__name__}: {error}). Start the host again; what was acknowledged is "
+        "on disk.",
         reason=Reason.UNAVAILABLE,
     )
     return StorageFault(problem, lasting=True)

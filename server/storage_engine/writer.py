@@ -1,6 +1,7 @@
 """The only way to change the database: units of work, committed in groups by one thread.
 
-Callers that wait at the same time share one transaction and one fsync. A unit that raises takes nothing of the others with it.
+Callers that wait at the same time share one transaction and one fsync. A unit that raises takes nothing of the others
+with it.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The full-text index of the transcript, in SQLite's FTS5. Another database has its own version of this file.
 
-Each row of the index also holds the names of its workspace and conversation as terms, so that a search reads only what is
-in its scope, however large the rest is. Results come newest first: the search stops as soon as it has enough.
+Each row of the index also holds the names of its workspace and conversation as terms, so that a search reads only what
+is in its scope, however large the rest is. Results come newest first: the search stops as soon as it has enough.
 """
 
 import hashlib

@@ -17,7 +17,8 @@ class Role(StrEnum):
 class NewItem:
     """An item to append. `text` is what is searched; `content` the serialized message.
 
-    `provider_message_id` is the platform's own id, by which an edit or a recall finds the item. `create_time` 0 means now.
+    `provider_message_id` is the platform's own id, by which an edit or a recall finds the item.
+    `create_time` 0 means now.
     """
 
     item_id: str

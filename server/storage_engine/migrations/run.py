@@ -8,6 +8,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 FOLDER = Path(__file__).parent
@@ -32,6 +33,9 @@ def migrate(path: Path, target: str) -> None:
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, target)
+    except DBAPIError as error:
+        # What the database said, not how it was asked: whoever opens it knows what that means.
+        raise error.orig or error from error
     finally:
         engine.dispose()
 

@@ -207,7 +207,7 @@ def _transcript() -> None:
 
 
 def _transcript_search() -> None:
-    # The application cuts the text into terms itself: the tokenizer has only to split at spaces and leave the rest alone.
+    # The application cuts the text into terms itself: the tokenizer only splits at spaces and leaves the rest alone.
     op.execute(
         "CREATE VIRTUAL TABLE transcript_search USING fts5("
         "scope, terms, tokenize = \"unicode61 remove_diacritics 0 categories 'L* M* N* Co S* P*'\")"
