@@ -51,7 +51,7 @@ def add_agent(
     }
     if not tx.execute(_INSERT, params):
         raise Conflict(
-            f"There is an agent with the id {agent_id!r} or the name {spec.name!r}. Choose others, or update that agent."
+            f"There is an agent with the id {agent_id!r} or the name {spec.name!r}. Choose others, or update it."
         )
     return Agent(workspace_id, agent_id, 1, managed_by, spec, tx.now, tx.now)
 

@@ -16,7 +16,7 @@ class ApprovalState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewApproval:
-    """`digest` (hex) covers exactly what is approved: command, arguments, image, policy revision. `details` shows it."""
+    """`digest` (hex) covers exactly what is approved: command, arguments, image, policies. `details` shows it."""
 
     approval_id: str
     call_id: str

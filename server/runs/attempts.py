@@ -102,8 +102,8 @@ def begin_attempt(tx: Transaction, fence: Fence, epoch: int, attempt: NewAttempt
 def check_fence(tx: ReadTransaction, fence: Fence) -> None:
     """Every write on behalf of an attempt begins with this.
 
-    Raises Stale (ATTEMPT_SUPERSEDED) when another attempt or host has taken over; WrongState (RUN_FINISHED) when the run
-    has ended.
+    Raises Stale (ATTEMPT_SUPERSEDED) when another attempt or host has taken over; WrongState (RUN_FINISHED) when the
+    run has ended.
     """
     if tx.one(_CHECK, _held(fence)) is None:
         raise _refusal(tx, fence)

@@ -37,6 +37,10 @@ WHERE state IN ('queued', 'running', 'waiting')
   AND (workspace_id, event_sequence, run_id) > (:workspace_id, :event_sequence, :run_id)
 ORDER BY workspace_id, event_sequence, run_id LIMIT :limit
 """
+_OPEN_COUNT = """
+SELECT COUNT(*) FROM runs
+WHERE workspace_id = :workspace_id AND conversation_id = :conversation_id AND state IN ('queued', 'running', 'waiting')
+"""
 _ATTEMPTS = f"""
 SELECT {columns(Attempt)} FROM run_attempts
 WHERE workspace_id = :workspace_id AND run_id = :run_id ORDER BY attempt
@@ -62,6 +66,9 @@ class Runs(Protocol):
 
     async def open_runs(self, after: OpenRun | None, limit: int) -> list[OpenRun]:
         """Runs of every workspace that have not ended, in order of their events; for recovery."""
+
+    async def open_count(self, workspace_id: str, conversation_id: str) -> int:
+        """How many runs of a conversation have not ended."""
 
     async def attempts(self, workspace_id: str, run_id: str) -> list[Attempt]:
         """Oldest first; none before the run is started."""
@@ -134,6 +141,11 @@ class StoredRuns:
             "limit": limit,
         }
         return [_open_run(row) for row in await self._reader.run(lambda tx: tx.all(_OPEN, params))]
+
+    async def open_count(self, workspace_id: str, conversation_id: str) -> int:
+        params = {"workspace_id": workspace_id, "conversation_id": conversation_id}
+        row = await self._reader.run(lambda tx: tx.one(_OPEN_COUNT, params))
+        return int(row[0]) if row else 0
 
     async def attempts(self, workspace_id: str, run_id: str) -> list[Attempt]:
         params = {"workspace_id": workspace_id, "run_id": run_id}

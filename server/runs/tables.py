@@ -47,6 +47,7 @@ runs = Table(
     Index("runs_by_sequence", "workspace_id", "event_sequence", "run_id"),
     Index("runs_by_conversation", "workspace_id", "conversation_id", "event_sequence"),
     Index("runs_by_event", "workspace_id", "event_id"),
+    Index("runs_open_of_conversation", "workspace_id", "conversation_id", **only(_OPEN)),
     Index("runs_open", "workspace_id", "event_sequence", "run_id", **only(_OPEN)),
 )
 

@@ -56,7 +56,7 @@ class Database:
         self._free = 0
 
     def ensure_room(self) -> None:
-        """Raise LimitExceeded while the disk is nearly full: new work is refused before a write of running work fails."""
+        """Raise LimitExceeded while the disk is nearly full: new work is refused before running work fails."""
         moment = time.monotonic()
         if moment - self._room_checked_at > 1.0:
             usage = os.statvfs(self.path.parent)

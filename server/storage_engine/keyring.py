@@ -1,4 +1,4 @@
-"""The host's keys: secrets are encrypted at rest, and each ciphertext names the key that opens it, so keys can change."""
+"""The host's keys: secrets are encrypted at rest, and each ciphertext names the key that opens it: keys can change."""
 
 import hashlib
 import hmac

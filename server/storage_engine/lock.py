@@ -31,8 +31,8 @@ class FolderLock:
             holder = os.read(descriptor, 200).decode("utf-8", "replace").strip() or "unknown"
             os.close(descriptor)
             raise WrongState(
-                f"The data folder {self._path.parent} is in use by another Portway host ({holder}). Stop that one first, "
-                "or start this one with another data folder.",
+                f"The data folder {self._path.parent} is in use by another Portway host ({holder}). Stop that one "
+                "first, or start this one with another data folder.",
                 reason=Reason.IN_USE,
             ) from None
         os.ftruncate(descriptor, 0)

@@ -4,9 +4,9 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from portway.rpc.errors import InternalError, LimitExceeded, PortwayError, Reason, Unavailable
+from portway.rpc.errors import LimitExceeded, PortwayError, Reason, Unavailable
 from portway.server.storage_engine.clock import ForwardClock, Micros
-from portway.server.storage_engine.transaction import NO_PARAMS, Params, Row
+from portway.server.storage_engine.transaction import NO_PARAMS, Params, Row, StatementError
 
 _STATEMENT_CACHE = 512
 # Negative: KiB. Each connection has its own page cache; the operating system's cache does the rest.
@@ -214,4 +214,4 @@ class SqliteTransaction:
         if _is_storage_error(error):
             self.fault = fault_of(error)
             return self.fault
-        return InternalError(f"A statement failed ({error}): {' '.join(sql.split())[:200]}")
+        return StatementError(f"{error}: {' '.join(sql.split())[:200]}")

@@ -18,6 +18,10 @@ T = TypeVar("T")
 NO_PARAMS: Params = {}
 
 
+class StatementError(Exception):
+    """A statement is wrong or breaks a constraint: a bug of the one who wrote it. Names the SQL, never the parameters."""
+
+
 class ReadTransaction(Protocol):
     """One consistent view of the database."""
 

@@ -12,6 +12,10 @@ from portway.server.transcript.segments import index_terms, match_expression
 from portway.server.transcript.types import SearchQuery
 
 _INDEX = "INSERT INTO transcript_search (rowid, scope, terms) VALUES (:item_number, :scope, :terms)"
+_TEXTS = """
+SELECT item_number, text FROM transcript
+WHERE workspace_id = :workspace_id AND conversation_id = :conversation_id AND text <> ''
+"""
 _FORGET = "DELETE FROM transcript_search WHERE rowid = :item_number"
 _SEARCH = """
 SELECT {columns} FROM transcript_search JOIN transcript ON item_number = transcript_search.rowid
@@ -29,6 +33,13 @@ def index_text(tx: Transaction, item_number: int, workspace_id: str, conversatio
     """Make an item findable."""
     scope = f"{_term('w', workspace_id)} {_term('c', workspace_id, conversation_id)}"
     tx.execute(_INDEX, {"item_number": item_number, "scope": scope, "terms": index_terms(text)})
+
+
+def copy_index(tx: Transaction, workspace_id: str, conversation_id: str) -> None:
+    """Make the items of a new conversation findable."""
+    rows = tx.all(_TEXTS, {"workspace_id": workspace_id, "conversation_id": conversation_id})
+    for item_number, text in rows:
+        index_text(tx, item_number, workspace_id, conversation_id, text)
 
 
 def forget_text(tx: Transaction, item_number: int) -> None:

@@ -7,7 +7,7 @@ from portway.rpc.errors import NotFound
 from portway.server.storage_engine.reader import Reader
 from portway.server.storage_engine.rows import columns, typed, values
 from portway.server.storage_engine.transaction import Params, ReadTransaction, Row, Transaction
-from portway.server.transcript.search import forget_text, index_text, search_rows
+from portway.server.transcript.search import copy_index, forget_text, index_text, search_rows
 from portway.server.transcript.types import NewItem, Order, PageQuery, Role, SearchQuery, TranscriptItem
 
 COLUMNS = columns(TranscriptItem)
@@ -18,6 +18,22 @@ WHERE workspace_id = :workspace_id AND conversation_id = :conversation_id RETURN
 _FIELDS = (*columns(NewItem).split(", "), "workspace_id", "conversation_id", "sequence")
 _INSERT = f"""
 INSERT INTO transcript ({", ".join(_FIELDS)}) VALUES ({", ".join(f":{name}" for name in _FIELDS)}) RETURNING item_number
+"""
+_COPIED = columns(TranscriptItem, "conversation_id", "sequence", "item_id")
+_COPY = f"""
+INSERT INTO transcript (workspace_id, conversation_id, sequence, item_id, {_COPIED})
+SELECT workspace_id, :target_id, sequence - :after, 'msg_' || :target_id || '_' || (sequence - :after), {_COPIED}
+FROM transcript
+WHERE workspace_id = :workspace_id AND conversation_id = :source_id AND sequence > :after AND sequence <= :until
+ORDER BY sequence
+"""
+_COUNT_COPIED = """
+UPDATE conversations SET last_sequence = :count
+WHERE workspace_id = :workspace_id AND conversation_id = :target_id
+"""
+_IS_EMPTY = """
+SELECT 1 FROM conversations
+WHERE workspace_id = :workspace_id AND conversation_id = :target_id AND last_sequence = 0
 """
 _IN_CONVERSATION = "workspace_id = :workspace_id AND conversation_id = :conversation_id"
 _THREAD = "(:thread_id = '' OR thread_id = :thread_id)"
@@ -34,6 +50,8 @@ _REPLACE = """
 UPDATE transcript SET text = :text, content = :content, edit_time = :edit_time, redact_time = :redact_time
 WHERE workspace_id = :workspace_id AND item_id = :item_id RETURNING item_number, conversation_id
 """
+
+COPY_LIMIT = 10_000
 
 
 class Transcript(Protocol):
@@ -76,6 +94,27 @@ def append_items(tx: Transaction, workspace_id: str, conversation_id: str, items
         if inserted is not None and item.text:
             index_text(tx, inserted[0], workspace_id, conversation_id, item.text)
     return last
+
+
+def copy_items(tx: Transaction, workspace_id: str, source_id: str, target_id: str, until: int) -> int:
+    """Copy a conversation's items up to sequence `until` into a new one, with ids of their own; answers how many.
+
+    At most COPY_LIMIT, the newest of them, because nobody else writes meanwhile. Raises NotFound without an empty
+    target.
+    """
+    params: Params = {
+        "workspace_id": workspace_id,
+        "source_id": source_id,
+        "target_id": target_id,
+        "after": max(0, until - COPY_LIMIT),
+        "until": until,
+    }
+    if tx.one(_IS_EMPTY, params) is None:
+        raise NotFound.of("empty conversation", target_id)
+    count = tx.execute(_COPY, params)
+    tx.execute(_COUNT_COPIED, {**params, "count": count})
+    copy_index(tx, workspace_id, target_id)
+    return count
 
 
 def replace_item(tx: Transaction, workspace_id: str, item_id: str, text: str, content: bytes) -> None:

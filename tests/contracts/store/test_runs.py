@@ -205,6 +205,7 @@ async def test_recovery_finds_every_open_run_in_order_and_no_ended_one(database:
         (queued.run_id, RunState.QUEUED),
     ]
     assert found[0].fence == fences[0]
+    assert await runs.open_count(WORKSPACE, "cnv_1") == 3
 
 
 async def test_pages_of_runs_filter_and_go_on(database: Database) -> None:

@@ -6,7 +6,14 @@ import pytest
 
 from portway.rpc.errors import NotFound
 from portway.server.storage_engine.database import Database
-from portway.server.transcript.store import StoredTranscript, append_items, redact_item, replace_item
+from portway.server.storage_engine.transaction import Transaction
+from portway.server.transcript.store import (
+    StoredTranscript,
+    append_items,
+    copy_items,
+    redact_item,
+    replace_item,
+)
 from portway.server.transcript.types import Order, PageQuery, Role, SearchQuery
 from tests.contracts.store.given import WORKSPACE, an_item, an_open_conversation
 
@@ -130,3 +137,25 @@ async def test_what_is_not_there_is_not_found(database: Database) -> None:
         await database.writer.run(lambda tx: append_items(tx, WORKSPACE, "cnv_0", [an_item("x")]))
     with pytest.raises(NotFound):
         await database.writer.run(lambda tx: redact_item(tx, WORKSPACE, "msg_0"))
+
+
+async def test_a_fork_has_the_items_so_far_and_goes_its_own_way(database: Database) -> None:
+    old = await an_open_conversation(database)
+    ids = await said(database, old.conversation_id, "first words", "second words", "third words")
+    await database.writer.run(lambda tx: redact_item(tx, WORKSPACE, ids[0]))
+    new = await an_open_conversation(database)
+
+    def fork(tx: Transaction) -> int:
+        return copy_items(tx, WORKSPACE, old.conversation_id, new.conversation_id, until=2)
+
+    assert await database.writer.run(fork) == 2
+    await said(database, new.conversation_id, "other words")
+    query = PageQuery(conversation_id=new.conversation_id, cursor=0, limit=9, order=Order.FORWARD)
+    items = await StoredTranscript(database.reader).page(WORKSPACE, query)
+    assert [(item.sequence, item.text) for item in items] == [(1, ""), (2, "second words"), (3, "other words")]
+    assert items[0].redact_time > 0
+    assert not {item.item_id for item in items} & set(ids)
+    assert await found(database, "words", new.conversation_id) == ["other words", "second words"]
+    assert await found(database, "words", old.conversation_id) == ["third words", "second words"]
+    with pytest.raises(NotFound):
+        await database.writer.run(fork)

@@ -64,6 +64,12 @@ def _runs() -> None:
     op.create_index("runs_by_event", "runs", ["workspace_id", "event_id"])
     op.create_index("runs_by_sequence", "runs", ["workspace_id", "event_sequence", "run_id"])
     op.create_index(
+        "runs_open_of_conversation",
+        "runs",
+        ["workspace_id", "conversation_id"],
+        **only("state IN ('queued', 'running', 'waiting')"),
+    )
+    op.create_index(
         "runs_open",
         "runs",
         ["workspace_id", "event_sequence", "run_id"],
