@@ -1,0 +1,1 @@
+"""Tools: what agents may call, and the native ones, which work in the box."""

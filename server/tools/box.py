@@ -1,0 +1,111 @@
+"""What the native tools need of a box, in plain types; `box_client.py` is the one that talks to a real one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from portway.server.tools.types import BoxSession
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A line for the shell, killed with everything it started when its time is over. `working_directory` '' is the
+    session's own."""
+
+    line: str
+    working_directory: str
+    timeout_seconds: float
+
+
+class Ending(StrEnum):
+    """How a command ended."""
+
+    COMPLETED = "completed"
+    TIMED_OUT = "timed_out"
+    KILLED = "killed"
+    OUT_OF_MEMORY = "out_of_memory"
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """`exit_code` is set with COMPLETED, `signal` where one ended it. Outputs hold head and tail where they were long.
+
+    `session_begun` says that the session was made for this command: what earlier commands left is not there.
+    """
+
+    ending: Ending
+    exit_code: int | None
+    signal: int | None
+    stdout: bytes
+    stderr: bytes
+    stdout_left_out: int
+    stderr_left_out: int
+    seconds: float
+    replayed: bool = False
+    session_begun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FileRange:
+    """Bytes of a file and the file's whole size."""
+
+    data: bytes
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A path and its size."""
+
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLine:
+    """A line of a file, numbered from 1."""
+
+    path: str
+    number: int
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Where to look: `place` is a directory or a file. `only` limits grep to file names such as `*.py`."""
+
+    place: str
+    pattern: str
+    only: str = ""
+    ignore_case: bool = False
+    limit: int = 200
+
+
+class BoxTools(Protocol):
+    """A box, one method per thing that a tool does. Every call makes the session where it does not exist.
+
+    Errors are meanings of `rpc.errors`; `Unavailable` means that the box cannot be reached.
+    """
+
+    async def run(self, session: BoxSession, command: Command, effect_id: str) -> CommandResult:
+        """Runs a command once per `effect_id`. `WrongState` EFFECT_UNKNOWN: it may have run and its result is lost."""
+
+    async def find_run(self, session: BoxSession, command: Command, effect_id: str) -> CommandResult:
+        """The result of an earlier `run`, waiting where it still runs; runs nothing. `WrongState` EFFECT_UNKNOWN."""
+
+    async def read(self, session: BoxSession, path: str, length: int) -> FileRange:
+        """The first `length` bytes of a file."""
+
+    async def write(self, session: BoxSession, path: str, data: bytes) -> int:
+        """Makes or replaces a file and its folders, atomically; returns its size."""
+
+    async def edit(self, session: BoxSession, path: str, old: str, new: str, everywhere: bool) -> int:
+        """Replaces text that occurs once, or everywhere; returns how often. `WrongState`: none or several."""
+
+    async def glob(self, session: BoxSession, search: Search) -> tuple[tuple[FoundFile, ...], bool]:
+        """Files that match, and whether there were more."""
+
+    async def grep(self, session: BoxSession, search: Search) -> tuple[tuple[FoundLine, ...], bool]:
+        """Lines that match, and whether there were more."""

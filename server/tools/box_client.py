@@ -1,0 +1,206 @@
+"""The box over gRPC, as the native tools need it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+
+from portway.clients.box import Box
+from portway.rpc.errors import InternalError, NotFound, Reason, WrongState
+from portway.rpc.status import errors_by_meaning
+from portway.server.tools.box import Command, CommandResult, Ending, FileRange, FoundFile, FoundLine, Search
+from portway.server.tools.types import BoxSession
+from portway.v1 import file_pb2, process_pb2, session_pb2
+
+# Bytes of each output of a command that are kept; the box cuts out the middle.
+OUTPUT_LIMIT = 16_000
+
+_CALL_SECONDS = 60.0
+# What a command's call may take beyond the command itself: making the session, killing what ignores its signal.
+_COMMAND_MARGIN = 30.0
+_WRITE_FRAME = 256 * 1024
+_MAX_SESSIONS = 10_000
+
+_NETWORK = {
+    "": session_pb2.NETWORK_MODE_UNSPECIFIED,
+    "off": session_pb2.NETWORK_MODE_OFF,
+    "on": session_pb2.NETWORK_MODE_ON,
+    "allow_list": session_pb2.NETWORK_MODE_ALLOW_LIST,
+}
+_ENDINGS = {
+    process_pb2.EXIT_STATUS_COMPLETED: Ending.COMPLETED,
+    process_pb2.EXIT_STATUS_TIMED_OUT: Ending.TIMED_OUT,
+    process_pb2.EXIT_STATUS_KILLED: Ending.KILLED,
+    process_pb2.EXIT_STATUS_OUT_OF_MEMORY: Ending.OUT_OF_MEMORY,
+}
+
+T = TypeVar("T")
+
+
+class BoxClient:
+    """Implements `BoxTools`. It remembers which sessions it has made, so that a call is one call of the box."""
+
+    def __init__(self, box: Box) -> None:
+        self._box = box
+        self._made: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    async def run(self, session: BoxSession, command: Command, effect_id: str) -> CommandResult:
+        request = _exec_request(session, command, effect_id)
+        answer, begun = await self._in_session(session, lambda: self._exec(request, command))
+        return _command_result(answer, begun)
+
+    async def find_run(self, session: BoxSession, command: Command, effect_id: str) -> CommandResult:
+        request = _exec_request(session, command, effect_id)
+        request.reconcile = True
+        try:
+            return _command_result(await self._exec(request, command), begun=False)
+        except NotFound as error:
+            raise WrongState(
+                f"the sandbox {session.session_id!r} is gone, and with it the result of a command that was begun",
+                reason=Reason.EFFECT_UNKNOWN,
+            ) from error
+
+    async def _exec(self, request: process_pb2.ExecOnceRequest, command: Command) -> process_pb2.ExecOnceResponse:
+        with errors_by_meaning():
+            return await self._box.processes.ExecOnce(request, timeout=command.timeout_seconds + _COMMAND_MARGIN)
+
+    async def read(self, session: BoxSession, path: str, length: int) -> FileRange:
+        request = file_pb2.ReadFileRequest(file=_file(session, path), length=length)
+
+        async def ask() -> FileRange:
+            size, data = 0, bytearray()
+            with errors_by_meaning():
+                async for piece in self._box.files.ReadFile(request, timeout=_CALL_SECONDS):
+                    size = piece.file.size if piece.HasField("file") else size
+                    data += piece.data
+            return FileRange(bytes(data), size)
+
+        return (await self._in_session(session, ask))[0]
+
+    async def write(self, session: BoxSession, path: str, data: bytes) -> int:
+        async def frames() -> AsyncIterator[file_pb2.WriteFileRequest]:
+            start = file_pb2.WriteFileStart(file=_file(session, path), make_parents=True)
+            yield file_pb2.WriteFileRequest(start=start)
+            for at in range(0, len(data), _WRITE_FRAME):
+                yield file_pb2.WriteFileRequest(data=data[at : at + _WRITE_FRAME])
+
+        async def ask() -> int:
+            with errors_by_meaning():
+                answer = await self._box.files.WriteFile(frames(), timeout=_CALL_SECONDS)
+            return answer.file.size
+
+        return (await self._in_session(session, ask))[0]
+
+    async def edit(self, session: BoxSession, path: str, old: str, new: str, everywhere: bool) -> int:
+        request = file_pb2.EditFileRequest(
+            file=_file(session, path), old_text=old, new_text=new, replace_all=everywhere
+        )
+
+        async def ask() -> int:
+            with errors_by_meaning():
+                answer = await self._box.files.EditFile(request, timeout=_CALL_SECONDS)
+            return answer.replaced_count
+
+        return (await self._in_session(session, ask))[0]
+
+    async def glob(self, session: BoxSession, search: Search) -> tuple[tuple[FoundFile, ...], bool]:
+        request = file_pb2.GlobRequest(
+            directory=_file(session, search.place), pattern=search.pattern, limit=search.limit
+        )
+
+        async def ask() -> file_pb2.GlobResponse:
+            with errors_by_meaning():
+                return await self._box.files.Glob(request, timeout=_CALL_SECONDS)
+
+        answer = (await self._in_session(session, ask))[0]
+        return tuple(FoundFile(one.path, one.size) for one in answer.files), answer.truncated
+
+    async def grep(self, session: BoxSession, search: Search) -> tuple[tuple[FoundLine, ...], bool]:
+        request = file_pb2.GrepRequest(
+            root=_file(session, search.place),
+            pattern=search.pattern,
+            include=search.only,
+            ignore_case=search.ignore_case,
+            limit=search.limit,
+        )
+
+        async def ask() -> file_pb2.GrepResponse:
+            with errors_by_meaning():
+                return await self._box.files.Grep(request, timeout=_CALL_SECONDS)
+
+        answer = (await self._in_session(session, ask))[0]
+        return tuple(FoundLine(one.path, one.line_number, one.line) for one in answer.matches), answer.truncated
+
+    async def _in_session(self, session: BoxSession, ask: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
+        """What the box answers, and whether a session that was here before had to be made anew for it.
+
+        A session that is gone and a file that does not exist answer alike; making the session again tells them apart.
+        """
+        key = (session.workspace_id, session.session_id)
+        if key not in self._made:
+            await self._make(session)
+        self._made.move_to_end(key)
+        try:
+            return await ask(), False
+        except NotFound:
+            if await self._make(session):
+                raise
+        return await ask(), True
+
+    async def _make(self, session: BoxSession) -> bool:
+        """Makes the session, or finds that it exists (then true)."""
+        network = session_pb2.NetworkPolicy(mode=_NETWORK[session.network], allow=session.network_allow)
+        spec = session_pb2.SessionSpec(profile=session.profile, network=network)
+        if session.read_only:
+            spec.read_only_root = True
+        request = session_pb2.CreateSessionRequest(
+            session_id=session.session_id, workspace_id=session.workspace_id, spec=spec
+        )
+        try:
+            with errors_by_meaning():
+                answer = await self._box.sessions.CreateSession(request, timeout=_CALL_SECONDS)
+        except WrongState as error:
+            # Nothing that a model asked for: the box cannot give this agent a session at all.
+            raise WrongState(error.message, reason=Reason.TOOL_UNAVAILABLE, fields=error.fields) from error
+        self._made[(session.workspace_id, session.session_id)] = None
+        if len(self._made) > _MAX_SESSIONS:
+            self._made.popitem(last=False)
+        return answer.existed
+
+
+def _file(session: BoxSession, path: str) -> file_pb2.FilePath:
+    return file_pb2.FilePath(session_id=session.session_id, workspace_id=session.workspace_id, path=path)
+
+
+def _exec_request(session: BoxSession, command: Command, effect_id: str) -> process_pb2.ExecOnceRequest:
+    timeout = Duration()
+    timeout.FromMicroseconds(round(command.timeout_seconds * 1e6))
+    return process_pb2.ExecOnceRequest(
+        session_id=session.session_id,
+        workspace_id=session.workspace_id,
+        command=process_pb2.Command(shell=command.line, working_directory=command.working_directory, timeout=timeout),
+        request_id=effect_id,
+        output_limit=OUTPUT_LIMIT,
+    )
+
+
+def _command_result(answer: process_pb2.ExecOnceResponse, begun: bool) -> CommandResult:
+    end = answer.exit
+    ending = _ENDINGS.get(end.status)
+    if ending is None:
+        raise InternalError("the box did not say how the command ended; see its log and its version")
+    return CommandResult(
+        ending,
+        end.exit_code if end.HasField("exit_code") else None,
+        end.signal if end.HasField("signal") else None,
+        answer.stdout,
+        answer.stderr,
+        answer.stdout_truncated_bytes,
+        answer.stderr_truncated_bytes,
+        end.duration.ToMicroseconds() / 1e6,
+        answer.replayed,
+        begun,
+    )

@@ -1,0 +1,72 @@
+"""Whether the box can be used, and why not."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+from portway.rpc.errors import PortwayError
+from portway.server.tools.types import Availability
+from portway.v1 import box_pb2
+
+HEARTBEAT_SECONDS = 20.0
+_FIRST_RETRY_SECONDS = 0.25
+_MAX_RETRY_SECONDS = 10.0
+
+NOT_CONFIGURED = Availability(False, "this host has no box; start one with `portway up`, or name one with --box")
+_NOT_ASKED = Availability(False, "the box was not reached yet; it is tried again all the time")
+
+
+class BoxLink:
+    """Asks the box how it is: every heartbeat while it answers, with growing, uneven pauses while it does not.
+
+    Run `watch` in a task group; `availability` may be read at any time.
+    """
+
+    def __init__(self, ask: Callable[[], Awaitable[box_pb2.GetBoxStatusResponse]]) -> None:
+        self._ask = ask
+        self._availability = _NOT_ASKED
+        self._changed = asyncio.Event()
+
+    def availability(self) -> Availability:
+        """As of the last answer."""
+        return self._availability
+
+    async def refresh(self) -> bool:
+        """Asks now; true when the box answered, whatever it said."""
+        try:
+            found, answered = _availability(await self._ask()), True
+        except PortwayError as error:
+            found, answered = Availability(False, f"the box cannot be reached: {error.message}"), False
+        if found != self._availability:
+            self._availability = found
+            self._changed.set()
+            self._changed = asyncio.Event()
+        return answered
+
+    async def changed(self) -> Availability:
+        """Waits for the next change."""
+        await self._changed.wait()
+        return self._availability
+
+    async def watch(self) -> None:
+        """Never ends by itself."""
+        retry = _FIRST_RETRY_SECONDS
+        while True:
+            if await self.refresh():
+                retry = _FIRST_RETRY_SECONDS
+                await asyncio.sleep(HEARTBEAT_SECONDS)
+            else:
+                await asyncio.sleep(retry * random.uniform(0.5, 1.0))
+                retry = min(retry * 2, _MAX_RETRY_SECONDS)
+
+
+def _availability(status: box_pb2.GetBoxStatusResponse) -> Availability:
+    if not status.enabled:
+        return Availability(False, status.reason or "the box is switched off; set box.enabled and restart it")
+    if not status.available:
+        return Availability(False, status.reason or "no backend of the box works here; `portway doctor` says why")
+    if status.draining:
+        return Availability(False, "the box is stopping and takes no new work")
+    return Availability(True)
