@@ -49,7 +49,7 @@ lock: $(PY) ## pin every package with its hashes in requirements.lock
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet -o requirements.lock
 
 baseline: $(VENV)/.installed ## protect the contract as it is now against breaking changes
-	$(BIN)/buf build -o protos/baseline.binpb
+	$(BIN)/buf build --exclude-source-info -o protos/baseline.binpb
 
 clean: ## remove the environment and what tools leave
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

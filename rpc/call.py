@@ -1,7 +1,7 @@
 """What a servicer's method knows about the call it answers, and how it reads and writes the call's streams."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 import grpc
@@ -14,8 +14,6 @@ from portway.rpc.validation import check, parse
 
 Req = TypeVar("Req")
 Resp = TypeVar("Resp")
-
-AUTHORIZATION = "authorization"
 
 
 class Call(Generic[Req, Resp]):
@@ -107,6 +105,14 @@ class Call(Generic[Req, Resp]):
         self._headers_are_sent = True
         try:
             await self._context.send_initial_metadata(())
+        except grpc.aio.InternalError:
+            raise Cancelled("the caller went away") from None
+
+    async def send_headers(self, headers: Sequence[tuple[str, str]]) -> None:
+        """Sends what the caller learns before the first response; once, and only before it."""
+        self._headers_are_sent = True
+        try:
+            await self._context.send_initial_metadata(headers)
         except grpc.aio.InternalError:
             raise Cancelled("the caller went away") from None
 

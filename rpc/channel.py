@@ -8,9 +8,8 @@ from typing import Any, Self
 
 import grpc
 
-from portway.rpc.call import AUTHORIZATION
 from portway.rpc.errors import InvalidInput
-from portway.rpc.handlers import BEARER
+from portway.rpc.identity import AUTHORIZATION, BEARER
 from portway.rpc.limits import MESSAGE_BYTES
 from portway.rpc.telemetry import TRACE_HEADER, current_trace
 

@@ -14,7 +14,7 @@ import grpc
 import structlog
 
 from portway.rpc.binding import BoundMethod, BoundService
-from portway.rpc.call import AUTHORIZATION, Call
+from portway.rpc.call import Call
 from portway.rpc.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -27,14 +27,12 @@ from portway.rpc.errors import (
     Reason,
     Unavailable,
 )
-from portway.rpc.identity import Authenticator
+from portway.rpc.identity import AUTHORIZATION, BEARER, Authenticator
 from portway.rpc.ids import new_id
 from portway.rpc.limits import Limits, Slots, TokenBuckets
 from portway.rpc.status import to_wire
 from portway.rpc.telemetry import current_trace
 from portway.rpc.validation import check, parse
-
-BEARER = "Bearer "
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[Any, Context], Awaitable[Any]]

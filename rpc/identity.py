@@ -7,6 +7,10 @@ from typing import Protocol
 
 from portway.v1 import options_pb2
 
+# Where a token travels: the metadata `authorization: Bearer pw_…`.
+AUTHORIZATION = "authorization"
+BEARER = "Bearer "
+
 
 class Role(IntEnum):
     """What a principal may be; the numbers are those of the contract."""
