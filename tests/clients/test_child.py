@@ -1,0 +1,98 @@
+"""The supervisor keeps real processes running, and stops them."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from portway.clients.supervisor.child import Child, PartFailed, Serving
+from portway.clients.supervisor.parts import Part
+from portway.rpc.configuration import EXIT_CODE
+
+PATIENCE = 20.0
+
+
+def part(*arguments: str, optional: bool = False) -> Part:
+    return Part("fake", "tests.fakes.part", arguments, "127.0.0.1:0", optional=optional)
+
+
+class Starts:
+    """Remembers every start; `nth` waits for one."""
+
+    def __init__(self) -> None:
+        self.seen: list[Serving] = []
+        self._changed = asyncio.Condition()
+
+    async def __call__(self, name: str, serving: Serving) -> None:
+        async with self._changed:
+            self.seen.append(serving)
+            self._changed.notify_all()
+
+    async def nth(self, count: int) -> Serving:
+        async with asyncio.timeout(PATIENCE), self._changed:
+            await self._changed.wait_for(lambda: len(self.seen) >= count)
+        return self.seen[count - 1]
+
+
+@asynccontextmanager
+async def kept(
+    what: Part, tmp_path: Path, on_ready: Callable[[str, Serving], Awaitable[None]]
+) -> AsyncIterator[tuple[Child, "asyncio.Task[None]"]]:
+    child = Child(what, tmp_path / "ready.json", os.environ, on_ready)
+    keeping = asyncio.create_task(child.keep())
+    try:
+        yield child, keeping
+    finally:
+        await child.stop(grace=5.0)
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_a_killed_part_is_started_again_on_the_port_that_it_had(tmp_path: Path) -> None:
+    starts = Starts()
+    async with kept(part(), tmp_path, starts):
+        first = await starts.nth(1)
+        os.kill(first.pid, signal.SIGKILL)
+        second = await starts.nth(2)
+    assert second.pid != first.pid
+    assert first.address == second.address == "127.0.0.1:4242"
+    assert not alive(second.pid)
+
+
+async def test_a_part_that_never_starts_ends_the_start_and_says_which(tmp_path: Path) -> None:
+    async with kept(part("--die-with", "3"), tmp_path, Starts()) as (_, keeping):
+        with pytest.raises(PartFailed, match=r"fake could not start \(exit code 3\)"):
+            await asyncio.wait_for(keeping, PATIENCE)
+
+
+async def test_an_optional_part_that_does_not_start_holds_nobody_up(tmp_path: Path) -> None:
+    async with kept(part("--die-with", "3", optional=True), tmp_path, Starts()) as (child, keeping):
+        await asyncio.wait_for(child.given_up.wait(), PATIENCE)
+        assert not keeping.done()
+
+
+async def test_wrong_settings_are_not_tried_again_even_where_the_part_is_optional(tmp_path: Path) -> None:
+    async with kept(part("--die-with", str(EXIT_CODE), optional=True), tmp_path, Starts()) as (_, keeping):
+        with pytest.raises(PartFailed):
+            await asyncio.wait_for(keeping, PATIENCE)
+
+
+async def test_a_part_that_ignores_the_request_to_end_is_killed(tmp_path: Path) -> None:
+    starts = Starts()
+    async with kept(part("--deaf"), tmp_path, starts) as (child, keeping):
+        serving = await starts.nth(1)
+        await child.stop(grace=0.2)
+        assert not alive(serving.pid)
+        await asyncio.wait_for(keeping, PATIENCE)
+    assert len(starts.seen) == 1
