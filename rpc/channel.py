@@ -12,9 +12,7 @@ from portway.rpc.errors import InvalidInput
 from portway.rpc.identity import AUTHORIZATION, BEARER
 from portway.rpc.limits import MESSAGE_BYTES
 from portway.rpc.telemetry import TRACE_HEADER, current_trace
-
-_LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:", "ipv4:127.", "ipv6:[::1]:", "dns:///localhost:")
-_HARD_LIMIT_FACTOR = 4
+from portway.rpc.transport import calm_the_library, common_options, is_loopback
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -106,8 +104,9 @@ def open_channel(
     `token` may be a function where the token changes. Raises `InvalidInput` where a token would cross a network in the
     clear, unless `plaintext_allowed` says that something else protects it.
     """
-    if token is not None and tls is None and not plaintext_allowed and not address.startswith(_LOOPBACK):
+    if token is not None and tls is None and not plaintext_allowed and not is_loopback(address):
         raise InvalidInput.field("address", f"{address} is not loopback: a token goes there only over TLS")
+    calm_the_library()
     options = _options(message_bytes, tls)
     if tls is None:
         inner = grpc.aio.insecure_channel(address, options=options)
@@ -124,10 +123,7 @@ def _credentials(tls: ClientTls) -> grpc.ChannelCredentials:
 
 def _options(message_bytes: int, tls: ClientTls | None) -> list[tuple[str, Any]]:
     options: list[tuple[str, Any]] = [
-        ("grpc.max_receive_message_length", message_bytes * _HARD_LIMIT_FACTOR),
-        ("grpc.max_send_message_length", message_bytes * _HARD_LIMIT_FACTOR),
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
+        *common_options(message_bytes),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2_000),

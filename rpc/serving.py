@@ -16,13 +16,11 @@ from portway.rpc.handlers import Gate, handlers_of
 from portway.rpc.health import Health
 from portway.rpc.identity import Authenticator
 from portway.rpc.limits import Limits
+from portway.rpc.transport import calm_the_library, common_options, is_loopback
 
 DEFAULT_GRACE = 10.0
-# The library's own limit answers without details, so that ours (`Limits.message_bytes`) is met first.
-_HARD_LIMIT_FACTOR = 4
 # Calls past our own limit are refused by us; past this one by the library, without any details.
 _BACKSTOP_FACTOR = 2
-_LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +87,7 @@ async def serve(
 
     Raises `RegistrationError` for a servicer that does not fit and `WrongState` for an address that cannot be bound.
     """
+    calm_the_library()
     limits = limits or Limits()
     names = [service.name or service.descriptor.full_name for service in services]
     health = Health(names)
@@ -112,17 +111,12 @@ async def serve(
 
 
 def _options(limits: Limits) -> list[tuple[str, int]]:
-    hard_limit = limits.message_bytes * _HARD_LIMIT_FACTOR
     return [
-        ("grpc.max_receive_message_length", hard_limit),
-        ("grpc.max_send_message_length", hard_limit),
+        *common_options(limits.message_bytes),
         ("grpc.max_concurrent_streams", limits.streams_per_connection),
         # A second server on the same port must fail, not share its calls.
         ("grpc.so_reuseport", 0),
         ("grpc.enable_channelz", 1),
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.http2.max_ping_strikes", 5),
     ]
@@ -139,7 +133,7 @@ def _listen(server: grpc.aio.Server, address: str, tls: TlsConfig | None) -> int
             f"cannot listen on {address}: the port is in use, or the address is not one of this machine; "
             "stop the other process or choose another address"
         ) from None
-    if tls is None and not address.startswith(_LOOPBACK):
+    if tls is None and not is_loopback(address):
         structlog.get_logger("portway.rpc").warning(
             "tokens and messages are readable on the network: this address is not loopback and has no TLS",
             address=address,
