@@ -59,10 +59,6 @@ class ChannelQueue:
         return self._size
 
     @property
-    def in_flight_count(self) -> int:
-        return len(self._in_flight)
-
-    @property
     def idle(self) -> bool:
         """Nothing is lost when it is forgotten."""
         return self.complete and not self._lanes

@@ -169,10 +169,6 @@ class Outbox:
         served = self._served.get(delivery.channel)
         return served is not None and served.queue.flying(delivery.delivery_id) is not None
 
-    def held_by(self, sink: Sink) -> int:
-        """How many the connection holds without a result."""
-        return sum(served.queue.in_flight_count for served in self._served.values() if served.sink is sink)
-
     async def run(self) -> None:
         """Fills, times and sweeps until it is cancelled."""
         async with asyncio.TaskGroup() as tasks:
@@ -245,7 +241,9 @@ class Outbox:
     async def _fill(self, channel: Channel, served: _Served) -> None:
         served.queue.begin_filling()
         try:
-            backlog = await self._deliveries.backlog(channel, self._settings.capacity, self._settings.batch)
+            # The first of those that may go are on their way already.
+            limit = self._settings.batch + served.queue.credit
+            backlog = await self._deliveries.backlog(channel, self._settings.capacity, limit)
         except PortwayError as error:
             self._log.warning("the outbox could not be read; it will be again", error=str(error))
             served.queue.fail_filling()
