@@ -89,7 +89,10 @@ class Call(Generic[Req, Resp]):
 
     async def read_bytes(self) -> bytes | None:
         """The next request as it came, None after the last: for relays."""
-        raw = await self._context.read()
+        try:
+            raw = await self._context.read()
+        except grpc.aio.BaseError:
+            raise Cancelled("the call is over") from None
         if raw is grpc.aio.EOF:
             await self._confirm_the_end()
             return None
@@ -105,7 +108,7 @@ class Call(Generic[Req, Resp]):
         self._headers_are_sent = True
         try:
             await self._context.send_initial_metadata(())
-        except grpc.aio.InternalError:
+        except grpc.aio.BaseError:
             raise Cancelled("the caller went away") from None
 
     async def send_headers(self, headers: Sequence[tuple[str, str]]) -> None:
@@ -113,7 +116,7 @@ class Call(Generic[Req, Resp]):
         self._headers_are_sent = True
         try:
             await self._context.send_initial_metadata(headers)
-        except grpc.aio.InternalError:
+        except grpc.aio.BaseError:
             raise Cancelled("the caller went away") from None
 
     async def write(self, response: Resp) -> None:
@@ -126,8 +129,8 @@ class Call(Generic[Req, Resp]):
         self._headers_are_sent = True
         try:
             await self._context.write(raw)
-        except grpc.aio.InternalError:
-            # What the library calls an internal error of a batch is a caller that stopped reading.
+        except grpc.aio.BaseError:
+            # What the library calls an internal error of a batch is a caller that stopped reading, or a stopped server.
             raise Cancelled("the caller went away") from None
 
     def check_size(self, raw: bytes, what: str) -> None:

@@ -101,7 +101,9 @@ class Gate:
         self.finish(call, started, wire.code.name, reason=str(meaning.reason), **facts)
         try:
             await context.abort(wire.code, wire.message, wire.trailers)
-        except grpc.aio.InternalError:
+        except grpc.aio.AbortError:
+            raise
+        except grpc.aio.BaseError:
             raise asyncio.CancelledError("the caller is gone and needs no status") from None
 
     def _meaning_of(self, call: Call[Any, Any], error: BaseException) -> PortwayError:
@@ -184,7 +186,7 @@ def _handler(method: BoundMethod, gate: Gate) -> "grpc.RpcMethodHandler[Any, Any
                 raw = b"" if method.response_streams else _serialise(call, response)
             finally:
                 gate.leave(method)
-        except BaseException as error:  # noqa: BLE001 - the one place where every error becomes a status
+        except (Exception, asyncio.CancelledError, BaseExceptionGroup) as error:  # noqa: BLE001 - all become a status
             await gate.fail(call, started, context, error)
         gate.finish(call, started)
         return raw

@@ -26,5 +26,5 @@ def common_options(message_bytes: int) -> list[tuple[str, int]]:
 
 
 def calm_the_library() -> None:
-    """Keeps the C core from writing to standard error what each call is told anyway, such as a server that went away."""
+    """Keeps the C core from writing to standard error what each call is told anyway, such as a lost server."""
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

@@ -136,7 +136,8 @@ async def test_channelz_shows_operators_the_servers_sockets_and_others_nothing()
             await channelz_pb2_grpc.ChannelzStub(echo.admin).GetServer(
                 channelz_pb2.GetServerRequest(server_id=2**62), timeout=5
             )
-    assert servers.server[0].data.calls_started >= 1
+    # The library counts for the process: servers of other tests may be there too.
+    assert any(server.data.calls_started >= 1 for server in servers.server)
 
 
 async def test_it_serves_over_tls_and_refuses_a_client_that_does_not_trust_it(tmp_path: Path) -> None:
