@@ -1,7 +1,8 @@
 """The name of the sandbox that an event's runs work in, by its agent's template.
 
 `WORKSPACE:AGENT:` stands before every name, so no template can reach another agent's sandbox. Letters and digits of a
-value stay as they are and each other byte becomes `.xx`, so different values never make one name.
+value stay as they are and each other byte becomes `.xx`, so different values never make one name. What is too long for
+the box becomes a digest.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ _FIELD = "box_policy.session_template"
 _LITERAL = re.compile(r"[A-Za-z0-9_-]*\Z")
 _PLAIN = frozenset(string.ascii_letters.encode() + string.digits.encode())
 _MAX_NAME = 200
-_MAX_OWNER = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,11 @@ def session_name(workspace_id: str, agent_id: str, template: str, facts: Session
         parts += [literal, _escaped(values[variable]) if variable else ""]
     owner = f"{_escaped(workspace_id)}:{_escaped(agent_id)}:"
     name = owner + "".join(parts)
-    if len(name) <= _MAX_NAME and len(owner) <= _MAX_OWNER:
+    if len(name) <= _MAX_NAME and not name.startswith("."):
         return name
-    # `.h` never begins an escaped byte, so a shortened name equals no other.
-    return f"long:.h{hashlib.sha256(name.encode()).hexdigest()}"
+    # The box takes 200 characters, the first a letter or digit. `.h` never begins an escaped byte, so a digest equals
+    # no other name.
+    return f"digest:.h{hashlib.sha256(name.encode()).hexdigest()}"
 
 
 def _pieces(template: str) -> Iterator[tuple[str, str]]:
