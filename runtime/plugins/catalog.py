@@ -13,6 +13,7 @@ from portway.runtime.plugins.types import (
     RunnerDefinition,
     ToolDefinition,
 )
+from portway.runtime.waiting import either
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +78,9 @@ class Catalog:
             raise NotFound.of("tool", tool_id)
         return self.contents.plugins[tool_id.rpartition("/")[0]]
 
-    async def watch(self) -> AsyncIterator[Contents]:
-        """The contents now, then after each reload; a slow watcher sees only the latest."""
-        while True:
+    async def watch(self, stop: asyncio.Event) -> AsyncIterator[Contents]:
+        """The contents now, then after each reload until `stop`; a slow watcher sees only the latest."""
+        while not stop.is_set():
             changed = self._changed
             yield self.contents
-            await changed.wait()
+            await either(changed, stop)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from portway.rpc.redaction import redact_text
 from portway.runtime.sdk.worker.output import RECORD, UNIT
+from portway.runtime.waiting import either
 
 MAX_LINES = 2000
 MAX_LINE_CHARS = 8000
@@ -74,16 +75,16 @@ class PluginLog:
         """The last line on the error stream that says something, for the reason of a failed start."""
         return next((one.text for one in reversed(self._lines) if one.stream == "stderr" and one.text.strip()), "")
 
-    async def follow(self, count: int) -> AsyncIterator[LogLine]:
-        """The last `count` lines, then new ones. Lines that went by too fast count as dropped in the next one."""
+    async def follow(self, count: int, stop: asyncio.Event) -> AsyncIterator[LogLine]:
+        """The last `count` lines, then new ones until `stop`. What went by too fast counts as dropped in the next."""
         number = self._number - len(self.last(count))
-        while True:
+        while not stop.is_set():
             changed = self._changed
             for line in [line for line in self._lines if line.number > number]:
                 missed = line.number - number - 1
                 number = line.number
                 yield line if not missed else _with_missed(line, missed)
-            await changed.wait()
+            await either(changed, stop)
 
 
 def _with_missed(line: LogLine, missed: int) -> LogLine:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -101,10 +102,15 @@ class Spawner:
         await self.start_server()
         assert self._ready is not None
         await asyncio.shield(self._ready)
-        process = Process(start.id, self)
-        self._processes[start.id] = process
-        await self.send(start, [stdout, stderr])
-        await process.started
+        process = self._processes[start.id] = Process(start.id, self)
+        try:
+            await self.send(start, [stdout, stderr])
+            await asyncio.shield(process.started)
+        except asyncio.CancelledError:
+            await process.signal(signal.SIGKILL)
+            raise
+        if process.end.done():
+            raise Unavailable(f"the plugin's process {process.end.result()}")
         return process
 
     def next_id(self) -> int:
@@ -124,7 +130,7 @@ class Spawner:
                 await asyncio.sleep(0.01)
             except OSError:
                 break
-        raise Unavailable("the process that starts plugins is gone; it is started again with the next request")
+        raise Unavailable("the process that starts plugins is gone or stuck; it is started again with the next request")
 
     def _read(self) -> None:
         assert self._control is not None
@@ -153,10 +159,9 @@ class Spawner:
                 self._finish(self._processes.pop(child), ProcessEnd(code, number, error))
 
     def _finish(self, process: Process, end: ProcessEnd) -> None:
+        process.end.set_result(end)
         if not process.started.done():
-            process.started.set_exception(Unavailable(f"the plugin's process {end}"))
-        if not process.end.done():
-            process.end.set_result(end)
+            process.started.set_result(None)
 
     def _lose(self) -> None:
         """The fork server is gone, and every plugin with it."""
@@ -165,7 +170,8 @@ class Spawner:
         self._control.close()
         self._control = None
         if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(Unavailable("the process that starts plugins ended while it loaded"))
+            # Whoever waits to start a process fails when it is sent.
+            self._ready.set_result(None)
         lost, self._processes = self._processes, {}
         if lost:
             self._log.error("the fork server ended, and with it the plugins", plugin_count=len(lost))

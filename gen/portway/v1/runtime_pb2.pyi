@@ -995,12 +995,15 @@ class TailPluginLogsResponse(_message.Message):
     STREAM_FIELD_NUMBER: _builtins.int
     LINE_FIELD_NUMBER: _builtins.int
     DROPPED_COUNT_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
     stream: _builtins.str
     """`stdout` or `stderr`."""
     line: _builtins.str
     """The line, cut at 8,000 characters."""
     dropped_count: _builtins.int
     """Lines that were dropped before this one."""
+    run_id: _builtins.str
+    """Run that printed the line, where it is known. A program in any language marks a line so: U+001E, the run's id, U+001F, the line."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -1012,10 +1015,11 @@ class TailPluginLogsResponse(_message.Message):
         stream: _builtins.str = ...,
         line: _builtins.str = ...,
         dropped_count: _builtins.int = ...,
+        run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped_count", b"dropped_count", "line", b"line", "stream", b"stream", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped_count", b"dropped_count", "line", b"line", "run_id", b"run_id", "stream", b"stream", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

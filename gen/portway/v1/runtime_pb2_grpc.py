@@ -142,6 +142,8 @@ class RuntimeServiceServicer:
         """RunAgent runs a runner for the host. First request frame: `start`, once; the response stream ends after exactly one terminal result.
         Errors: NOT_FOUND (runner), UNAVAILABLE with reason RUNNER_CRASHED (the plugin's process died), RUNNER_UNAVAILABLE (it does not start, draining),
         INVALID_ARGUMENT (the first frame), RESOURCE_EXHAUSTED (runs at once, size of a frame).
+        The header `portway-plugin-generation` of the answer tells which process runs it, for RecyclePlugin. A request with the header
+        `portway-host-epoch` below the highest one seen answers FAILED_PRECONDITION with reason STALE_HOST, and a higher one ends the runs of lower ones so.
         Cancelling (the end of the call) cancels the run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -14,7 +14,7 @@ class HostApi:
     """The host as one run sees it. Each call is bounded by the run's time and raises the meanings of
     `portway.rpc.errors`: `NotFound` outside the run's resources, `NotPermitted` without the permission, and so on."""
 
-    def __init__(self, calls: Calls, steering: Steering) -> None:
+    def __init__(self, calls: Calls, steering: Steering, run_token: str) -> None:
         self.models = Models(calls)
         self.tools = Tools(calls)
         self.knowledge = Knowledge(calls)
@@ -28,3 +28,5 @@ class HostApi:
         self.steering = steering
         self.actions = Actions(calls)
         self.interactions = Interactions(calls)
+        # For what a runner starts beside its stream (a bridge, a program in the box); a secret, dead when the run ends.
+        self.run_token = run_token

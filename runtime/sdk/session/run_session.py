@@ -49,6 +49,7 @@ class RunSession:
     def __init__(self, stream: RunStream, start: pb.RunStart, make_runner: Callable[[], AgentRunner]) -> None:
         self.context = read(RunContext, start.context)
         self._stream = stream
+        self._run_token = start.run_token
         self._make_runner = make_runner
         self._encoder = ResultEncoder(start.context.run_id)
         self._outbox = Outbox(stream.write, start.credit_bytes)
@@ -87,7 +88,7 @@ class RunSession:
             case "credit":
                 self._outbox.add_credit(frame.credit.bytes)
             case "steer":
-                self._steering.add(frame.steer)
+                self._steering.arrive()
             case "approval":
                 self._calls.pause(frame.approval.state == pb.APPROVAL_STATE_PENDING)
             case "cancel":
@@ -124,7 +125,7 @@ class RunSession:
         return RunCompleted()
 
     async def _speak(self) -> None:
-        results = self._make_runner().run(self.context, HostApi(self._calls, self._steering))
+        results = self._make_runner().run(self.context, HostApi(self._calls, self._steering, self._run_token))
         try:
             await self._forward(results)
         finally:

@@ -20168,6 +20168,11 @@ class TailPluginLogsResponse(betterproto2.Message):
     Lines that were dropped before this one.
     """
 
+    run_id: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Run that printed the line, where it is known. A program in any language marks a line so: U+001E, the run's id, U+001F, the line.
+    """
+
 
 default_message_pool.register_message("portway.v1", "TailPluginLogsResponse", TailPluginLogsResponse)
 
@@ -27809,6 +27814,8 @@ class RuntimeServiceSyncStub:
         RunAgent runs a runner for the host. First request frame: `start`, once; the response stream ends after exactly one terminal result.
         Errors: NOT_FOUND (runner), UNAVAILABLE with reason RUNNER_CRASHED (the plugin's process died), RUNNER_UNAVAILABLE (it does not start, draining),
         INVALID_ARGUMENT (the first frame), RESOURCE_EXHAUSTED (runs at once, size of a frame).
+        The header `portway-plugin-generation` of the answer tells which process runs it, for RecyclePlugin. A request with the header
+        `portway-host-epoch` below the highest one seen answers FAILED_PRECONDITION with reason STALE_HOST, and a higher one ends the runs of lower ones so.
         Cancelling (the end of the call) cancels the run.
         """
 
@@ -28043,6 +28050,8 @@ class RuntimeServiceStub(betterproto2_grpclib.ServiceStub):
         RunAgent runs a runner for the host. First request frame: `start`, once; the response stream ends after exactly one terminal result.
         Errors: NOT_FOUND (runner), UNAVAILABLE with reason RUNNER_CRASHED (the plugin's process died), RUNNER_UNAVAILABLE (it does not start, draining),
         INVALID_ARGUMENT (the first frame), RESOURCE_EXHAUSTED (runs at once, size of a frame).
+        The header `portway-plugin-generation` of the answer tells which process runs it, for RecyclePlugin. A request with the header
+        `portway-host-epoch` below the highest one seen answers FAILED_PRECONDITION with reason STALE_HOST, and a higher one ends the runs of lower ones so.
         Cancelling (the end of the call) cancels the run.
         """
 

@@ -1,0 +1,65 @@
+"""Builds the runtime. The order of entering is the order of start; leaving goes backwards: the server, then plugins."""
+
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+
+from portway.rpc.binding import Service
+from portway.rpc.cursor import CursorCodec
+from portway.rpc.identity import Authenticator
+from portway.rpc.serving import RunningServer, serve
+from portway.runtime.config import RuntimeConfig
+from portway.runtime.plugins.catalog import Catalog
+from portway.runtime.plugins.discover import find_plugins
+from portway.runtime.runs.active import ActiveRuns
+from portway.runtime.service.pages import Pages
+from portway.runtime.service.servicer import RuntimeServicer
+from portway.runtime.workers.supervisor import supervise
+from portway.runtime.workers.types import WorkerLimits
+from portway.v1 import runtime_pb2
+
+BUNDLED = Path(__file__).resolve().parent / "official"
+SERVICE = runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"]
+
+
+@asynccontextmanager
+async def run_runtime(config: RuntimeConfig, authenticator: Authenticator) -> AsyncIterator[RunningServer]:
+    """A runtime that serves for the time of the block."""
+    catalog = Catalog(partial(find_plugins, [BUNDLED], config.plugins))
+    await catalog.reload()
+    for problem in catalog.contents.problems:
+        log = structlog.get_logger("portway.runtime.plugins")
+        tell = log.warning if problem.warning else log.error
+        tell("plugin problem", plugin=problem.plugin, location=problem.location, problem=problem.message)
+    limits = WorkerLimits(start=config.start_seconds, drain=config.drain_seconds)
+    async with supervise(_private_folder(), limits, config.grants) as supervisor:
+        supervisor.apply(catalog.contents.plugins)
+        servicer = RuntimeServicer(
+            catalog,
+            supervisor,
+            ActiveRuns(config.max_runs),
+            Pages(CursorCodec(os.urandom(32))),
+            version("portway"),
+            datetime.now(UTC),
+        )
+        service = Service(SERVICE, servicer, raw_methods=frozenset({"RunAgent"}))
+        async with serve(
+            [service],
+            address=config.listen,
+            authenticator=authenticator,
+            tls=config.tls,
+            grace=config.grace_seconds,
+        ) as server:
+            yield server
+
+
+def _private_folder() -> Path:
+    """For sockets, whose paths may have 107 bytes: so it does not lie in the data folder, which may be deep."""
+    return Path(tempfile.mkdtemp(prefix="portway-", dir=os.environ.get("XDG_RUNTIME_DIR") or "/tmp"))

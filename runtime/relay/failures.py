@@ -1,0 +1,41 @@
+"""What a worker's failure means to the host."""
+
+import asyncio
+
+import grpc
+
+from portway.rpc.errors import InternalError, PortwayError, Reason, Unavailable
+from portway.rpc.status import error_from_rpc
+from portway.runtime.workers.worker import Worker
+
+# How long the end of the process may take to be known after its connection broke.
+_CERTAINTY_SECONDS = 0.5
+# What a broken connection looks like, depending on what was going on in it.
+_BROKEN = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.CANCELLED,
+    }
+)
+
+
+async def failure_of(worker: Worker, error: grpc.aio.AioRpcError) -> PortwayError:
+    meaning = error_from_rpc(error)
+    if error.code() in _BROKEN:
+        await asyncio.wait([worker.end], timeout=_CERTAINTY_SECONDS)
+        if worker.end.done():
+            return Unavailable(
+                f"the plugin {worker.plugin.id} ended during the run: its process {worker.end.result()}; "
+                f"see its output with `portway plugin logs {worker.plugin.id}`",
+                reason=Reason.RUNNER_CRASHED,
+            )
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        return Unavailable(
+            f"the connection to the plugin {worker.plugin.id} broke while its process goes on; it is to be recycled",
+            reason=Reason.RUNNER_CRASHED,
+        )
+    if isinstance(meaning, InternalError):
+        return InternalError(f"the plugin {worker.plugin.id} failed: {meaning.message}")
+    return meaning

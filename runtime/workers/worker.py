@@ -1,0 +1,235 @@
+"""One process of a plugin and the connection to it, from the start to the last trace."""
+
+import asyncio
+import os
+import secrets
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import grpc
+
+from portway.rpc.errors import PortwayError, Reason, Unavailable
+from portway.rpc.limits import MESSAGE_BYTES
+from portway.rpc.status import error_from_rpc
+from portway.runtime.plugins.types import Command, PluginDefinition
+from portway.runtime.workers.environment import WorkerFolder
+from portway.runtime.workers.log import PipeReader, PluginLog
+from portway.runtime.workers.messages import Start
+from portway.runtime.workers.spawner import Process, ProcessEnd, Spawner
+from portway.runtime.workers.types import WorkerLimits
+from portway.v1 import worker_pb2 as pb
+
+CONTRACT_VERSIONS = (1,)
+SERVICE = "/portway.v1.WorkerService/"
+RUNTIME_VERSION = "1"
+
+_OPTIONS = [
+    ("grpc.max_receive_message_length", 4 * MESSAGE_BYTES),
+    ("grpc.max_send_message_length", 4 * MESSAGE_BYTES),
+    # The socket appears while we look for it; a local connection costs nothing to try again.
+    ("grpc.initial_reconnect_backoff_ms", 20),
+    ("grpc.min_reconnect_backoff_ms", 20),
+    ("grpc.max_reconnect_backoff_ms", 200),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+]
+_FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.02
+
+
+class Worker:
+    """A plugin's process. `finished_count` are runs that came to an end of their own."""
+
+    def __init__(
+        self, plugin: PluginDefinition, generation: int, folder: WorkerFolder, process: Process, limits: WorkerLimits
+    ) -> None:
+        self.plugin = plugin
+        self.generation = generation
+        self.process = process
+        self.start_time = datetime.now(UTC)
+        self.finished_count = 0
+        self.run_count = 0
+        self.unused = asyncio.Event()
+        self.unused.set()
+        self.last_used = time.monotonic()
+        self.stopping = False
+        self._folder = folder
+        self._limits = limits
+        self._cookie = folder.cookie_file.read_text()
+        self._channel = grpc.aio.insecure_channel(f"unix:{folder.socket}", options=_OPTIONS)
+
+    def take(self) -> None:
+        """One more run is on it."""
+        self.run_count += 1
+        self.unused.clear()
+
+    def give_back(self, *, finished: bool) -> None:
+        self.run_count -= 1
+        self.finished_count += finished
+        self.last_used = time.monotonic()
+        if self.run_count == 0:
+            self.unused.set()
+
+    @property
+    def end(self) -> "asyncio.Future[ProcessEnd]":
+        return self.process.end
+
+    @property
+    def age(self) -> float:
+        return (datetime.now(UTC) - self.start_time).total_seconds()
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self._cookie}"),)
+
+    def open_run(self) -> "grpc.aio.StreamStreamCall[bytes, bytes]":
+        """A run's stream, in bytes: nothing is parsed on the way."""
+        return self._channel.stream_stream(f"{SERVICE}RunAgent")(metadata=self.metadata)
+
+    def call_tool(self, request: pb.WorkerServiceCallToolRequest) -> "grpc.aio.UnaryStreamCall[Any, bytes]":
+        method: Any = self._channel.unary_stream(f"{SERVICE}CallTool")
+        return cast("grpc.aio.UnaryStreamCall[Any, bytes]", method(request.SerializeToString(), metadata=self.metadata))
+
+    async def shake_hands(self) -> None:
+        """Waits until the process answers. Raises `Unavailable` with a reason for people."""
+        try:
+            async with asyncio.timeout(self._limits.start):
+                await self._until_socket()
+                answer = await self._ask(
+                    "Handshake",
+                    pb.HandshakeRequest(
+                        protocol_versions=CONTRACT_VERSIONS, runtime_version=RUNTIME_VERSION, generation=self.generation
+                    ),
+                    pb.HandshakeResponse.FromString,
+                )
+        except TimeoutError:
+            raise _unusable(f"did not answer the handshake within {self._limits.start:g} seconds") from None
+        except grpc.aio.AioRpcError as error:
+            raise _unusable(f"refused the handshake: {error_from_rpc(error).message}") from None
+        self._check(answer)
+
+    async def _until_socket(self) -> None:
+        pause = _FIRST_LOOK
+        while not self._folder.socket.exists():
+            if self.end.done():
+                raise _unusable(f"{self.end.result()} before it answered")
+            await asyncio.sleep(pause)
+            pause = min(_LONGEST_LOOK, pause * 2)
+
+    def _check(self, answer: pb.HandshakeResponse) -> None:
+        if answer.protocol_version not in CONTRACT_VERSIONS:
+            raise _unusable(f"speaks version {answer.protocol_version} of the worker contract, which is not known here")
+        offered = {(one.kind, one.name) for one in answer.components}
+        wanted = {("AgentRunner", one.name) for one in self.plugin.runners}
+        wanted |= {("Tool", one.name) for one in self.plugin.tools}
+        if missing := sorted(wanted - offered):
+            names = ", ".join(f"{kind} {name}" for kind, name in missing)
+            raise _unusable(f"does not offer {names}, which its manifest names; correct one of the two")
+
+    async def is_alive(self) -> bool:
+        """Whether its loop still answers."""
+        try:
+            async with asyncio.timeout(self._limits.ping):
+                await self._ask("Ping", pb.PingRequest(), pb.PingResponse.FromString)
+        except (TimeoutError, grpc.aio.AioRpcError):
+            return False
+        return True
+
+    async def drain(self) -> None:
+        """Asks it to take nothing new and to end once it is idle."""
+        request = pb.DrainWorkerRequest(grace_millis=int(self._limits.drain * 1000))
+        try:
+            async with asyncio.timeout(self._limits.ping):
+                await self._ask("DrainWorker", request, pb.DrainWorkerResponse.FromString)
+        except (TimeoutError, grpc.aio.AioRpcError):
+            # It is stopped all the same, only less politely.
+            return
+
+    async def stop(self, *, kill: bool = False) -> None:
+        """Ends the process and its group, waits for it, and cleans up."""
+        self.stopping = True
+        if not kill:
+            await self._signal(signal.SIGTERM)
+            await asyncio.wait([self.end], timeout=self._limits.kill)
+        await self._signal(signal.SIGKILL)
+        await asyncio.shield(self.end)
+        await self.clean_up()
+
+    async def clean_up(self) -> None:
+        """After the end of the process."""
+        await self._channel.close()
+        await asyncio.to_thread(shutil.rmtree, self._folder.path, True)
+
+    async def _signal(self, number: int) -> None:
+        try:
+            await self.process.signal(number)
+        except Unavailable:
+            # The fork server is gone, and its children with it.
+            return
+
+    async def _ask(self, method: str, request: Any, parse: Callable[[bytes], Any]) -> Any:
+        ask: Any = self._channel.unary_unary(f"{SERVICE}{method}", response_deserializer=parse)
+        return await ask(request.SerializeToString(), metadata=self.metadata, wait_for_ready=True)
+
+
+async def start_worker(
+    plugin: PluginDefinition,
+    generation: int,
+    folder: WorkerFolder,
+    environment: dict[str, str],
+    spawner: Spawner,
+    log: PluginLog,
+    limits: WorkerLimits,
+) -> Worker:
+    """A worker that is ready. Raises `Unavailable`; then nothing of it is left."""
+    await asyncio.to_thread(_make, folder)
+    arguments = plugin.execution.arguments if isinstance(plugin.execution, Command) else ()
+    start = Start(
+        id=spawner.next_id(),
+        name=plugin.id.rpartition("/")[2],
+        folder=str(plugin.folder),
+        arguments=arguments,
+        environment=environment,
+        memory_bytes=plugin.limits.memory_mb * 1024 * 1024,
+        open_files=plugin.limits.open_files,
+        tag=folder.tag,
+    )
+    process = await _spawn(spawner, start, log)
+    worker = Worker(plugin, generation, folder, process, limits)
+    try:
+        await worker.shake_hands()
+    except (PortwayError, asyncio.CancelledError):
+        await worker.stop(kill=True)
+        raise
+    return worker
+
+
+async def _spawn(spawner: Spawner, start: Start, log: PluginLog) -> Process:
+    out, err = os.pipe(), os.pipe()
+    try:
+        process = await spawner.start(start, out[1], err[1])
+    except BaseException:
+        os.close(out[0])
+        os.close(err[0])
+        raise
+    finally:
+        os.close(out[1])
+        os.close(err[1])
+    PipeReader(out[0], "stdout", log)
+    PipeReader(err[0], "stderr", log)
+    return process
+
+
+def _make(folder: WorkerFolder) -> None:
+    folder.path.mkdir(mode=0o700, parents=True)
+    folder.temporary.mkdir(mode=0o700)
+    descriptor = os.open(folder.cookie_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32))
+
+
+def _unusable(message: str) -> Unavailable:
+    return Unavailable(f"the plugin's process {message}", reason=Reason.RUNNER_UNAVAILABLE)
