@@ -12,7 +12,7 @@ from portway.rpc.errors import InvalidInput
 from portway.rpc.identity import AUTHORIZATION, BEARER
 from portway.rpc.limits import MESSAGE_BYTES
 from portway.rpc.telemetry import TRACE_HEADER, current_trace
-from portway.rpc.transport import calm_the_library, common_options, is_loopback
+from portway.rpc.transport import common_options, is_loopback
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -106,7 +106,6 @@ def open_channel(
     """
     if token is not None and tls is None and not plaintext_allowed and not is_loopback(address):
         raise InvalidInput.field("address", f"{address} is not loopback: a token goes there only over TLS")
-    calm_the_library()
     options = _options(message_bytes, tls)
     if tls is None:
         inner = grpc.aio.insecure_channel(address, options=options)

@@ -16,7 +16,7 @@ from portway.rpc.handlers import Gate, handlers_of
 from portway.rpc.health import Health
 from portway.rpc.identity import Authenticator
 from portway.rpc.limits import Limits
-from portway.rpc.transport import calm_the_library, common_options, is_loopback
+from portway.rpc.transport import common_options, is_loopback
 
 DEFAULT_GRACE = 10.0
 # Calls past our own limit are refused by us; past this one by the library, without any details.
@@ -87,7 +87,6 @@ async def serve(
 
     Raises `RegistrationError` for a servicer that does not fit and `WrongState` for an address that cannot be bound.
     """
-    calm_the_library()
     limits = limits or Limits()
     names = [service.name or service.descriptor.full_name for service in services]
     health = Health(names)

@@ -1,7 +1,5 @@
 """What both ends of a connection agree on."""
 
-import os
-
 # The library refuses a message over its own limit without details and, in a stream, only after the fact. Ours
 # (`Limits.message_bytes`) is met first.
 _HARD_LIMIT_FACTOR = 4
@@ -23,8 +21,3 @@ def common_options(message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
     ]
-
-
-def calm_the_library() -> None:
-    """Keeps the C core from writing to standard error what each call is told anyway, such as a lost server."""
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

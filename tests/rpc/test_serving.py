@@ -23,6 +23,7 @@ from portway.rpc.serving import TlsConfig
 from portway.rpc.status import errors_by_meaning
 from tests.rpc.contract import ECHO, EchoMessage
 from tests.rpc.echo_server import EchoServicer, Stub, echo_server
+from tests.rpc.logs import Logs
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -96,6 +97,21 @@ async def test_what_outlasts_the_grace_time_is_cancelled_and_the_caller_may_retr
         with pytest.raises(Unavailable), errors_by_meaning():
             await call.read()
     assert echo.servicer.seen == ["cancelled"]
+
+
+@pytest.mark.parametrize("method", ["Count", "Chat"])
+async def test_ending_in_the_middle_of_many_streams_logs_no_bug(method: str, logs: Logs) -> None:
+    async with echo_server() as echo:
+        calls = [echo.stub.method(method, "stream_stream")(timeout=10) for _ in range(20)]
+        for call in calls:
+            await call.write(EchoMessage(count=1000))
+            await call.read()
+        await echo.server.stop(0)
+        for call in calls:
+            with pytest.raises(Unavailable), errors_by_meaning():
+                while await call.read() is not grpc.aio.EOF:
+                    pass
+    assert [line for line in logs.lines() if line["level"] == "error"] == []
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
