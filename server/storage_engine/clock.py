@@ -1,6 +1,7 @@
 """Time as the database keeps it: whole microseconds since 1970 UTC. Integers compare and index the same everywhere."""
 
 import time
+from collections.abc import Callable
 from typing import TypeAlias
 
 Micros: TypeAlias = int
@@ -16,9 +17,10 @@ def now() -> Micros:
 class ForwardClock:
     """A wall clock that never goes back: a step of the machine's clock cannot put a later row before an earlier one."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: Callable[[], Micros] = now) -> None:
+        self._source = source
         self._last: Micros = 0
 
     def now(self) -> Micros:
-        self._last = max(self._last, now())
+        self._last = max(self._last, self._source())
         return self._last

@@ -12,7 +12,7 @@ from pathlib import Path
 from portway.rpc.errors import DataLoss, LimitExceeded, Reason
 from portway.server.storage_engine.clock import ForwardClock
 from portway.server.storage_engine.epochs import begin_epoch
-from portway.server.storage_engine.location import database_path, prepare_folder, sync_folder
+from portway.server.storage_engine.location import database_path, make_private, prepare_folder, sync_folder
 from portway.server.storage_engine.lock import FolderLock
 from portway.server.storage_engine.reader import Reader
 from portway.server.storage_engine.sqlite import (
@@ -95,6 +95,7 @@ async def open_database(options: DatabaseOptions) -> AsyncIterator[Database]:
 
 def _connect(path: Path, options: DatabaseOptions) -> tuple[SqliteTransaction, list[SqliteTransaction], int]:
     try:
+        make_private(path)
         bring_up_to_date(path)
         clock = ForwardClock()
         writing = SqliteTransaction(connect_writer(path, options.busy_seconds), clock)
@@ -102,7 +103,6 @@ def _connect(path: Path, options: DatabaseOptions) -> tuple[SqliteTransaction, l
         reading = [
             SqliteTransaction(connect_reader(path, options.busy_seconds), clock) for _ in range(options.reader_threads)
         ]
-        path.chmod(0o600)
         sync_folder(path.parent)
     except StorageFault as fault:
         raise fault.problem from fault

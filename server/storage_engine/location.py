@@ -59,6 +59,25 @@ def _what_to_do(folder: Path, error: OSError) -> str:
     return f"The data folder {folder} cannot be used ({error.strerror}). Choose another folder."
 
 
+def make_private(path: Path) -> None:
+    """Make the file, or take it from other users. SQLite gives the files that it puts beside it the same mode.
+
+    Raises WrongState when this user may not write it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise WrongState(
+            f"The database file {path} cannot be written ({error.strerror}). It must be a file that belongs to the user "
+            "that runs Portway.",
+            reason=Reason.NOT_CONFIGURED,
+        ) from error
+
+
 def sync_folder(folder: Path) -> None:
     """Make new names in the folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

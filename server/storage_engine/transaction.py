@@ -19,7 +19,7 @@ NO_PARAMS: Params = {}
 
 
 class StatementError(Exception):
-    """A statement is wrong or breaks a constraint: a bug of the one who wrote it. Names the SQL, never the parameters."""
+    """A statement is wrong or breaks a constraint: a bug of whoever wrote it. Names the SQL, never the parameters."""
 
 
 class ReadTransaction(Protocol):

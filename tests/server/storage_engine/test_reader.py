@@ -1,0 +1,105 @@
+"""Reads: fresh, consistent, bounded, and unable to write."""
+
+import asyncio
+import threading
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from portway.rpc.errors import LimitExceeded, NotFound, PortwayError, Reason, Unavailable
+from portway.server.storage_engine.database import Database, DatabaseOptions, open_database
+from portway.server.storage_engine.transaction import ReadTransaction, Transaction
+
+
+def add(tx: Transaction, note_id: str) -> None:
+    tx.insert_many("notes", [{"id": note_id, "text": ""}])
+
+
+def count(tx: ReadTransaction) -> int:
+    row = tx.one("SELECT COUNT(*) FROM notes")
+    return row[0] if row else 0
+
+
+async def test_a_read_sees_every_commit_acknowledged_before_it(database: Database) -> None:
+    async def write_and_read(caller: int) -> None:
+        for number in range(20):
+            await database.writer.run(partial(add, note_id=f"{caller}/{number}"))
+            sql = "SELECT 1 FROM notes WHERE id = :id"
+            row = await database.reader.run(lambda tx: tx.one(sql, {"id": f"{caller}/{number}"}))  # noqa: B023
+            assert row == (1,)
+
+    await asyncio.gather(*(write_and_read(caller) for caller in range(10)))
+    assert await database.reader.run(count) == 200
+
+
+async def test_one_query_sees_one_moment_while_others_write(database: Database) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    def twice(tx: ReadTransaction) -> tuple[int, int]:
+        first = count(tx)
+        entered.set()
+        go_on.wait()
+        return first, count(tx)
+
+    reading = asyncio.ensure_future(database.reader.run(twice))
+    await asyncio.to_thread(entered.wait)
+    await database.writer.run(partial(add, note_id="meanwhile"))
+    go_on.set()
+    assert await reading == (0, 0)
+    assert await database.reader.run(count) == 1
+
+
+async def test_a_slow_query_does_not_hold_up_others(database: Database) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(tx: ReadTransaction) -> int:
+        entered.set()
+        go_on.wait()
+        return count(tx)
+
+    reading = asyncio.ensure_future(database.reader.run(slow))
+    await asyncio.to_thread(entered.wait)
+    assert await asyncio.gather(*(database.reader.run(count) for _ in range(100))) == [0] * 100
+    assert not reading.done()
+    go_on.set()
+    assert await reading == 0
+
+
+async def test_a_query_cannot_write(database: Database) -> None:
+    for sql in ("INSERT INTO notes VALUES ('a', 'b')", "DROP TABLE notes", "PRAGMA user_version = 7"):
+        with pytest.raises(PortwayError) as refused:
+            await database.reader.run(lambda tx, s=sql: tx.all(s))  # type: ignore[misc]
+        assert "readonly" in str(refused.value)
+    assert await database.reader.run(count) == 0
+
+
+async def test_what_a_query_raises_reaches_its_caller_and_nobody_else(database: Database) -> None:
+    def refuse(tx: ReadTransaction) -> int:
+        raise NotFound.of("note", "x")
+
+    answers = await asyncio.gather(
+        *(database.reader.run(refuse if number % 2 else count) for number in range(50)), return_exceptions=True
+    )
+    assert [isinstance(answer, NotFound) for answer in answers] == [bool(number % 2) for number in range(50)]
+
+
+async def test_more_queries_than_the_queue_holds_are_refused_at_once(options: DatabaseOptions) -> None:
+    async with open_database(replace(options, reader_threads=1, queue_limit=5)) as database:
+        entered, go_on = threading.Event(), threading.Event()
+
+        def slow(tx: ReadTransaction) -> None:
+            entered.set()
+            go_on.wait()
+
+        first = asyncio.ensure_future(database.reader.run(slow))
+        await asyncio.to_thread(entered.wait)
+        waiting = [asyncio.ensure_future(database.reader.run(lambda tx: tx.now)) for _ in range(5)]
+        await asyncio.sleep(0)
+        with pytest.raises(LimitExceeded) as refused:
+            await database.reader.run(lambda tx: tx.now)
+        go_on.set()
+        await asyncio.gather(first, *waiting)
+    assert refused.value.reason == Reason.OVERLOADED
+    with pytest.raises(Unavailable):
+        await database.reader.run(lambda tx: tx.now)
