@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from portway.rpc.binding import OPEN, RegistrationError, Service, bind
-from portway.rpc.describe import NOT_AVAILABLE, contract_services, describe
+from portway.rpc.describe import contract_services
 from portway.rpc.identity import Role
 from portway.v1 import options_pb2
 from tests.rpc.contract import ECHO
@@ -81,23 +81,3 @@ def test_every_service_of_the_contract_can_be_bound_without_a_servicer() -> None
     bound = [bind(Service(service, None)) for service in services]
     assert len(bound) > 20
     assert all(method.target is None for service in bound for method in service.methods)
-
-
-def test_the_page_says_what_is_served_and_by_whom() -> None:
-    service = contract_services()[0]
-    method = service.methods[0]
-
-    class Servicer:
-        pass
-
-    async def answer_call(_call: Any) -> None: ...
-
-    async def answer_request(_request: Any, _call: Any) -> None: ...
-
-    servicer = Servicer()
-    setattr(servicer, method.name, answer_call if method.client_streaming else answer_request)
-    page = describe({"host": [bind(Service(service, servicer))]})
-    (row,) = [line for line in page.splitlines() if line.startswith(f"| {method.name} |") and "host" in line]
-    assert row.endswith("| host |")
-    assert page.count(NOT_AVAILABLE) > 100
-    assert f"1 of {sum(len(one.methods) for one in contract_services())} methods" in page
