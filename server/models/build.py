@@ -16,7 +16,7 @@ from portway.server.models.outbound import ANTHROPIC_BASE_URL, OPENAI_BASE_URL, 
 from portway.server.models.provider import Provider
 from portway.server.models.registry import ModelRegistry
 from portway.server.models.remote import HttpClientFactory, RemoteProvider
-from portway.server.models.types import ModelInfo
+from portway.server.models.types import ModelInfo, ProviderInfo
 
 _PROVIDER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 _VENDOR_URLS = {"openai": OPENAI_BASE_URL, "anthropic": ANTHROPIC_BASE_URL}
@@ -41,7 +41,7 @@ def build_registry(config: ModelsConfig, surroundings: Surroundings) -> ModelReg
         listed = "; ".join(f"{one.field}: {one.description}" for one in violations)
         raise InvalidInput(f"the configuration of models is wrong: {listed}", fields=violations)
     demo_provider = demo.DemoProvider(config.demo)
-    models = {info.model_id: ResolvedModel(info, info.model_id, demo_provider) for info in demo.models(config.demo)}
+    models = {info.model_id: ResolvedModel(info, info.model_id, demo_provider) for info in demo.models()}
     providers: list[Provider] = [demo_provider]
     remotes: dict[str, RemoteProvider] = {}
     for provider_id, one in config.providers.items():
@@ -49,7 +49,20 @@ def build_registry(config: ModelsConfig, surroundings: Surroundings) -> ModelReg
         limited = _limited(remotes[provider_id], one, surroundings)
         providers.append(limited)
         models |= {model.id: _resolved(provider_id, one, model, limited) for model in one.models}
-    return ModelRegistry(models, providers, remotes, config.default)
+    infos = [ProviderInfo(demo.PROVIDER_ID, demo.PROVIDER_ID)]
+    infos += [_info(provider_id, one) for provider_id, one in config.providers.items()]
+    return ModelRegistry(models, infos, providers, remotes, config.default)
+
+
+def _info(provider_id: str, config: ProviderConfig) -> ProviderInfo:
+    return ProviderInfo(
+        provider_id,
+        str(config.kind),
+        config.base_url or _VENDOR_URLS[config.kind],
+        bool(config.api_key or config.api_key_env),
+        config.limits.concurrency,
+        config.limits.requests_per_minute or 0,
+    )
 
 
 def _remote(provider_id: str, config: ProviderConfig, surroundings: Surroundings) -> RemoteProvider:
@@ -66,14 +79,14 @@ def _limited(remote: RemoteProvider, config: ProviderConfig, surroundings: Surro
 
 
 def _resolved(provider_id: str, config: ProviderConfig, model: ModelConfig, provider: Provider) -> ResolvedModel:
-    info = ModelInfo(
-        model.id, provider_id, str(config.kind), model.kind, model.context_window, frozenset(model.capabilities)
-    )
-    return ResolvedModel(info, model.name or model.id, provider)
+    name = model.name or model.id
+    capabilities = frozenset(model.capabilities)
+    info = ModelInfo(model.id, name, provider_id, str(config.kind), model.kind, model.context_window, capabilities)
+    return ResolvedModel(info, name, provider)
 
 
 def _violations(config: ModelsConfig, environ: Mapping[str, str]) -> Iterator[FieldViolation]:
-    owners = {info.model_id: demo.PROVIDER_ID for info in demo.models(config.demo)}
+    owners = {info.model_id: demo.PROVIDER_ID for info in demo.models()}
     for provider_id, one in config.providers.items():
         path = f"models.providers.{provider_id}"
         yield from _provider_violations(path, provider_id, one, environ)

@@ -55,6 +55,7 @@ FIXED_ANSWER = (
     "sent in twenty chunks, to measure everything around it."
 )
 
+_CONTEXT_WINDOW = 1_000_000
 _MAX_WORD = 16
 _MAX_ECHO = 2000
 # A line that begins with `run:` (or the full-width colon of East Asian keyboards) and everything after it.
@@ -62,13 +63,13 @@ _RUN = re.compile(r"^[ \t]*run[:\uff1a](?P<command>.*)", re.IGNORECASE | re.DOTA
 _EXIT_LINE = re.compile(r"exit code (?P<code>-?\d+)\Z")
 
 
-def models(config: DemoConfig) -> tuple[ModelInfo, ...]:
+def models() -> tuple[ModelInfo, ...]:
     """The models that the provider serves."""
-    tools = frozenset({Capability.TOOLS, Capability.IMAGES})
-    return (
-        ModelInfo(DEMO, PROVIDER_ID, PROVIDER_ID, context_window=1_000_000, capabilities=tools),
-        ModelInfo(DEMO_20, PROVIDER_ID, PROVIDER_ID, context_window=1_000_000),
-        ModelInfo(DEMO_SLOW, PROVIDER_ID, PROVIDER_ID, context_window=1_000_000, capabilities=tools),
+    full = frozenset({Capability.TOOLS, Capability.IMAGES})
+    served = {DEMO: full, DEMO_20: frozenset[Capability](), DEMO_SLOW: full}
+    return tuple(
+        ModelInfo(name, name, PROVIDER_ID, PROVIDER_ID, context_window=_CONTEXT_WINDOW, capabilities=capabilities)
+        for name, capabilities in served.items()
     )
 
 

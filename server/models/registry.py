@@ -6,11 +6,12 @@ import asyncio
 import difflib
 from collections.abc import Mapping, Sequence
 
+from portway.rpc.errors import NotFound
 from portway.server.models.errors import ModelBadRequest, ModelNotFound
 from portway.server.models.fallback import ResolvedModel
 from portway.server.models.provider import Provider
 from portway.server.models.remote import RemoteProvider
-from portway.server.models.types import ModelInfo, ModelKind
+from portway.server.models.types import ModelInfo, ModelKind, ProviderInfo
 
 
 class ModelRegistry:
@@ -19,11 +20,13 @@ class ModelRegistry:
     def __init__(
         self,
         models: Mapping[str, ResolvedModel],
+        infos: Sequence[ProviderInfo],
         providers: Sequence[Provider],
         remotes: Mapping[str, RemoteProvider],
         default_model_id: str,
     ) -> None:
         self._models = dict(models)
+        self._infos = {info.provider_id: info for info in infos}
         self._providers = tuple(providers)
         self._remotes = dict(remotes)
         self._default_model_id = default_model_id
@@ -37,11 +40,23 @@ class ModelRegistry:
         """Every model, by id."""
         return tuple(self._models[model_id].info for model_id in sorted(self._models))
 
+    def providers(self) -> tuple[ProviderInfo, ...]:
+        """Every provider, by id."""
+        return tuple(self._infos[provider_id] for provider_id in sorted(self._infos))
+
+    def provider(self, provider_id: str) -> ProviderInfo:
+        """One provider. Errors: `NotFound`."""
+        if provider_id not in self._infos:
+            raise NotFound.of("model provider", provider_id)
+        return self._infos[provider_id]
+
+    def model(self, model_id: str) -> ModelInfo:
+        """One model of any type. Errors: `ModelNotFound`."""
+        return self._found(model_id).info
+
     def resolve(self, model_id: str, kind: ModelKind = ModelKind.LLM) -> ResolvedModel:
         """The model that can be asked for what `kind` says. Errors: `ModelNotFound`, `ModelBadRequest` (kind)."""
-        found = self._models.get(model_id)
-        if found is None:
-            raise ModelNotFound(self._unknown(model_id), provider_id="", model_id=model_id)
+        found = self._found(model_id)
         if found.info.kind is not kind:
             raise ModelBadRequest(
                 f"model {model_id!r} is of type {found.info.kind}, and one of type {kind} is needed here",
@@ -58,6 +73,12 @@ class ModelRegistry:
         """Closes every provider."""
         for provider in self._providers:
             await provider.close()
+
+    def _found(self, model_id: str) -> ResolvedModel:
+        found = self._models.get(model_id)
+        if found is None:
+            raise ModelNotFound(self._unknown(model_id), provider_id="", model_id=model_id)
+        return found
 
     def _unknown(self, model_id: str) -> str:
         near = difflib.get_close_matches(model_id, self._models, n=3)

@@ -251,10 +251,24 @@ class Capability(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderInfo:
+    """A provider as operators see it. `concurrency` 0 and `requests_per_minute` 0 mean no limit of this host."""
+
+    provider_id: str
+    kind: str
+    base_url: str = ""
+    has_api_key: bool = False
+    concurrency: int = 0
+    requests_per_minute: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model that agents may be given. `context_window` is in tokens; `None` means unknown."""
+    """A model that agents may be given. `name` is what its provider calls it; `context_window` is in tokens, `None`
+    means unknown."""
 
     model_id: str
+    name: str
     provider_id: str
     provider_kind: str
     kind: ModelKind = ModelKind.LLM

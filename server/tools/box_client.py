@@ -137,7 +137,7 @@ class BoxClient:
     async def _in_session(self, session: BoxSession, ask: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
         """What the box answers, and whether a session that was here before had to be made anew for it.
 
-        A session that is gone and a file that does not exist answer alike; making the session again tells them apart.
+        Where the box does not say what was not found, making the session again tells a session from a file.
         """
         key = (session.workspace_id, session.session_id)
         if key not in self._made:
@@ -145,8 +145,9 @@ class BoxClient:
         self._made.move_to_end(key)
         try:
             return await ask(), False
-        except NotFound:
-            if await self._make(session):
+        except NotFound as error:
+            another_thing = error.resource is not None and error.resource.type != "session"
+            if another_thing or await self._make(session):
                 raise
         return await ask(), True
 

@@ -16,7 +16,7 @@ from typing import Never
 from portway.clients.box import Box
 from portway.rpc.binding import Service
 from portway.rpc.call import Call
-from portway.rpc.errors import Conflict, InvalidInput, NotFound, Reason, WrongState
+from portway.rpc.errors import Conflict, InvalidInput, NotFound, Reason, Resource, WrongState
 from portway.rpc.identity import Caller, Role
 from portway.rpc.serving import serve
 from portway.rpc.tokens import FixedTokens, mint_token
@@ -138,7 +138,7 @@ class Files:
     def _content(self, file: file_pb2.FilePath) -> bytes:
         files = self._box.session(file.session_id).files
         if file.path not in files:
-            raise NotFound(f"there is no file {file.path!r} in the session")
+            raise NotFound(f"there is no file {file.path!r} in the session", resource=Resource("file", file.path))
         return files[file.path]
 
     async def ReadFile(self, request: file_pb2.ReadFileRequest, call: Call[None, file_pb2.ReadFileResponse]) -> None:

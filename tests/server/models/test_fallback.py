@@ -36,7 +36,7 @@ def down(provider: str) -> ModelUnavailable:
 
 
 def model(provider_id: str, *scripts: Script) -> ResolvedModel:
-    info = ModelInfo(f"{provider_id}-model", provider_id, "openai")
+    info = ModelInfo(f"{provider_id}-model", "x", provider_id, "openai")
     return ResolvedModel(info, "x", ScriptedProvider(provider_id, *scripts))
 
 
