@@ -153,7 +153,7 @@ def test_a_delivery_that_is_tried_again_by_an_operator_takes_its_old_place() -> 
     for sequence in (3, 4):
         queue.offer(a_delivery("a", sequence))
     queue.put_back(a_delivery("a", 2))
-    order = []
+    order: list[str] = []
     for _ in range(3):
         queue.finish(order[-1] if order else "dlv_b_1")
         order += taken(queue)
