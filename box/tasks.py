@@ -1,7 +1,8 @@
 """A named owner of background tasks: nothing runs that nobody waits for at the end."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import structlog
@@ -10,7 +11,7 @@ T = TypeVar("T")
 
 
 class TaskOwner:
-    """Starts tasks and keeps them until they are done. One that breaks is logged; the owner decides what else follows."""
+    """Starts tasks and keeps them until they are done. One that breaks is logged; who awaits it decides the rest."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -34,3 +35,15 @@ class TaskOwner:
             if cancel:
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def in_background(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Work that goes on while the block runs. A piece of it that breaks ends the block, loudly."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(loop) for loop in loops]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()

@@ -98,6 +98,10 @@ class Backend(Protocol):
         """Makes a sandbox, with the workspace that its key had before if there is one."""
         ...
 
+    async def discard(self, key: str) -> None:
+        """Removes the workspace of a key that has no sandbox now; nothing happens where there is none."""
+        ...
+
     async def cleanup(self, keep: frozenset[str]) -> int:
         """Removes what an earlier life left behind, but for the workspaces of the keys to `keep`. Returns how much."""
         ...

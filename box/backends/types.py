@@ -7,7 +7,7 @@ from portway.box.isolation.limits import Limits
 from portway.box.isolation.terminal import TerminalSize as TerminalSize
 
 WORKSPACE = "/workspace"
-TEMPORARY = "/tmp"  # noqa: S108 — the path inside a session
+TEMPORARY = "/tmp"
 
 
 class Network(StrEnum):
@@ -94,7 +94,7 @@ class SandboxUsage:
 
 @dataclass(frozen=True, slots=True)
 class FileMount:
-    """A directory of a sandbox that files can be reached in: the path inside and an open descriptor of the directory."""
+    """A directory of a sandbox in which files are reached: its path inside, and an open descriptor of it."""
 
     target: str
     directory: int
@@ -103,7 +103,7 @@ class FileMount:
 
 @dataclass(frozen=True, slots=True)
 class FileAccess:
-    """How files of a sandbox are reached from outside. `owner` is the user to do it as; `None`: as the server itself."""
+    """How files of a sandbox are reached from outside. `owner`: the user to do it as; `None`: as the server itself."""
 
     mounts: tuple[FileMount, ...]
     owner: int | None

@@ -1,4 +1,4 @@
-"""Pipes and terminals on the event loop, without a transport: nothing is read ahead, so who does not read holds the writer up."""
+"""Pipes and terminals on the event loop. Nothing is read ahead: who does not read holds the writer up."""
 
 import asyncio
 import contextlib

@@ -40,7 +40,7 @@ class ImageMaker:
         with making.open("wb") as file:
             file.truncate(size)
         features = "^resize_inode" if journal else "^resize_inode,^has_journal"
-        # No reserved blocks, no lazy start (it would write later, in the kernel's own time), the root left for its user.
+        # No reserved blocks, and no lazy start, which would write later in the kernel's own time.
         options = ["-q", "-F", "-m", "0", "-N", str(inodes), "-b", "4096", "-O", features]
         options += ["-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", "-I", "256"]
         done = subprocess.run([tool, *options, str(making)], capture_output=True, timeout=_TOOL_TIMEOUT_SECONDS)
@@ -72,7 +72,9 @@ def _copy_sparse(source: Path, target: Path) -> None:
             _copy_data(reading, writing)
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                raise LimitExceeded("the disk of the box is full: a workspace cannot be made; delete sessions") from None
+                raise LimitExceeded(
+                    "the disk of the box is full: a workspace cannot be made; delete sessions"
+                ) from None
             raise
         finally:
             os.close(writing)

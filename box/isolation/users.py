@@ -1,4 +1,4 @@
-"""One user id for each session: two sessions of one user could use up each other's per-user limits, or reach further."""
+"""One user id for each session: two sessions of one user could use up each other's per-user limits, or more."""
 
 import fcntl
 import os

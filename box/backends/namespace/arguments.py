@@ -1,4 +1,4 @@
-"""The arguments of bubblewrap: what a sandbox sees. Given through a descriptor, so that no path shows in a process list."""
+"""The arguments of bubblewrap: what a sandbox sees. Given through a descriptor: no path shows in a process list."""
 
 from collections.abc import Iterable, Iterator
 
@@ -47,7 +47,7 @@ def _system() -> Iterator[str]:
     yield from ("--ro-bind", "/usr", "/usr")
     for name, link in TOP_LEVEL.items():
         yield from ("--symlink", link, f"/{name}") if link else ("--ro-bind", f"/{name}", f"/{name}")
-    yield from ("--ro-bind", ETC, "/etc", "--dir", "/run", "--dir", "/var", "--symlink", TEMPORARY, "/var/tmp")  # noqa: S108
+    yield from ("--ro-bind", ETC, "/etc", "--dir", "/run", "--dir", "/var", "--symlink", TEMPORARY, "/var/tmp")
 
 
 def _proc(present: frozenset[str]) -> Iterator[str]:
@@ -64,7 +64,7 @@ def _proc(present: frozenset[str]) -> Iterator[str]:
 
 
 def _devices() -> Iterable[str]:
-    return ["--dev", "/dev", "--size", str(SHARED_MEMORY_BYTES), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108
+    return ["--dev", "/dev", "--size", str(SHARED_MEMORY_BYTES), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
 
 
 def _mount(staged: StagedSession, index: int, mount: HostMount) -> list[str]:

@@ -1,8 +1,9 @@
-"""The namespace backend: bubblewrap with control groups, system call filters and user namespaces; no daemon, no image."""
+"""The namespace backend: bubblewrap, control groups, system call filters, user namespaces; no daemon, no image."""
 
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,17 +11,21 @@ from pathlib import Path
 
 from portway.box.backends.namespace import wire
 from portway.box.backends.namespace.machine import Machine
+from portway.box.backends.namespace.probe import measure
 from portway.box.backends.namespace.sandbox import NamespaceSandbox, SandboxParts
 from portway.box.backends.namespace.stage import StagedSession
 from portway.box.backends.namespace.zygote_client import ZygoteClient, ZygoteSetup
 from portway.box.backends.types import BackendReport, HostMount, MountMode, Network, SandboxSpec
+from portway.box.installation import Installation
 from portway.box.isolation.cgroups import CgroupTree, SessionGroups
 from portway.box.isolation.disk_images import ImageMaker
+from portway.box.isolation.limits import MEBI, Limits
 from portway.box.isolation.users import UserLease, UserPool
-from portway.rpc.errors import Unavailable, WrongState
+from portway.rpc.errors import PortwayError, Unavailable, WrongState
 
 NAME = "namespace"
-_NEW_IMAGE = "workspace.ext4"
+PROBE_LIMITS = Limits(memory_bytes=128 * MEBI, disk_bytes=16 * MEBI, inodes=1024, temporary_bytes=4 * MEBI)
+_IMAGE = "workspace.ext4"
 _FOLDER = "workspace"
 
 
@@ -44,10 +49,11 @@ class NamespaceBackend:
 
     name = NAME
 
-    def __init__(self, paths: NamespacePaths, installation: str, on_lost: Callable[[str], None]) -> None:
+    def __init__(self, paths: NamespacePaths, installation: Installation, on_lost: Callable[[str], None]) -> None:
         self._paths = paths
+        self._installation = installation
         self._machine = Machine.look()
-        self._tree = CgroupTree.find(f"portway-box-{installation}") if self._machine.root else None
+        self._tree = CgroupTree.find(f"portway-box-{installation.identity}") if self._machine.root else None
         self._images = ImageMaker(paths.data / "templates")
         self._users = UserPool(paths.user_locks) if self._machine.root else None
         self._zygote = ZygoteClient(on_lost)
@@ -62,9 +68,11 @@ class NamespaceBackend:
             base.mkdir(mode=0o700, exist_ok=True)
             groups = tuple(str(path) for path in self._tree.bases) if self._tree else ()
             machine = self._machine
-            setup = ZygoteSetup(machine.root, str(base.resolve()), machine.bwrap, machine.filters(), groups)
+            lock = self._installation.launcher_lock
+            setup = ZygoteSetup(machine.root, str(base.resolve()), machine.bwrap, machine.filters(), groups, lock)
             try:
                 self._present = await self._zygote.start(setup)
+                self._installation.note_launcher(self._zygote.pid)
             except Unavailable as error:
                 await self._zygote.stop()
                 raise Unavailable(f"{error.message}; {machine.hint(error.message)}") from None
@@ -157,7 +165,7 @@ class NamespaceBackend:
         return "folder" if spec.persistent else "memory"
 
     def _open_image(self, home: Path, spec: SandboxSpec) -> int:
-        image = home / _NEW_IMAGE
+        image = home / _IMAGE
         if image.exists():
             self._images.check(image)
         else:
@@ -177,7 +185,25 @@ class NamespaceBackend:
         return tuple(missing)
 
     async def probe(self) -> BackendReport:
-        raise NotImplementedError
+        """Makes a sandbox and tries to get out of it."""
+        key = f"probe{secrets.token_hex(8)}"
+        try:
+            sandbox = await self.create(SandboxSpec(key, PROBE_LIMITS))
+            try:
+                probes = await measure(sandbox)
+            finally:
+                await sandbox.delete()
+        except PortwayError as error:
+            return BackendReport(NAME, False, error.message, self._machine.mode)
+        open_probes = [probe.name for probe in probes if not probe.contained]
+        if open_probes:
+            reason = f"refused to serve: not contained on this machine: {', '.join(open_probes)}"
+            return BackendReport(NAME, False, reason, self._machine.mode, sandbox.unenforced, probes)
+        reason = f"works, {self._machine.mode} mode; {len(probes)} isolation probes contained"
+        return BackendReport(NAME, True, reason, self._machine.mode, sandbox.unenforced, probes)
+
+    async def discard(self, key: str) -> None:
+        await asyncio.to_thread(shutil.rmtree, self._paths.home(key), True)
 
     async def cleanup(self, keep: frozenset[str]) -> int:
         """Ends and removes what an earlier life of this installation left behind."""

@@ -1,4 +1,4 @@
-"""A launcher: forked ahead of need, already in its control groups and network and without rights, waiting for one command.
+"""A launcher: forked ahead of need, in its control groups and network and without rights, waiting for one command.
 
 Everything that takes time was done when the command arrives: what is left is to put descriptors in place and execute
 bubblewrap. A launcher serves one command, or one file search, and is gone.

@@ -17,7 +17,7 @@ _NEEDED = sum(1 << bit for bit in (0, 1, 3, 5, 6, 7, 12, 21))
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """`root`: this process may mount, join control groups and change users. `bwrap`: the real path, empty if missing."""
+    """`root`: this process may mount, join control groups, change users. `bwrap`: the real path, empty if missing."""
 
     root: bool
     bwrap: str
@@ -57,7 +57,7 @@ class Machine:
         if _setting("user/max_user_namespaces") == "0":
             return "user namespaces are off: `sysctl user.max_user_namespaces=10000`"
         if "Operation not permitted" in reason or "Permission denied" in reason:
-            return "the kernel or a container's policy refuses new namespaces; run the box outside that container, or as root"
+            return "the kernel or a container's policy refuses new namespaces; run the box outside of it, or as root"
         return "see the box's log"
 
 

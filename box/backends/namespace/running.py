@@ -92,7 +92,9 @@ class RunningProcess:
         status, exit_code, number = await self._meaning(code, ended.status, counted)
         return Exit(status, exit_code, number, duration, cpu, counted.peak_memory)
 
-    async def _meaning(self, code: int | None, status: int, counted: Counted) -> tuple[ExitStatus, int | None, int | None]:
+    async def _meaning(
+        self, code: int | None, status: int, counted: Counted
+    ) -> tuple[ExitStatus, int | None, int | None]:
         if code is None and not os.WIFSIGNALED(status):
             return ExitStatus.COMPLETED, await self._why_not_started(), None
         # bubblewrap writes 128 + signal, as shells do: an exit code in that range stands for the signal.
@@ -128,7 +130,9 @@ class RunningProcess:
 class RunningSearch:
     """Implements `Search`: a launcher that walks files instead of becoming a command."""
 
-    def __init__(self, output: int, finished: "asyncio.Task[tuple[Ended, Counted]]", kill: Callable[[], Awaitable[None]]):
+    def __init__(
+        self, output: int, finished: "asyncio.Task[tuple[Ended, Counted]]", kill: Callable[[], Awaitable[None]]
+    ):
         self._output = Descriptor(output)
         self._finished = finished
         self._kill = kill

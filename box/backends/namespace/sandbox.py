@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import signal
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -202,5 +201,3 @@ def _sealed(content: bytes) -> int:
         view = view[os.write(descriptor, view) :]
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
-
-

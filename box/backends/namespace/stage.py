@@ -95,7 +95,7 @@ def enter_small_root(base: str, filters: tuple[bytes, bytes], *, own_pids: bool)
 
 
 def _show_system(base: str) -> None:
-    # Whole, with what is mounted below: where namespaces belong to a plain user, a mount cannot be had without its children.
+    # With what is mounted below: where namespaces belong to a plain user, a mount cannot be had without its children.
     syscalls.mount("/usr", base + "/usr", "", MS_BIND | MS_REC)
     for name, link in TOP_LEVEL.items():
         if link:

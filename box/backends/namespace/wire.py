@@ -60,7 +60,7 @@ class MountOrder:
 
 @dataclass(frozen=True, slots=True)
 class OpenOrder:
-    """Put the mounts of a session together. `workspace` is `image` (an open descriptor comes along), `memory` or `folder`."""
+    """Put the mounts of a session together. `workspace`: `image` (its descriptor comes along), `memory`, `folder`, `host`."""
 
     request: int
     key: str

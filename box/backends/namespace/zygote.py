@@ -1,7 +1,7 @@
 """The resident launcher process: single-threaded, started once, forks everything that runs in sandboxes.
 
-It is process 1 of a PID namespace of its own, so the kernel ends every sandbox with it, at once and whatever state they
-are in. When the box server is gone (its end of the line closes) it kills them all, removes their control groups and ends.
+It is process 1 of a PID namespace of its own, so the kernel ends every sandbox with it, at once and whatever state
+they are in. When the box server is gone (its end of the line closes) it kills them all, removes their control groups and ends.
 Holds no secret: it is executed with an empty environment and is told nothing but paths, limits and descriptors.
 """
 
@@ -217,7 +217,11 @@ def _own_namespaces(*, root: bool) -> None:
     user, group = os.geteuid(), os.getegid()
     syscalls.unshare(CLONE_NEWNS | CLONE_NEWPID | (0 if root else CLONE_NEWUSER))
     if not root:
-        for name, content in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+        for name, content in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{user} {user} 1"),
+            ("gid_map", f"{group} {group} 1"),
+        ):
             with open(f"/proc/self/{name}", "wb", buffering=0) as file:
                 file.write(content.encode())
 
@@ -241,8 +245,9 @@ def _become_first(line: socket.socket, setup: dict[str, Any], descriptors: list[
     zygote.end_everything()
 
 
-def main(descriptor: int) -> None:
-    """Runs on the line with this descriptor until the server is gone."""
+def main(descriptor: int, lock: int) -> None:
+    """Runs on the line with this descriptor until the server is gone. `lock` stays open as long as anything may run."""
+    os.set_inheritable(lock, False)
     line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=descriptor)
     line.set_inheritable(False)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

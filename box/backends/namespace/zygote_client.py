@@ -19,7 +19,7 @@ START_SECONDS = 15.0
 _STOP_SECONDS = 10.0
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from portway.box.backends.namespace.zygote import main; main(int(sys.argv[2]))"
+    "from portway.box.backends.namespace.zygote import main; main(int(sys.argv[2]), int(sys.argv[3]))"
 )
 
 
@@ -33,13 +33,17 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class ZygoteSetup:
-    """How to start the process: `base` is an empty directory to build its root on, `groups` control group directories."""
+    """How to start the process: `base` is an empty directory to build its root on, `groups` control group directories.
+
+    `lock` is a locked descriptor that the process holds until it is gone.
+    """
 
     root: bool
     base: str
     bwrap: str
     filters: tuple[bytes, bytes]
     groups: tuple[str, ...]
+    lock: int
 
 
 class LaunchedProcess:
@@ -52,7 +56,7 @@ class LaunchedProcess:
 
 
 class ZygoteClient:
-    """Starts the launcher process and speaks with it. When it is lost, `on_lost` is called once and everything fails."""
+    """Starts the launcher process and speaks with it. When it is lost, `on_lost` is called once and all waits fail."""
 
     def __init__(self, on_lost: Callable[[str], None]) -> None:
         self._on_lost = on_lost
@@ -68,22 +72,17 @@ class ZygoteClient:
         return self._line is not None
 
     @property
-    def pid(self) -> int | None:
-        """The guard's process id; the launcher process is its only child."""
-        return self._process.pid if self._process is not None else None
+    def pid(self) -> int:
+        """The guard's process id; the launcher process is its only child and ends with it."""
+        if self._process is None:
+            raise Unavailable("the launcher process does not run")
+        return self._process.pid
 
     async def start(self, setup: ZygoteSetup) -> frozenset[str]:
         """Returns the names in /proc of this machine. Raises `Unavailable` with the kernel's reason."""
         ours, theirs = wire.new_line()
         with theirs:
-            # Neither the environment nor site hooks of the machine decide what this process loads.
-            program = [sys.executable, "-I", "-S", "-c", _PROGRAM]
-            command = [*program, json.dumps([path for path in sys.path if path]), str(theirs.fileno())]
-            # A session of its own: Ctrl-C in a terminal is for the server, which then ends this in order.
-            self._process = subprocess.Popen(
-                command, env={}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
-                cwd="/", start_new_session=True,
-            )  # fmt: skip
+            self._process = _execute(theirs.fileno(), setup.lock)
         ours.setblocking(False)
         self._line = ours
         loop = asyncio.get_running_loop()
@@ -101,7 +100,9 @@ class ZygoteClient:
             for group in groups:
                 os.close(group)
 
-    async def ask(self, message: dict[str, Any], descriptors: list[int] | None = None) -> tuple[dict[str, Any], list[int]]:
+    async def ask(
+        self, message: dict[str, Any], descriptors: list[int] | None = None
+    ) -> tuple[dict[str, Any], list[int]]:
         """Sends an order (which must hold the number of `next_request`) and waits for its answer."""
         request = message["request"]
         answer: asyncio.Future[tuple[dict[str, Any], list[int]]] = asyncio.get_running_loop().create_future()
@@ -217,3 +218,19 @@ class ZygoteClient:
             process.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 await asyncio.to_thread(process.wait, _STOP_SECONDS)
+
+
+def _execute(line: int, lock: int) -> "subprocess.Popen[bytes]":
+    # Neither the environment nor site hooks of the machine decide what this process loads.
+    program = [sys.executable, "-I", "-S", "-c", _PROGRAM]
+    paths = json.dumps([path for path in sys.path if path])
+    return subprocess.Popen(
+        [*program, paths, str(line), str(lock)],
+        env={},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        pass_fds=[line, lock],
+        cwd="/",
+        # A session of its own: Ctrl-C in a terminal is for the server, which then ends this in order.
+        start_new_session=True,
+    )

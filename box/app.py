@@ -1,0 +1,154 @@
+"""Puts the box together: the only place where its parts are made."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from portway.box import installation
+from portway.box.backends.namespace.backend import NamespaceBackend, NamespacePaths
+from portway.box.config import BoxConfig
+from portway.box.credentials import AcceptedTokens
+from portway.box.files.servicer import FileServicer
+from portway.box.files.session_files import FileThreads
+from portway.box.paging import Pager
+from portway.box.processes.directory import ProcessDirectory
+from portway.box.processes.effects import EffectLedger
+from portway.box.processes.run import CommandRunner
+from portway.box.processes.servicer import ProcessServicer
+from portway.box.sessions.directory import SessionDirectory, SessionLimits
+from portway.box.sessions.mounts import MountRules
+from portway.box.sessions.profiles import ProfileBook
+from portway.box.sessions.servicer import SessionServicer
+from portway.box.sessions.store import SessionStore
+from portway.box.status.errors import ErrorLog
+from portway.box.status.health import BoxHealth
+from portway.box.status.servicer import BoxServicer
+from portway.box.tasks import in_background
+from portway.rpc.binding import Service
+from portway.rpc.cursor import CursorCodec
+from portway.rpc.limits import Limits
+from portway.rpc.serving import RunningServer, TlsConfig, serve
+from portway.v1 import box_pb2, file_pb2, image_pb2, process_pb2, session_pb2
+
+_CURSOR_KEY_BYTES = 32
+
+
+class Box:
+    """A box that serves. `stopping` is set when somebody asks it to end; `grace` is then the time in seconds."""
+
+    def __init__(self, config: BoxConfig) -> None:
+        self._config = config
+        self.stopping = asyncio.Event()
+        self._grace = config.drain_grace
+
+    def shut_down(self, grace: float) -> None:
+        self._grace = grace
+        self.stopping.set()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[RunningServer]:
+        """Leaving the block drains, ends what runs, and takes everything down in the opposite order of the start."""
+        config = self._config
+        authenticator = AcceptedTokens(config.credentials)
+        async with AsyncExitStack() as stack:
+            own = installation.take(config.data)
+            stack.callback(own.close)
+            errors = ErrorLog()
+            parts = _Parts(config, own, errors)
+            await parts.start(stack)
+            server = await stack.enter_async_context(
+                serve(
+                    parts.services(self.shut_down),
+                    address=config.listen,
+                    authenticator=authenticator,
+                    tls=_tls(config),
+                    limits=Limits(concurrent_calls=config.max_concurrent_calls),
+                    grace=0,
+                )
+            )
+            try:
+                yield server
+            finally:
+                parts.sessions.drain()
+                await server.stop(self._grace)
+
+
+class _Parts:
+    """What the services are made of."""
+
+    def __init__(self, config: BoxConfig, own: installation.Installation, errors: ErrorLog) -> None:
+        self._config = config
+        self._errors = errors
+        codec = CursorCodec(_cursor_key(config.data / "cursor.key"))
+        self._pages, self._codec = Pager(codec), codec
+        paths = NamespacePaths(config.data, config.user_locks)
+        self._backend = NamespaceBackend(paths, own, self._lost)
+        self._store = SessionStore(paths.sessions)
+        self.sessions = SessionDirectory(
+            self._backend,
+            ProfileBook(config.profiles, config.ceiling),
+            MountRules(config.mount_roots, (config.data, config.credentials.parent)),
+            self._store,
+            SessionLimits(config.max_sessions, config.max_sessions_per_workspace),
+            errors,
+            enabled=config.enabled,
+        )
+        self._threads = FileThreads()
+        self._runner = CommandRunner(self.sessions, EffectLedger(config.data / "effects.jsonl"), self._threads)
+        self._processes = ProcessDirectory(self.sessions)
+        self.sessions.before_delete(self._processes.forget_session)
+        self.health: BoxHealth
+
+    def _lost(self, reason: str) -> None:
+        self.sessions.lose_sandboxes()
+        self.health.distrust(reason)
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        swept = await self._backend.cleanup(self._store.keys())
+        stack.push_async_callback(self._backend.close)
+        stack.callback(self._threads.close)
+        self.sessions.restore()
+        self.health = BoxHealth(
+            self._backend, self.sessions, self._runner, self._errors, enabled=self._config.enabled, swept=swept
+        )
+        stack.push_async_callback(self.sessions.close)
+        stack.push_async_callback(self._processes.close)
+        report = await self.health.report(fresh=True)
+        structlog.get_logger().info(
+            "backend", name=report.name, available=report.available, mode=report.mode, reason=report.reason, swept=swept
+        )
+        await stack.enter_async_context(in_background(self.sessions.reap_forever(), self._processes.forget_forever()))
+
+    def services(self, shut_down: Callable[[float], None]) -> list[Service]:
+        boxes = BoxServicer(self.health, self._errors, self._pages, shut_down)
+        sessions = SessionServicer(self.sessions, self._pages)
+        processes = ProcessServicer(self._runner, self._processes, self._pages)
+        files = FileServicer(self.sessions, self._threads, self._codec)
+        return [
+            Service(session_pb2.DESCRIPTOR.services_by_name["SessionService"], sessions),
+            Service(process_pb2.DESCRIPTOR.services_by_name["ProcessService"], processes),
+            Service(file_pb2.DESCRIPTOR.services_by_name["FileService"], files),
+            Service(image_pb2.DESCRIPTOR.services_by_name["ImageService"], None),
+            Service(
+                box_pb2.DESCRIPTOR.services_by_name["BoxService"], boxes, quiet_methods=frozenset({"GetBoxStatus"})
+            ),
+        ]
+
+
+def _tls(config: BoxConfig) -> TlsConfig | None:
+    tls = config.tls
+    return TlsConfig(tls.certificate, tls.private_key, tls.client_ca) if tls is not None else None
+
+
+def _cursor_key(file: Path) -> bytes:
+    if not file.exists():
+        writing = file.with_suffix(".new")
+        descriptor = os.open(writing, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(os.urandom(_CURSOR_KEY_BYTES))
+        writing.rename(file)
+    return file.read_bytes()

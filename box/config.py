@@ -1,0 +1,43 @@
+"""The settings of a box: the section `box`, read once at start."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from portway.box.sessions.profiles import Ceiling, Profile
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files. With `client_ca` only clients with a certificate of that authority may connect."""
+
+    certificate: Path
+    private_key: Path
+    client_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BoxConfig:
+    """`data` is the box's own folder; `credentials` the file of accepted tokens. Counts, seconds."""
+
+    data: Path
+    credentials: Path
+    listen: str = "127.0.0.1:7702"
+    enabled: bool = True
+    backend: str = "auto"
+    max_sessions: int = 256
+    max_sessions_per_workspace: int = 128
+    max_concurrent_calls: int = 4096
+    mount_roots: tuple[Path, ...] = ()
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    ceiling: Ceiling = field(default_factory=Ceiling)
+    tls: TlsFiles | None = None
+    insecure_public_listen: bool = False
+    drain_grace: float = 10.0
+    user_locks: Path = Path("/run/portway-box-users")
+
+    def __post_init__(self) -> None:
+        if self.backend not in ("auto", "namespace"):
+            raise ValueError(f"`backend` must be auto or namespace, not {self.backend!r}")
+        if self.max_sessions < 1 or self.max_sessions_per_workspace < 1:
+            raise ValueError("`max_sessions` and `max_sessions_per_workspace` must be at least 1")

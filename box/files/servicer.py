@@ -1,0 +1,129 @@
+"""FileService on the wire."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Never
+
+from portway.box.files import operations
+from portway.box.files.find import GlobQuery, GrepQuery, glob, grep
+from portway.box.files.places import Place, find_place
+from portway.box.files.session_files import FileThreads
+from portway.box.files.wire import info_to, match_to
+from portway.box.files.writing import FileWriting
+from portway.box.sessions.directory import SessionDirectory
+from portway.box.sessions.live import OpenSession
+from portway.box.sessions.servicer import session_ref
+from portway.rpc.call import Call
+from portway.rpc.cursor import CursorCodec
+from portway.rpc.errors import InvalidInput, OutOfRange, Reason
+from portway.rpc.identity import Caller
+from portway.v1 import file_pb2 as pb
+
+DEFAULT_PAGE, DEFAULT_GLOB, DEFAULT_GREP = 200, 1000, 200
+
+
+class FileServicer:
+    """Translates; paths are judged in `places` and by the kernel."""
+
+    def __init__(self, sessions: SessionDirectory, threads: FileThreads, pages: CursorCodec) -> None:
+        self._sessions = sessions
+        self._threads = threads
+        self._pages = pages
+
+    @asynccontextmanager
+    async def _session(self, caller: Caller, file: pb.FilePath) -> AsyncIterator[OpenSession]:
+        self._sessions.require_open()
+        async with self._sessions.get(session_ref(caller, file.workspace_id, file.session_id)).using() as session:
+            yield session
+
+    @staticmethod
+    def _place(session: OpenSession, file: pb.FilePath, *, writing: bool = False) -> Place:
+        return find_place(session.sandbox.files(), session.spec.working_directory, file.path, writing=writing)
+
+    async def ReadFile(self, request: pb.ReadFileRequest, call: Call[None, pb.ReadFileResponse]) -> None:
+        async with self._session(call.caller, request.file) as session:
+            access, place = session.sandbox.files(), self._place(session, request.file)
+            file = await self._threads.run(access, place.path, partial(operations.open_file, place))
+            if request.offset > file.info.size:
+                raise OutOfRange(f"{place.path} has {file.info.size} bytes, fewer than the offset {request.offset}")
+            end = min(file.info.size, request.offset + request.length) if request.length else None
+            await call.write(pb.ReadFileResponse(file=info_to(file.info)))
+            offset = request.offset
+            while size := operations.CHUNK if end is None else min(end - offset, operations.CHUNK):
+                data = await self._threads.run(access, place.path, partial(file.read_at, offset, size))
+                if not data:
+                    break
+                await call.write(pb.ReadFileResponse(data=data))
+                offset += len(data)
+
+    async def WriteFile(self, call: Call[pb.WriteFileRequest, None]) -> pb.WriteFileResponse:
+        first = await call.read()
+        if first is None or not first.HasField("start"):
+            raise InvalidInput("the first frame of a write is `start`", reason=Reason.UNEXPECTED_FRAME)
+        start = first.start
+        async with self._session(call.caller, start.file) as session:
+            place = self._place(session, start.file, writing=True)
+            writing = FileWriting(self._threads, session.sandbox.files(), place)
+            async with writing.begun(mode=start.mode, make_parents=start.make_parents):
+                while (frame := await call.read()) is not None:
+                    await writing.add(_data(frame))
+                info, digest = await writing.finish(start.expected_sha256.lower())
+        return pb.WriteFileResponse(file=info_to(info), sha256=digest)
+
+    async def EditFile(self, request: pb.EditFileRequest, call: Call[Never, Never]) -> pb.EditFileResponse:
+        async with self._session(call.caller, request.file) as session:
+            place = self._place(session, request.file, writing=True)
+            old, new, everywhere = request.old_text, request.new_text, request.replace_all
+            work = partial(operations.edit, place, old, new, everywhere=everywhere)
+            info, count = await self._threads.run(session.sandbox.files(), place.path, work)
+        return pb.EditFileResponse(file=info_to(info), replaced_count=count)
+
+    async def Glob(self, request: pb.GlobRequest, call: Call[Never, Never]) -> pb.GlobResponse:
+        async with self._session(call.caller, request.directory) as session:
+            query = GlobQuery(request.directory.path, request.pattern, request.limit or DEFAULT_GLOB)
+            files, truncated = await glob(session, query)
+        return pb.GlobResponse(files=[info_to(file) for file in files], truncated=truncated)
+
+    async def Grep(self, request: pb.GrepRequest, call: Call[Never, Never]) -> pb.GrepResponse:
+        async with self._session(call.caller, request.root) as session:
+            limit = request.limit or DEFAULT_GREP
+            query = GrepQuery(request.root.path, request.pattern, request.include, request.ignore_case, limit)
+            matches, truncated = await grep(session, query)
+        return pb.GrepResponse(matches=[match_to(match) for match in matches], truncated=truncated)
+
+    async def ListDirectory(
+        self, request: pb.ListDirectoryRequest, call: Call[Never, Never]
+    ) -> pb.ListDirectoryResponse:
+        async with self._session(call.caller, request.directory) as session:
+            place = self._place(session, request.directory)
+            listing = f"files/{session.ref}/{place.path}"
+            after = self._pages.read_page(request.page_token, listing) if request.page_token else ""
+            work = partial(operations.list_directory, place, after, request.page_size or DEFAULT_PAGE)
+            files, last = await self._threads.run(session.sandbox.files(), place.path, work)
+        token = self._pages.write_page(listing, last) if last else ""
+        return pb.ListDirectoryResponse(files=[info_to(file) for file in files], next_page_token=token)
+
+    async def Stat(self, request: pb.StatRequest, call: Call[Never, Never]) -> pb.StatResponse:
+        async with self._session(call.caller, request.file) as session:
+            place = self._place(session, request.file)
+            work = partial(operations.describe, place)
+            return pb.StatResponse(file=info_to(await self._threads.run(session.sandbox.files(), place.path, work)))
+
+    async def Remove(self, request: pb.RemoveRequest, call: Call[Never, Never]) -> pb.RemoveResponse:
+        async with self._session(call.caller, request.file) as session:
+            place = self._place(session, request.file, writing=True)
+            count = await self._threads.run_until_cancelled(
+                session.sandbox.files(),
+                place.path,
+                lambda stopped: operations.remove(place, recursive=request.recursive, stopped=stopped),
+            )
+        return pb.RemoveResponse(removed_count=count)
+
+
+def _data(frame: pb.WriteFileRequest) -> bytes:
+    if frame.WhichOneof("kind") != "data":
+        raise InvalidInput("after `start` a write takes `data` only", reason=Reason.UNEXPECTED_FRAME)
+    if len(frame.data) > operations.MAX_FRAME_BYTES:
+        raise InvalidInput.field("data", f"has more than {operations.MAX_FRAME_BYTES} bytes in one frame")
+    return frame.data

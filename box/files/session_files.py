@@ -1,0 +1,45 @@
+"""File work on threads of its own, each piece done as the session's user."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from portway.box.backends.types import FileAccess
+from portway.box.files.failures import told_about
+from portway.box.isolation.syscalls import files_as
+
+T = TypeVar("T")
+THREADS = 8
+
+
+class FileThreads:
+    """A few threads for work that the kernel may hold up."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(THREADS, "box-files")
+
+    async def run(self, access: FileAccess, path: str, work: Callable[[], T]) -> T:
+        """Runs `work` as the session's user; what the kernel refuses is told about `path`."""
+
+        def as_owner() -> T:
+            with told_about(path):
+                if access.owner is None:
+                    return work()
+                with files_as(access.owner, access.owner):
+                    return work()
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, as_owner)
+
+    async def run_until_cancelled(self, access: FileAccess, path: str, work: Callable[[Callable[[], bool]], T]) -> T:
+        """As `run`, for long work that asks again and again whether it should stop."""
+        stop = threading.Event()
+        try:
+            return await self.run(access, path, lambda: work(stop.is_set))
+        except asyncio.CancelledError:
+            stop.set()
+            raise
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,209 @@
+"""Commands that must not run twice: what was begun under a request id, and how it ended, for an hour.
+
+Written to disk before a command starts, so that after a crash of the box a repeated request is answered with "unknown"
+and never with a second run. A write without fsync is enough: what a crash of the whole machine loses, it also ends.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from portway.box.backends.types import Exit, ExitStatus
+from portway.box.processes.types import CommandRequest, CommandResult, Output
+from portway.box.sessions.types import SessionRef
+from portway.rpc.errors import Conflict, Reason, WrongState
+
+KEPT_SECONDS = 3600.0
+MOST_KEPT = 10_000
+MOST_OUTPUT_KEPT = 64 * 1024
+_COMPACT_AFTER_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Effect:
+    digest: str
+    began: float
+    result: CommandResult | None
+    running: "asyncio.Event | None"
+
+
+class Claim:
+    """The right to run a command under a request id, or the result of the one that ran."""
+
+    def __init__(self, known: CommandResult | None) -> None:
+        self.known = known
+        self.result: CommandResult | None = None
+        self.began = False
+
+    def record(self, result: CommandResult) -> None:
+        self.result = result
+
+
+def digest_of(command: CommandRequest, stdin: bytes) -> str:
+    """What makes two commands the same one. The timeout does not: a retry may be more patient."""
+    facts = asdict(command) | {"timeout": None, "env": sorted(command.env.items())}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + b"\0" + stdin).hexdigest()
+
+
+class EffectLedger:
+    """In memory, with a file to come back from."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._effects: OrderedDict[str, _Effect] = OrderedDict()
+        self._read()
+        self._compact()
+
+    @asynccontextmanager
+    async def claim(self, ref: SessionRef, request_id: str, digest: str, *, reconcile: bool) -> AsyncIterator[Claim]:
+        """Claims a request id. A command that runs under it now is waited for.
+
+        Raises `WrongState` with reason EFFECT_UNKNOWN where it was begun and its end is not known (or, to reconcile,
+        where it is not known at all), `Conflict` where it stands for another command.
+        """
+        if not request_id:
+            if reconcile:
+                raise WrongState("only a command with a request id can be asked for", reason=Reason.EFFECT_UNKNOWN)
+            yield Claim(None)
+            return
+        key = _key(ref, request_id)
+        known = await self._known(key, digest, request_id)
+        if known is not None:
+            yield Claim(replace(known, replayed=True))
+            return
+        if reconcile:
+            raise _unknown(request_id, "was never begun here, or longer ago than is kept")
+        async with self._running(key, digest) as claim:
+            yield claim
+
+    async def _known(self, key: str, digest: str, request_id: str) -> CommandResult | None:
+        effect = self._effects.get(key)
+        if effect is None:
+            return None
+        if effect.digest != digest:
+            raise Conflict(f"request id {request_id!r} stands for another command", reason=Reason.SAME_KEY_OTHER_BODY)
+        if effect.running is not None:
+            await effect.running.wait()
+            effect = self._effects.get(key)
+            if effect is None:  # it did not even start
+                return None
+        if effect.result is None:
+            raise _unknown(request_id, "was begun and its end was not seen; it is not run again")
+        return effect.result
+
+    @asynccontextmanager
+    async def _running(self, key: str, digest: str) -> AsyncIterator[Claim]:
+        ended = asyncio.Event()
+        effect = self._effects[key] = _Effect(digest, time.time(), None, ended)
+        self._write({"key": key, "digest": digest, "began": effect.began})
+        self._forget_old()
+        claim = Claim(None)
+        try:
+            yield claim
+        finally:
+            effect.running = None
+            if claim.result is not None:
+                effect.result = _shortened(claim.result)
+                self._write({"key": key, "result": _result_to(effect.result)})
+            elif not claim.began:
+                # Nothing ran: the same request may be tried again.
+                self._effects.pop(key, None)
+                self._write({"key": key, "forgotten": True})
+            ended.set()
+
+    def _forget_old(self) -> None:
+        oldest = time.time() - KEPT_SECONDS
+        while self._effects:
+            key, effect = next(iter(self._effects.items()))
+            if effect.running is not None or (effect.began > oldest and len(self._effects) <= MOST_KEPT):
+                break
+            del self._effects[key]
+        if self._file.exists() and self._file.stat().st_size > _COMPACT_AFTER_BYTES:
+            self._compact()
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def _read(self) -> None:
+        for entry in _entries(self._file):
+            key = entry["key"]
+            if entry.get("forgotten"):
+                self._effects.pop(key, None)
+            elif "digest" in entry:
+                self._effects[key] = _Effect(entry["digest"], entry["began"], None, None)
+            elif key in self._effects:
+                self._effects[key].result = _result_from(entry["result"])
+
+    def _compact(self) -> None:
+        """Writes the file anew with what is still kept."""
+        oldest = time.time() - KEPT_SECONDS
+        for key in [key for key, effect in self._effects.items() if effect.began < oldest and not effect.running]:
+            del self._effects[key]
+        writing = self._file.with_suffix(".new")
+        with writing.open("w", encoding="utf-8") as file:
+            for key, effect in self._effects.items():
+                file.write(json.dumps({"key": key, "digest": effect.digest, "began": effect.began}) + "\n")
+                if effect.result is not None:
+                    file.write(json.dumps({"key": key, "result": _result_to(effect.result)}) + "\n")
+        writing.chmod(0o600)
+        writing.rename(self._file)
+
+
+def _key(ref: SessionRef, request_id: str) -> str:
+    return hashlib.sha256(f"{ref.workspace_id}\0{ref.session_id}\0{request_id}".encode()).hexdigest()
+
+
+def _unknown(request_id: str, why: str) -> WrongState:
+    return WrongState(f"the command with request id {request_id!r} {why}", reason=Reason.EFFECT_UNKNOWN)
+
+
+def _entries(file: Path) -> Iterator[dict[str, Any]]:
+    """Whole entries; the last one may be torn by a crash."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+def _shortened(result: CommandResult) -> CommandResult:
+    """What is kept for a replay; memory for ten thousand results has to be bounded."""
+    output = result.output
+    stdout, cut_out = _cut(output.stdout)
+    stderr, cut_err = _cut(output.stderr)
+    kept = Output(stdout, stderr, output.stdout_left_out + cut_out, output.stderr_left_out + cut_err)
+    return replace(result, output=kept)
+
+
+def _cut(data: bytes) -> tuple[bytes, int]:
+    return data[:MOST_OUTPUT_KEPT], max(0, len(data) - MOST_OUTPUT_KEPT)
+
+
+def _result_to(result: CommandResult) -> dict[str, Any]:
+    output = asdict(result.output) | {
+        "stdout": base64.b64encode(result.output.stdout).decode(),
+        "stderr": base64.b64encode(result.output.stderr).decode(),
+    }
+    return {"output": output, "exit": asdict(result.exit)}
+
+
+def _result_from(fields: dict[str, Any]) -> CommandResult:
+    output = dict(fields["output"])
+    for name in ("stdout", "stderr"):
+        output[name] = base64.b64decode(output[name])
+    ended = dict(fields["exit"])
+    ended["status"] = ExitStatus(ended["status"])
+    return CommandResult(Output(**output), Exit(**ended))

@@ -1,0 +1,156 @@
+"""Running commands to their end: input in, output out, killed when their time is over."""
+
+import asyncio
+import contextlib
+import dataclasses
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from portway.box.backends.interface import RunningCommand, Stream
+from portway.box.backends.types import Exit, ExitStatus
+from portway.box.files.recorder import OutputRecorder, record_to
+from portway.box.files.session_files import FileThreads
+from portway.box.processes.capture import HeadAndTail
+from portway.box.processes.command import timeout_of, to_spec
+from portway.box.processes.effects import Claim, EffectLedger, digest_of
+from portway.box.processes.types import CommandRequest, CommandResult, Output
+from portway.box.sessions.directory import SessionDirectory
+from portway.box.sessions.types import SessionRef
+from portway.rpc.errors import InvalidInput, PortwayError
+
+DEFAULT_OUTPUT_LIMIT = 4000
+READ_BYTES = 256 * 1024
+Sink = Callable[[Stream, bytes], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """A command, where to run it and under which request id. `output_file`: also keep the whole output there."""
+
+    ref: SessionRef
+    command: CommandRequest
+    request_id: str = ""
+    stdin: bytes = b""
+    output_file: str = ""
+    output_limit: int = 0
+    reconcile: bool = False
+
+
+class StartedCommand:
+    """A command under way, with the time that it has."""
+
+    def __init__(self, running: RunningCommand, timeout: float, recorder: OutputRecorder | None) -> None:
+        self.running = running
+        self._timeout = timeout
+        self._recorder = recorder
+        self.kept = {Stream.STDOUT: HeadAndTail(64 * 1024), Stream.STDERR: HeadAndTail(64 * 1024)}
+        self._timed_out = False
+
+    async def to_end(self, sink: Sink) -> Exit:
+        """Gives all output to `sink`, which holds the command up while it takes its time. Returns the end."""
+        async with asyncio.TaskGroup() as group:
+            timer = group.create_task(self._limit_time())
+            pumps = [group.create_task(self._pump(stream, sink)) for stream in Stream]
+            await asyncio.wait(pumps)
+            ended = await self.running.wait()
+            timer.cancel()
+        return self._told(ended)
+
+    async def killed(self) -> Exit:
+        """Its end where nobody waits for it any more."""
+        await self.running.kill()
+        ended = await self.running.wait()
+        return dataclasses.replace(ended, status=ExitStatus.KILLED, exit_code=None, signal=int(signal.SIGKILL))
+
+    def output(self) -> Output:
+        out, errors = self.kept[Stream.STDOUT], self.kept[Stream.STDERR]
+        return Output(out.content(), errors.content(), out.left_out, errors.left_out)
+
+    async def _limit_time(self) -> None:
+        await asyncio.sleep(self._timeout)
+        self._timed_out = True
+        await self.running.kill()
+
+    async def _pump(self, stream: Stream, sink: Sink) -> None:
+        while data := await self.running.read(stream, READ_BYTES):
+            self.kept[stream].add(data)
+            if self._recorder is not None:
+                await self._recorder.add(data)
+            await sink(stream, data)
+
+    def _told(self, ended: Exit) -> Exit:
+        if not self._timed_out or ended.status is ExitStatus.COMPLETED:
+            return ended
+        return dataclasses.replace(ended, status=ExitStatus.TIMED_OUT, exit_code=None, signal=int(signal.SIGKILL))
+
+
+class CommandRunner:
+    """Runs commands in sessions."""
+
+    def __init__(self, sessions: SessionDirectory, effects: EffectLedger, threads: FileThreads) -> None:
+        self._sessions = sessions
+        self._effects = effects
+        self._threads = threads
+        self.command_count = 0
+
+    @asynccontextmanager
+    async def claimed(self, request: RunRequest) -> AsyncIterator[Claim]:
+        """The right to run it once, or what is known of its earlier run."""
+        self._sessions.require_open()
+        if not request.reconcile:
+            self._sessions.get(request.ref)
+        digest = digest_of(request.command, request.stdin) if request.request_id else ""
+        async with self._effects.claim(request.ref, request.request_id, digest, reconcile=request.reconcile) as claim:
+            yield claim
+
+    @asynccontextmanager
+    async def started(self, request: RunRequest, claim: Claim, *, wants_input: bool) -> AsyncIterator[StartedCommand]:
+        """Starts it; when the block is left, nothing of it runs any more and its end is recorded under the claim."""
+        async with AsyncExitStack() as stack:
+            session = await stack.enter_async_context(self._sessions.get(request.ref).running())
+            spec = to_spec(request.command, session.spec, wants_input=wants_input)
+            timeout = timeout_of(request.command, session.spec)
+            recorder = await stack.enter_async_context(record_to(self._threads, session, request.output_file))
+            running = await session.sandbox.start(spec)
+            claim.began = True
+            stack.push_async_callback(running.close)
+            self.command_count += 1
+            command = StartedCommand(running, timeout, recorder)
+            try:
+                yield command
+            except InvalidInput:
+                # The sandbox came up and found nothing to execute, for example no working directory.
+                claim.began = False
+                raise
+            except BaseException:
+                # The caller went away. What it began is known to be over; where even that is not, nothing is recorded.
+                with contextlib.suppress(PortwayError):
+                    claim.record(CommandResult(command.output(), await command.killed()))
+                raise
+
+    async def once(self, request: RunRequest) -> CommandResult:
+        """Runs it to its end, or answers with what its earlier run gave."""
+        async with self.claimed(request) as claim:
+            if claim.known is not None:
+                return claim.known
+            limit = request.output_limit or DEFAULT_OUTPUT_LIMIT
+            async with self.started(request, claim, wants_input=bool(request.stdin)) as command:
+                command.kept = {stream: HeadAndTail(limit) for stream in Stream}
+                async with asyncio.TaskGroup() as group:
+                    if request.stdin:
+                        group.create_task(_feed(command.running, request.stdin))
+                    ended = await command.to_end(_drop)
+                result = CommandResult(command.output(), ended)
+                claim.record(result)
+                return result
+
+
+async def _feed(running: RunningCommand, data: bytes) -> None:
+    await running.write(data)
+    running.close_input()
+
+
+async def _drop(_stream: Stream, _data: bytes) -> None:
+    """What is kept was kept before."""

@@ -1,0 +1,146 @@
+"""Profiles: named sets of values, some of them locked. Order: profile, then request, then the locked values again."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from portway.box.backends.types import MountMode, Network
+from portway.box.isolation.limits import MEBI
+from portway.box.sessions.types import (
+    DEFAULT_PROFILE,
+    DEFAULT_TTL_SECONDS,
+    MountRequest,
+    NetworkPolicy,
+    SessionRequest,
+    SessionSpec,
+)
+from portway.rpc.errors import InvalidInput
+
+LOCKABLE = ("cpu_millis", "memory_bytes", "pids", "disk_bytes", "network", "read_only_root", "mounts_read_only")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Values of a profile. A locked one stands whatever a request says. `longest_command` is in seconds."""
+
+    cpu_millis: int = 1000
+    memory_bytes: int = 512 * MEBI
+    pids: int = 256
+    disk_bytes: int = 512 * MEBI
+    concurrent_commands: int = 32
+    network: Network = Network.OFF
+    allow: tuple[str, ...] = ()
+    read_only_root: bool = True
+    mounts_read_only: bool = False
+    longest_command: float = 600.0
+    ttl: float = DEFAULT_TTL_SECONDS
+    locked: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.locked) - set(LOCKABLE))
+        if unknown:
+            raise ValueError(f"cannot lock {', '.join(unknown)}; lockable: {', '.join(LOCKABLE)}")
+
+
+BUILT_IN: Mapping[str, Profile] = {
+    "offline_readonly": Profile(
+        cpu_millis=500,
+        memory_bytes=256 * MEBI,
+        mounts_read_only=True,
+        longest_command=120.0,
+        locked=("network", "read_only_root", "mounts_read_only"),
+    ),
+    DEFAULT_PROFILE: Profile(),
+    "network_basic": Profile(network=Network.ON),
+    "network_extended": Profile(
+        cpu_millis=2000,
+        memory_bytes=1024 * MEBI,
+        network=Network.ON,
+        read_only_root=False,
+        longest_command=3600.0,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The most that any session may have, whatever its profile and its caller say."""
+
+    cpu_millis: int = 16_000
+    memory_bytes: int = 16 * 1024 * MEBI
+    pids: int = 8192
+    disk_bytes: int = 64 * 1024 * MEBI
+    concurrent_commands: int = 256
+
+
+class ProfileBook:
+    """The profiles of this box: the built-in ones, and the operator's over them."""
+
+    def __init__(self, own: Mapping[str, Profile], ceiling: Ceiling) -> None:
+        self._profiles = {**BUILT_IN, **own}
+        self._ceiling = ceiling
+
+    def resolve(self, request: SessionRequest) -> SessionSpec:
+        """The spec in force for a request. Raises `InvalidInput` for an unknown profile and for too much."""
+        name = request.profile or DEFAULT_PROFILE
+        profile = self._profiles.get(name)
+        if profile is None:
+            raise InvalidInput.field(
+                "spec.profile", f"no profile {name!r}; there are {', '.join(sorted(self._profiles))}"
+            )
+        return SessionSpec(
+            profile=name,
+            image=request.image,
+            workspace_source=request.workspace_source,
+            extra_mounts=_mounts(request, profile),
+            working_directory=request.working_directory or "/workspace",
+            env=dict(request.env),
+            network=_network(request, profile),
+            cpu_millis=self._bounded("cpu_millis", request, profile),
+            memory_bytes=self._bounded("memory_bytes", request, profile),
+            pids=self._bounded("pids", request, profile),
+            disk_bytes=self._bounded("disk_bytes", request, profile),
+            concurrent_commands=self._bounded("concurrent_commands", request, profile),
+            command_timeout=_command_timeout(request, profile),
+            read_only_root=bool(_chosen("read_only_root", request, profile)),
+            ttl=profile.ttl if request.ttl is None else request.ttl,
+            persistent=request.persistent,
+            labels=dict(request.labels),
+        )
+
+    def _bounded(self, name: str, request: SessionRequest, profile: Profile) -> int:
+        value = int(_chosen(name, request, profile))
+        most = int(getattr(self._ceiling, name))
+        if value > most:
+            raise InvalidInput.field(f"spec.limits.{name}", f"{value} is more than the {most} that this box allows")
+        return value
+
+
+def _chosen(name: str, request: SessionRequest, profile: Profile) -> int | bool:
+    own: int | bool = getattr(profile, name)
+    asked: int | bool | None = getattr(request, name)
+    return own if asked is None or name in profile.locked else asked
+
+
+def _network(request: SessionRequest, profile: Profile) -> NetworkPolicy:
+    if request.network is None or "network" in profile.locked:
+        return NetworkPolicy(profile.network, profile.allow)
+    return request.network
+
+
+def _mounts(request: SessionRequest, profile: Profile) -> tuple[MountRequest, ...]:
+    if not (profile.mounts_read_only and "mounts_read_only" in profile.locked):
+        return request.extra_mounts
+    return tuple(
+        dataclasses.replace(mount, mode=MountMode.READ_ONLY) if mount.mode is MountMode.READ_WRITE else mount
+        for mount in request.extra_mounts
+    )
+
+
+def _command_timeout(request: SessionRequest, profile: Profile) -> float:
+    if request.command_timeout is None:
+        return profile.longest_command
+    if not 0 < request.command_timeout <= profile.longest_command:
+        most = f"{profile.longest_command:g} s"
+        raise InvalidInput.field("spec.limits.command_timeout", f"must be above 0 and at most {most}")
+    return request.command_timeout

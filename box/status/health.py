@@ -1,0 +1,97 @@
+"""How the box is: whether a backend works and why not, what runs, and whether it still takes work."""
+
+import asyncio
+import contextlib
+import os
+import time
+from dataclasses import dataclass, replace
+
+from portway.box.backends.interface import Backend
+from portway.box.backends.types import BackendReport
+from portway.box.processes.run import CommandRunner
+from portway.box.sessions.directory import SessionDirectory
+from portway.box.status.errors import ErrorLog
+
+PROBE_AGAIN_SECONDS = 15.0
+NOT_SERVED = (
+    ("docker", "not available in this version"),
+    ("podman", "not available in this version"),
+    ("nsjail", "not available in this version"),
+    ("e2b", "not available in this version"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BoxFigures:
+    """Counts now, and resident memory of the server in bytes."""
+
+    sessions: int
+    running: int
+    commands: int
+    memory_bytes: int
+
+
+class BoxHealth:
+    """Looks at the backend when asked, at most every so often while it does not work."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        sessions: SessionDirectory,
+        runner: CommandRunner,
+        errors: ErrorLog,
+        *,
+        enabled: bool,
+        swept: int,
+    ) -> None:
+        self._backend = backend
+        self._sessions = sessions
+        self._runner = runner
+        self._errors = errors
+        self.enabled = enabled
+        self.swept = swept
+        self.start_time = time.time()
+        self._report = BackendReport(backend.name, False, "was not looked at yet")
+        self._looked = float("-inf")
+        self._looking = asyncio.Lock()
+
+    async def report(self, *, fresh: bool = False) -> BackendReport:
+        """The backend as it is. A working one is not probed again before it fails."""
+        async with self._looking:
+            old = time.monotonic() - self._looked > PROBE_AGAIN_SECONDS
+            if self.enabled and (fresh or (old and not self._report.available)):
+                self._report = await self._backend.probe()
+                self._looked = time.monotonic()
+                if not self._report.available:
+                    self._errors.note("BACKEND_UNAVAILABLE", self._report.reason)
+        return self._report
+
+    def distrust(self, reason: str) -> None:
+        """The backend failed: it is looked at again with the next question."""
+        self._errors.note("BACKEND_FAILED", reason)
+        self._report = replace(self._report, available=False, reason=reason)
+        self._looked = float("-inf")
+
+    def others(self) -> list[BackendReport]:
+        return [BackendReport(name, False, reason) for name, reason in NOT_SERVED]
+
+    @property
+    def draining(self) -> bool:
+        return self._sessions.draining
+
+    async def drain(self, grace: float) -> int:
+        """Refuses new work and waits. Returns how much still runs."""
+        self._sessions.drain()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._sessions.until_idle(), grace)
+        return self._sessions.running_count
+
+    def figures(self) -> BoxFigures:
+        with open("/proc/self/statm", "rb") as file:
+            pages = int(file.read().split()[1])
+        return BoxFigures(
+            self._sessions.count,
+            self._sessions.running_count,
+            self._runner.command_count,
+            pages * os.sysconf("SC_PAGE_SIZE"),
+        )

@@ -1,0 +1,106 @@
+"""BoxService on the wire."""
+
+import asyncio
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Never
+
+from portway.box.backends.types import BackendReport
+from portway.box.paging import Pager
+from portway.box.sessions.wire import seconds_of, timestamp
+from portway.box.status.errors import BoxError, ErrorLog
+from portway.box.status.health import BoxHealth
+from portway.rpc.call import Call
+from portway.v1 import box_pb2 as pb
+
+DEFAULT_PAGE = 50
+DEFAULT_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS = 5.0, 1.0
+DEFAULT_DRAIN_SECONDS, DEFAULT_SHUTDOWN_SECONDS = 30.0, 5.0
+
+
+class BoxServicer:
+    """Translates; `shut_down` is called with the grace time in seconds."""
+
+    def __init__(self, health: BoxHealth, errors: ErrorLog, pages: Pager, shut_down: Callable[[float], None]) -> None:
+        self._health = health
+        self._errors = errors
+        self._pages = pages
+        self._shut_down = shut_down
+
+    async def GetBoxStatus(self, request: pb.GetBoxStatusRequest, call: Call[Never, Never]) -> pb.GetBoxStatusResponse:
+        report = await self._health.report()
+        figures = self._health.figures()
+        return pb.GetBoxStatusResponse(
+            version=version("portway"),
+            enabled=self._health.enabled,
+            available=self._health.enabled and report.available,
+            reason=report.reason if self._health.enabled else "switched off by the operator (`box.enabled: false`)",
+            backend=_report_to(report),
+            session_count=figures.sessions,
+            running_count=figures.running,
+            draining=self._health.draining,
+            start_time=timestamp(self._health.start_time),
+            swept_count=self._health.swept,
+        )
+
+    async def GetBackends(self, request: pb.GetBackendsRequest, call: Call[Never, Never]) -> pb.GetBackendsResponse:
+        reports = [await self._health.report(), *self._health.others()]
+        return pb.GetBackendsResponse(backends=[_report_to(report) for report in reports])
+
+    async def ListErrors(self, request: pb.ListErrorsRequest, call: Call[Never, Never]) -> pb.ListErrorsResponse:
+        page, token = self._pages.page(
+            self._errors.newest_first(),
+            lambda error: (-error.number,),
+            "errors",
+            request.page_token,
+            request.page_size or DEFAULT_PAGE,
+        )
+        return pb.ListErrorsResponse(errors=[_error_to(error) for error in page], next_page_token=token)
+
+    async def WatchStats(self, request: pb.WatchStatsRequest, call: Call[None, pb.WatchStatsResponse]) -> None:
+        asked = seconds_of(request.interval, "interval") if request.HasField("interval") else DEFAULT_INTERVAL_SECONDS
+        interval = max(asked, SHORTEST_INTERVAL_SECONDS)
+        while not call.draining.is_set():
+            await call.write(self._stats())
+            try:
+                await asyncio.wait_for(call.draining.wait(), interval)
+            except TimeoutError:
+                continue
+
+    def _stats(self) -> pb.WatchStatsResponse:
+        figures = self._health.figures()
+        made = pb.WatchStatsResponse(
+            session_count=figures.sessions,
+            running_count=figures.running,
+            command_count=figures.commands,
+            memory_bytes=figures.memory_bytes,
+        )
+        made.time.GetCurrentTime()
+        return made
+
+    async def DrainBox(self, request: pb.DrainBoxRequest, call: Call[Never, Never]) -> pb.DrainBoxResponse:
+        grace = seconds_of(request.grace, "grace") if request.HasField("grace") else DEFAULT_DRAIN_SECONDS
+        return pb.DrainBoxResponse(running_count=await self._health.drain(grace))
+
+    async def ShutdownBox(self, request: pb.ShutdownBoxRequest, call: Call[Never, Never]) -> pb.ShutdownBoxResponse:
+        grace = seconds_of(request.grace, "grace") if request.HasField("grace") else DEFAULT_SHUTDOWN_SECONDS
+        self._shut_down(grace)
+        return pb.ShutdownBoxResponse()
+
+
+def _report_to(report: BackendReport) -> pb.BackendInfo:
+    return pb.BackendInfo(
+        name=report.name,
+        available=report.available,
+        reason=report.reason,
+        mode=report.mode,
+        unenforced_limits=report.unenforced,
+        probes=[
+            pb.IsolationProbe(name=probe.name, contained=probe.contained, message=probe.message)
+            for probe in report.probes
+        ],
+    )
+
+
+def _error_to(error: BoxError) -> pb.BoxError:
+    return pb.BoxError(time=timestamp(error.time), session_id=error.session_id, code=error.code, message=error.message)
