@@ -9,7 +9,7 @@ import structlog
 from portway.adapters.kit.ledger import SentLedger
 from portway.adapters.kit.platform import Platform, Refused, RetryLater, SendError, Sent
 from portway.adapters.kit.split import split
-from portway.adapters.kit.types import Outbound, Outcome, OutcomeKind, OutMessage, Piece
+from portway.adapters.kit.types import Outbound, Outcome, OutcomeKind, OutMessage, Piece, SurfaceLimits
 
 MAX_HELD = 512
 _BUSY_PAUSE = 1.0
@@ -20,8 +20,8 @@ log = structlog.get_logger("portway.adapters")
 class Deliverer:
     """Sends what the host hands over. `report` takes each outcome to the host; it never waits."""
 
-    def __init__(self, platform: Platform, ledger: SentLedger, report: Callable[[Outcome], None]) -> None:
-        self._platform = platform
+    def __init__(self, limits: SurfaceLimits, ledger: SentLedger, report: Callable[[Outcome], None]) -> None:
+        self._limits = limits
         self._ledger = ledger
         self._report = report
         self._lanes: dict[str, deque[Outbound]] = {}
@@ -29,7 +29,7 @@ class Deliverer:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def accept(self, outbound: Outbound, group: asyncio.TaskGroup) -> None:
+    def accept(self, outbound: Outbound, platform: Platform, group: asyncio.TaskGroup) -> None:
         """Takes a delivery; its work is a task of `group`. One that is under way already is not taken twice."""
         if outbound.delivery_id in self._held:
             return
@@ -47,16 +47,16 @@ class Deliverer:
             lane.append(outbound)
             return
         self._lanes[outbound.lane] = deque([outbound])
-        group.create_task(self._work(outbound.lane), name=f"deliver {outbound.lane}")
+        group.create_task(self._work(outbound.lane, platform), name=f"deliver {outbound.lane}")
 
     async def until_idle(self) -> None:
         """Returns when nothing is under way."""
         await self._idle.wait()
 
-    async def _work(self, name: str) -> None:
+    async def _work(self, name: str, platform: Platform) -> None:
         lane = self._lanes[name]
         while lane:
-            outcome = await self._deliver(lane[0])
+            outcome = await self._deliver(lane[0], platform)
             self._settle(lane.popleft(), outcome)
             if outcome.kind is OutcomeKind.RETRYABLE:
                 # What comes behind must not overtake it: the host sends them again, in order.
@@ -71,10 +71,10 @@ class Deliverer:
         self._ledger.settle(outcome)
         self._report(outcome)
 
-    async def _deliver(self, outbound: Outbound) -> Outcome:
+    async def _deliver(self, outbound: Outbound, platform: Platform) -> Outcome:
         identifier = outbound.delivery_id
         try:
-            provider = await self._send_all(outbound)
+            provider = await self._send_all(outbound, platform)
         except RetryLater as error:
             return Outcome(identifier, OutcomeKind.RETRYABLE, "", error.code, error.message, error.retry_after)
         except Refused as error:
@@ -88,17 +88,17 @@ class Deliverer:
             return Outcome(identifier, OutcomeKind.UNKNOWN, "", "adapter.bug", message)
         return Outcome(identifier, OutcomeKind.ACKNOWLEDGED, provider)
 
-    async def _send_all(self, outbound: Outbound) -> str:
+    async def _send_all(self, outbound: Outbound, platform: Platform) -> str:
         pieces = self._pieces(outbound)
         entry = self._ledger.find(outbound.delivery_id)
         if entry is not None and entry.doubtful:
-            await self._resolve(pieces[entry.begun - 1])
+            await self._resolve(pieces[entry.begun - 1], platform)
             entry = self._ledger.find(outbound.delivery_id)
         first = entry.sent if entry is not None else 0
         for piece in pieces[first:]:
             await self._ledger.begin(outbound.delivery_id, piece.index)
             try:
-                sent = await self._call(piece)
+                sent = await _call(piece, platform)
             except (RetryLater, Refused):
                 self._ledger.not_sent(outbound.delivery_id, piece.index)
                 raise
@@ -106,16 +106,11 @@ class Deliverer:
         entry = self._ledger.find(outbound.delivery_id)
         return entry.provider_message_id if entry is not None else ""
 
-    async def _call(self, piece: Piece) -> Sent:
-        if isinstance(piece.outbound.payload, OutMessage):
-            return await self._platform.send(piece)
-        return await self._platform.act(piece.outbound)
-
-    async def _resolve(self, piece: Piece) -> None:
+    async def _resolve(self, piece: Piece, platform: Platform) -> None:
         """A process before this one, or a cut connection, left a call of which nobody knows how it ended."""
-        if self._platform.limits.repeats_safely:
+        if self._limits.repeats_safely:
             return
-        found = await self._platform.was_sent(piece)
+        found = await platform.was_sent(piece)
         if found is None:
             self._ledger.not_sent(piece.outbound.delivery_id, piece.index)
         else:
@@ -125,13 +120,19 @@ class Deliverer:
         payload = outbound.payload
         if not isinstance(payload, OutMessage):
             return [Piece(outbound, 0, 1, "", ())]
-        limits = self._platform.limits
+        limits = self._limits
         texts = split(payload.text, limits.max_size, limits.size_unit) if limits.max_size else [payload.text]
         last = len(texts) - 1
         return [
             Piece(outbound, index, len(texts), text, payload.attachments if index == last else ())
             for index, text in enumerate(texts)
         ]
+
+
+async def _call(piece: Piece, platform: Platform) -> Sent:
+    if isinstance(piece.outbound.payload, OutMessage):
+        return await platform.send(piece)
+    return await platform.act(piece.outbound)
 
 
 def _busy(outbound: Outbound, why: str) -> Outcome:

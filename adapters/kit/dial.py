@@ -44,7 +44,7 @@ class Dial:
             self._address = address
         return self._channel
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         for channel in (self._retired, self._channel):
             if channel is not None:
                 await channel.close()

@@ -131,6 +131,11 @@ class Host:
             response = await self._runs().ListRuns(request, timeout=CALL_SECONDS)
         return [run.run_id for run in reversed(response.runs)]
 
+    async def conversation_of(self, run_id: str) -> str:
+        with errors_by_meaning():
+            response = await self._runs().GetRun(run_pb2.GetRunRequest(run_id=run_id), timeout=CALL_SECONDS)
+        return response.run.conversation_id
+
     async def run_events(self, run_id: str) -> AsyncIterator[LiveEvent]:
         """What is in the ledger of a run, until its end."""
         request = run_pb2.WatchRunRequest(run_id=run_id, committed_only=True)

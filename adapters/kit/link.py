@@ -15,7 +15,7 @@ from portway.adapters.kit.frames import Outgoing
 from portway.adapters.kit.ledger import SentLedger
 from portway.adapters.kit.live_wire import update_of
 from portway.adapters.kit.platform import Platform
-from portway.adapters.kit.types import Accepted, Inbound, LinkKind, LinkState
+from portway.adapters.kit.types import Accepted, Inbound, LinkKind, LinkState, SurfaceLimits
 from portway.adapters.kit.wire import accepted_of, capabilities_of, outbound_of, refusal_of, submit_of
 from portway.rpc.errors import PortwayError, Reason, Unavailable, WrongState
 from portway.rpc.status import errors_by_meaning
@@ -51,15 +51,14 @@ class Identity:
 class Link:
     """One adapter's connection. `run` keeps it; the other methods may be called at any time."""
 
-    def __init__(self, dial: Dial, identity: Identity, platform: Platform, backoff: Backoff | None = None) -> None:
+    def __init__(self, dial: Dial, identity: Identity, limits: SurfaceLimits, backoff: Backoff | None = None) -> None:
         self._dial = dial
         self._identity = identity
-        self._platform = platform
+        self._limits = limits
         self._backoff = backoff or Backoff()
         self._outgoing = Outgoing()
-        keeper = None if platform.limits.repeats_safely else self
-        self._ledger = SentLedger(keeper)
-        self._deliverer = Deliverer(platform, self._ledger, self._outgoing.result)
+        self._ledger = SentLedger(None if limits.repeats_safely else self)
+        self._deliverer = Deliverer(limits, self._ledger, self._outgoing.result)
         self._restored = False
         self._leaving = False
         self._closing = False
@@ -67,16 +66,16 @@ class Link:
         self._told = LinkState(LinkKind.CONNECTING)
         self.cursors: Mapping[str, str] = {}
 
-    async def run(self) -> None:
+    async def run(self, platform: Platform) -> None:
         """Keeps the connection until cancelled. Raises `LinkEnded` where connecting again is useless."""
         try:
             async with asyncio.TaskGroup() as group:
-                await self._keep_connected(group)
+                await self._keep_connected(platform, group)
         except BaseExceptionGroup as several:
             ended = next((one for one in several.exceptions if isinstance(one, LinkEnded)), None)
             if ended is None:
                 raise
-            self._tell(LinkState(LinkKind.CLOSED, ended.message, str(ended.reason)))
+            self._tell(platform, LinkState(LinkKind.CLOSED, ended.message, str(ended.reason)))
             raise ended from None
 
     async def submit(self, inbound: Inbound) -> Accepted:
@@ -87,10 +86,14 @@ class Link:
         """
         if self._closing:
             raise Unavailable("this adapter is stopping", reason=Reason.SHUTTING_DOWN, retry_after=2.0)
-        submit = submit_of(inbound, self._identity.adapter_id, self._platform.limits)
+        submit = submit_of(inbound, self._identity.adapter_id, self._limits)
         answer = self._outgoing.events.add(submit)
         self._outgoing.wake.set()
         return await asyncio.shield(answer)
+
+    @property
+    def state(self) -> LinkState:
+        return self._told
 
     def watch(self, run_id: str, after_sequence: int) -> None:
         """Live text of a run after a sequence, over breaks of the connection, until it ends or `unwatch`."""
@@ -121,24 +124,24 @@ class Link:
                     self._outgoing.wake.set()
                     await asyncio.sleep(0.02)
 
-    async def _keep_connected(self, group: asyncio.TaskGroup) -> None:
+    async def _keep_connected(self, platform: Platform, group: asyncio.TaskGroup) -> None:
         while True:
             self._leaving = False
             self._retry_after = None
             try:
-                await self._connect(group)
-                self._tell(LinkState(LinkKind.CONNECTING, "the host ended the connection"))
+                await self._connect(platform, group)
+                self._tell(platform, LinkState(LinkKind.CONNECTING, "the host ended the connection"))
             except PortwayError as error:
                 if isinstance(error, LinkEnded):
                     raise
                 if isinstance(error, WrongState):
                     raise LinkEnded(f"the host does not work with this adapter: {error.message}") from error
                 self._retry_after = error.retry_after
-                self._tell(LinkState(LinkKind.CONNECTING, error.message, str(error.reason)))
+                self._tell(platform, LinkState(LinkKind.CONNECTING, error.message, str(error.reason)))
             pause = self._backoff.pause() if self._retry_after is None else min(self._retry_after, _LONGEST_WAIT)
             await asyncio.sleep(pause)
 
-    async def _connect(self, group: asyncio.TaskGroup) -> None:
+    async def _connect(self, platform: Platform, group: asyncio.TaskGroup) -> None:
         """One connection from its beginning to its end."""
         channel = await self._dial.renew()
         call = adapter_pb2_grpc.AdapterServiceStub(channel).Connect()
@@ -149,22 +152,22 @@ class Link:
                 first = await call.read()
                 if not isinstance(first, adapter_pb2.ConnectResponse) or first.WhichOneof("kind") != "welcome":
                     raise Unavailable("the host did not answer the hello with a welcome")
-                self._welcome(first.welcome)
+                self._welcome(platform, first.welcome)
                 writer = group.create_task(self._write(call), name="adapter writer")
-                await self._read(call, first.welcome.keepalive.ToMilliseconds() / 1000 or None, group)
+                await self._read(call, first.welcome.keepalive.ToMilliseconds() / 1000 or None, platform, group)
         finally:
             if writer is not None:
                 writer.cancel()
             call.cancel()
 
-    def _welcome(self, welcome: adapter_pb2.AdapterWelcome) -> None:
+    def _welcome(self, platform: Platform, welcome: adapter_pb2.AdapterWelcome) -> None:
         self._backoff.reset()
         if not self._restored:
             # Only once: afterwards what is in memory here is newer.
             self.cursors = dict(welcome.cursors)
             self._ledger.restore(self.cursors)
             self._restored = True
-        self._tell(LinkState(LinkKind.CONNECTED))
+        self._tell(platform, LinkState(LinkKind.CONNECTED))
 
     async def _write(self, call: _Call) -> None:
         # A connection that broke is the reader's to report, and what was not written is written on the next one.
@@ -187,7 +190,7 @@ class Link:
         while (frame := self._outgoing.take()) is not None:
             await call.write(frame)
 
-    async def _read(self, call: _Call, silence: float | None, group: asyncio.TaskGroup) -> None:
+    async def _read(self, call: _Call, silence: float | None, platform: Platform, group: asyncio.TaskGroup) -> None:
         while True:
             try:
                 async with asyncio.timeout(silence):
@@ -196,16 +199,16 @@ class Link:
                 raise Unavailable(f"nothing was heard from the host for {silence:g} seconds") from None
             if not isinstance(frame, adapter_pb2.ConnectResponse):
                 return
-            self._handle(frame, group)
+            self._handle(frame, platform, group)
 
-    def _handle(self, frame: adapter_pb2.ConnectResponse, group: asyncio.TaskGroup) -> None:
+    def _handle(self, frame: adapter_pb2.ConnectResponse, platform: Platform, group: asyncio.TaskGroup) -> None:
         match frame.WhichOneof("kind"):
             case "ack":
                 self._acknowledge(frame.ack)
             case "delivery":
-                self._deliverer.accept(outbound_of(frame.delivery), group)
+                self._deliverer.accept(outbound_of(frame.delivery), platform, group)
             case "update":
-                self._platform.run_changed(update_of(frame.update))
+                platform.run_changed(update_of(frame.update))
             case "cursor_ack":
                 ack = frame.cursor_ack
                 error = Unavailable(ack.error.message, reason=ack.error.code) if ack.HasField("error") else None
@@ -230,7 +233,7 @@ class Link:
             self._outgoing.events.accepted(ack.ref, accepted_of(ack.accepted))
 
     def _hello(self) -> adapter_pb2.AdapterHello:
-        identity, limits = self._identity, self._platform.limits
+        identity, limits = self._identity, self._limits
         surface = adapter_pb2.AdapterSurface(
             surface=limits.surface, bot_ids=identity.bot_ids, capabilities=capabilities_of(limits)
         )
@@ -244,7 +247,7 @@ class Link:
             live_updates=identity.live_updates,
         )
 
-    def _tell(self, state: LinkState) -> None:
+    def _tell(self, platform: Platform, state: LinkState) -> None:
         if state == self._told:
             return
         self._told = state
@@ -252,4 +255,4 @@ class Link:
             log.info("connected to the host")
         else:
             log.warning("no connection to the host", detail=state.detail, reason=state.code)
-        self._platform.link_changed(state)
+        platform.link_changed(state)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from portway.adapters.kit.live_types import LiveUpdate
-from portway.adapters.kit.types import LinkState, Outbound, Piece, SurfaceLimits
+from portway.adapters.kit.types import LinkState, Outbound, Piece
 
 
 class SendError(Exception):
@@ -44,8 +44,6 @@ class Sent:
 
 class Platform(Protocol):
     """One chat platform. Errors other than `SendError` are bugs; the delivery is then reported as unknown."""
-
-    limits: SurfaceLimits
 
     async def send(self, piece: Piece) -> Sent:
         """Sends one piece of a message. Raises `RetryLater`, `Refused` or `Doubtful`."""
