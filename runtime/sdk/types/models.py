@@ -31,14 +31,25 @@ class ModelToolResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ReasoningBlock:
+    """Reasoning as its provider gave it. It goes back unchanged with the message that it came in."""
+
+    text: str = ""
+    signature: str = ""
+    block: str = ""
+    provider_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelMessage:
-    """One message of a model's input or output."""
+    """One message of a model's input or output. What a model answered goes back to it unchanged."""
 
     role: MessageRole = MessageRole.UNSPECIFIED
     parts: tuple[WirePart, ...] = ()
     tool_calls: tuple[ModelToolCall, ...] = ()
     tool_result: ModelToolResult | None = None
     reasoning: str = ""
+    reasoning_blocks: tuple[ReasoningBlock, ...] = ()
 
     @property
     def text(self) -> str:
