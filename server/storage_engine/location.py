@@ -72,7 +72,7 @@ def make_private(path: Path) -> None:
             os.close(descriptor)
     except OSError as error:
         raise WrongState(
-            f"The database file {path} cannot be written ({error.strerror}). It must be a file that belongs to the user "
+            f"The database file {path} cannot be written ({error.strerror}). It must belong to the user "
             "that runs Portway.",
             reason=Reason.NOT_CONFIGURED,
         ) from error

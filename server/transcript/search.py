@@ -1,10 +1,11 @@
 """The full-text index of the transcript, in SQLite's FTS5. Another database has its own version of this file.
 
-Each row of the index also holds the names of its workspace and conversation as terms, so that a search reads only what
-is in its scope, however large the rest is. Results come newest first: the search stops as soon as it has enough.
+Each row of the index also holds its workspace, conversation, role and kind as terms, so that a search reads only what
+is asked for, however large the rest is. Results come newest first: the search stops as soon as it has enough.
 """
 
 import hashlib
+from dataclasses import dataclass
 from functools import lru_cache
 
 from portway.server.storage_engine.transaction import ReadTransaction, Row, SqlValue, Transaction
@@ -13,7 +14,7 @@ from portway.server.transcript.types import SearchQuery
 
 _INDEX = "INSERT INTO transcript_search (rowid, scope, terms) VALUES (:item_number, :scope, :terms)"
 _TEXTS = """
-SELECT item_number, text FROM transcript
+SELECT item_number, role, kind, text FROM transcript
 WHERE workspace_id = :workspace_id AND conversation_id = :conversation_id AND text <> ''
 """
 _FORGET = "DELETE FROM transcript_search WHERE rowid = :item_number"
@@ -22,24 +23,39 @@ SELECT {columns} FROM transcript_search JOIN transcript ON item_number = transcr
 WHERE transcript_search MATCH :match AND workspace_id = :workspace_id
   AND (:conversation_id = '' OR conversation_id = :conversation_id)
   AND (:thread_id = '' OR thread_id = :thread_id)
-  AND (:roles = '' OR instr(:roles, ' ' || role || ' ') > 0)
-  AND (:kinds = '' OR instr(:kinds, ' ' || kind || ' ') > 0)
   AND create_time > :after_time AND create_time < :before_time
 ORDER BY transcript_search.rowid DESC LIMIT :limit
 """
 
 
-def index_text(tx: Transaction, item_number: int, workspace_id: str, conversation_id: str, text: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What narrows a search to an item, besides its words."""
+
+    workspace_id: str
+    conversation_id: str
+    role: str
+    kind: str
+
+
+def index_text(tx: Transaction, item_number: int, placement: Placement, text: str) -> None:
     """Make an item findable."""
-    scope = f"{_term('w', workspace_id)} {_term('c', workspace_id, conversation_id)}"
+    scope = " ".join(
+        (
+            _term("w", placement.workspace_id),
+            _term("c", placement.workspace_id, placement.conversation_id),
+            _term("r", placement.role),
+            _term("k", placement.kind),
+        )
+    )
     tx.execute(_INDEX, {"item_number": item_number, "scope": scope, "terms": index_terms(text)})
 
 
 def copy_index(tx: Transaction, workspace_id: str, conversation_id: str) -> None:
     """Make the items of a new conversation findable."""
     rows = tx.all(_TEXTS, {"workspace_id": workspace_id, "conversation_id": conversation_id})
-    for item_number, text in rows:
-        index_text(tx, item_number, workspace_id, conversation_id, text)
+    for item_number, role, kind, text in rows:
+        index_text(tx, item_number, Placement(workspace_id, conversation_id, role, kind), text)
 
 
 def forget_text(tx: Transaction, item_number: int) -> None:
@@ -53,22 +69,19 @@ def search_rows(tx: ReadTransaction, workspace_id: str, query: SearchQuery, colu
     if not expression:
         return []
     scope = _term("c", workspace_id, query.conversation_id) if query.conversation_id else _term("w", workspace_id)
+    for kind, names in (("r", query.roles), ("k", query.kinds)):
+        if names:
+            scope += f" AND ({' OR '.join(_term(kind, name) for name in sorted(names))})"
     params: dict[str, SqlValue] = {
-        "match": f"scope : {scope} AND terms : ({expression})",
+        "match": f"scope : ({scope}) AND terms : ({expression})",
         "workspace_id": workspace_id,
         "conversation_id": query.conversation_id,
         "thread_id": query.thread_id,
-        "roles": _list(query.roles),
-        "kinds": _list(query.kinds),
         "after_time": query.after_time,
         "before_time": query.before_time,
         "limit": query.limit,
     }
     return tx.all(_SEARCH.format(columns=columns), params)
-
-
-def _list(names: frozenset[str]) -> str:
-    return f" {' '.join(sorted(names))} " if names else ""
 
 
 @lru_cache(maxsize=4096)

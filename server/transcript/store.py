@@ -7,7 +7,7 @@ from portway.rpc.errors import NotFound
 from portway.server.storage_engine.reader import Reader
 from portway.server.storage_engine.rows import columns, typed, values
 from portway.server.storage_engine.transaction import Params, ReadTransaction, Row, Transaction
-from portway.server.transcript.search import copy_index, forget_text, index_text, search_rows
+from portway.server.transcript.search import Placement, copy_index, forget_text, index_text, search_rows
 from portway.server.transcript.types import NewItem, Order, PageQuery, Role, SearchQuery, TranscriptItem
 
 COLUMNS = columns(TranscriptItem)
@@ -48,7 +48,7 @@ ORDER BY sequence LIMIT :limit
 _BY_ID = f"SELECT {COLUMNS} FROM transcript WHERE workspace_id = :workspace_id AND item_id = :item_id"
 _REPLACE = """
 UPDATE transcript SET text = :text, content = :content, edit_time = :edit_time, redact_time = :redact_time
-WHERE workspace_id = :workspace_id AND item_id = :item_id RETURNING item_number, conversation_id
+WHERE workspace_id = :workspace_id AND item_id = :item_id RETURNING item_number, conversation_id, role, kind
 """
 
 COPY_LIMIT = 10_000
@@ -92,7 +92,7 @@ def append_items(tx: Transaction, workspace_id: str, conversation_id: str, items
         )
         inserted = tx.one(_INSERT, columns_of_item)
         if inserted is not None and item.text:
-            index_text(tx, inserted[0], workspace_id, conversation_id, item.text)
+            index_text(tx, inserted[0], Placement(workspace_id, conversation_id, item.role, item.kind), item.text)
     return last
 
 
@@ -145,7 +145,7 @@ def _replace(
         raise NotFound.of("message", item_id)
     forget_text(tx, row[0])
     if text:
-        index_text(tx, row[0], workspace_id, row[1], text)
+        index_text(tx, row[0], Placement(workspace_id, *row[1:]), text)
 
 
 def read_page(tx: ReadTransaction, workspace_id: str, query: PageQuery) -> list[TranscriptItem]:
