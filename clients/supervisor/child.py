@@ -58,7 +58,9 @@ class Child:
         self.given_up = asyncio.Event()
         """An optional part ended before it was ready: nobody waits for it, it is still started again."""
         self._ready_file = ready_file
-        self._environment = {**environment, SUPERVISOR_VARIABLE: str(os.getpid())}
+        # The C core of gRPC writes to standard error by itself; its lines are no use to operators.
+        quiet = {"GRPC_VERBOSITY": environment.get("GRPC_VERBOSITY", "ERROR")}
+        self._environment = {**environment, **quiet, SUPERVISOR_VARIABLE: str(os.getpid())}
         self._on_ready = on_ready
         self._listen = part.listen
         self._process: asyncio.subprocess.Process | None = None

@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import grpc
@@ -19,7 +18,8 @@ from portway.rpc.errors import (
     PayloadTooLarge,
     WrongState,
 )
-from portway.v1 import agent_pb2, binding_pb2
+from portway.v1 import agent_pb2, binding_pb2, status_pb2
+from portway.v1.status_pb2_grpc import StatusServiceStub
 from tests.e2e.stack import clean_environment, command, started
 
 
@@ -33,9 +33,8 @@ async def test_wrong_requests_to_a_running_host(tmp_path: Path) -> None:
             with pytest.raises(NotAuthenticated, match="portway tokens create"):
                 await stranger.status()
         async with grpc.aio.insecure_channel(stack.host_address) as channel:
-            call: Callable[[bytes], Awaitable[bytes]] = channel.unary_unary("/portway.v1.StatusService/GetStatus")
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await call(b"")
+                await StatusServiceStub(channel).GetStatus(status_pb2.GetStatusRequest())
             assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
         # The text was not lost with any of it, and the host still answers.
         assert "hello" in (await stack.portway("send", "hello again", "--wait")).out
