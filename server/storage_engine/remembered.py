@@ -1,4 +1,4 @@
-"""Stored things kept in memory, for as long as nobody changes them. One host owns the data, so it hears of every change."""
+"""Stored things kept in memory while nobody changes them. One host owns the data, so it hears of every change."""
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
