@@ -121,13 +121,15 @@ class _Parts:
         structlog.get_logger().info(
             "backend", name=report.name, available=report.available, mode=report.mode, reason=report.reason, swept=swept
         )
-        await stack.enter_async_context(in_background(self.sessions.reap_forever(), self._processes.forget_forever()))
+        await stack.enter_async_context(
+            in_background(self.sessions.reap_forever(self._config.reap_interval), self._processes.forget_forever())
+        )
 
     def services(self, shut_down: Callable[[float], None]) -> list[Service]:
         boxes = BoxServicer(self.health, self._errors, self._pages, shut_down)
         sessions = SessionServicer(self.sessions, self._pages)
         processes = ProcessServicer(self._runner, self._processes, self._pages)
-        files = FileServicer(self.sessions, self._threads, self._codec)
+        files = FileServicer(self.sessions, self._threads, self._codec, self._config.search_timeout)
         return [
             Service(session_pb2.DESCRIPTOR.services_by_name["SessionService"], sessions),
             Service(process_pb2.DESCRIPTOR.services_by_name["ProcessService"], processes),

@@ -34,6 +34,8 @@ class BoxConfig:
     tls: TlsFiles | None = None
     insecure_public_listen: bool = False
     drain_grace: float = 10.0
+    reap_interval: float = 10.0
+    search_timeout: float = 20.0
     user_locks: Path = Path("/run/portway-box-users")
 
     def __post_init__(self) -> None:

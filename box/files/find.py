@@ -14,7 +14,6 @@ from portway.box.files.types import FileInfo, LineMatch, type_of
 from portway.box.sessions.live import OpenSession
 from portway.rpc.errors import DeadlineExceeded, InvalidInput, LimitExceeded, Unavailable
 
-SEARCH_SECONDS = 20.0
 MAX_RESULT_BYTES = 3 * 1024 * 1024
 _READ_BYTES = 64 * 1024
 
@@ -35,17 +34,17 @@ class GrepQuery:
     limit: int
 
 
-async def glob(session: OpenSession, query: GlobQuery) -> tuple[Sequence[FileInfo], bool]:
+async def glob(session: OpenSession, query: GlobQuery, patience: float) -> tuple[Sequence[FileInfo], bool]:
     """Files by path, and whether there were more."""
     if query.pattern.startswith("/") or ".." in query.pattern.split("/"):
         raise InvalidInput.field("pattern", "must be relative to the directory, without `..`")
     place = find_place(session.sandbox.files(), session.spec.working_directory, query.directory)
     asked = {"kind": "glob", "start": place.relative, "pattern": query.pattern, "limit": query.limit}
-    results, truncated = await _search(session, place, asked)
+    results, truncated = await _search(session, place, asked, patience)
     return [_file(place, result) for result in results], truncated
 
 
-async def grep(session: OpenSession, query: GrepQuery) -> tuple[Sequence[LineMatch], bool]:
+async def grep(session: OpenSession, query: GrepQuery, patience: float) -> tuple[Sequence[LineMatch], bool]:
     """Lines by path and number, and whether there were more."""
     place = find_place(session.sandbox.files(), session.spec.working_directory, query.root)
     asked = {
@@ -56,7 +55,7 @@ async def grep(session: OpenSession, query: GrepQuery) -> tuple[Sequence[LineMat
         "ignore_case": query.ignore_case,
         "limit": query.limit,
     }
-    results, truncated = await _search(session, place, asked)
+    results, truncated = await _search(session, place, asked, patience)
     return [LineMatch(_path(place, one), one["line_number"], one["line"]) for one in results], truncated
 
 
@@ -69,14 +68,16 @@ def _file(place: Place, result: dict[str, Any]) -> FileInfo:
     return FileInfo(_path(place, result), type_of(mode), result["size"], mode & 0o7777, result["mtime_ns"])
 
 
-async def _search(session: OpenSession, place: Place, asked: dict[str, Any]) -> tuple[list[dict[str, Any]], bool]:
+async def _search(
+    session: OpenSession, place: Place, asked: dict[str, Any], patience: float
+) -> tuple[list[dict[str, Any]], bool]:
     search = await session.sandbox.search(json.dumps(asked).encode(), place.index)
     try:
-        async with asyncio.timeout(SEARCH_SECONDS):
+        async with asyncio.timeout(patience):
             lines = await _read_all(search)
     except TimeoutError:
         raise DeadlineExceeded(
-            f"the search was stopped after {SEARCH_SECONDS:.0f} s; use a simpler pattern or a smaller directory"
+            f"the search was stopped after {patience:g} s; use a simpler pattern or a smaller directory"
         ) from None
     finally:
         await search.close()

@@ -26,10 +26,13 @@ DEFAULT_PAGE, DEFAULT_GLOB, DEFAULT_GREP = 200, 1000, 200
 class FileServicer:
     """Translates; paths are judged in `places` and by the kernel."""
 
-    def __init__(self, sessions: SessionDirectory, threads: FileThreads, pages: CursorCodec) -> None:
+    def __init__(
+        self, sessions: SessionDirectory, threads: FileThreads, pages: CursorCodec, search_timeout: float
+    ) -> None:
         self._sessions = sessions
         self._threads = threads
         self._pages = pages
+        self._search_timeout = search_timeout
 
     @asynccontextmanager
     async def _session(self, caller: Caller, file: pb.FilePath) -> AsyncIterator[OpenSession]:
@@ -82,14 +85,14 @@ class FileServicer:
     async def Glob(self, request: pb.GlobRequest, call: Call[Never, Never]) -> pb.GlobResponse:
         async with self._session(call.caller, request.directory) as session:
             query = GlobQuery(request.directory.path, request.pattern, request.limit or DEFAULT_GLOB)
-            files, truncated = await glob(session, query)
+            files, truncated = await glob(session, query, self._search_timeout)
         return pb.GlobResponse(files=[info_to(file) for file in files], truncated=truncated)
 
     async def Grep(self, request: pb.GrepRequest, call: Call[Never, Never]) -> pb.GrepResponse:
         async with self._session(call.caller, request.root) as session:
             limit = request.limit or DEFAULT_GREP
             query = GrepQuery(request.root.path, request.pattern, request.include, request.ignore_case, limit)
-            matches, truncated = await grep(session, query)
+            matches, truncated = await grep(session, query, self._search_timeout)
         return pb.GrepResponse(matches=[match_to(match) for match in matches], truncated=truncated)
 
     async def ListDirectory(

@@ -31,7 +31,6 @@ from portway.rpc.errors import (
     WrongState,
 )
 
-REAP_SECONDS = 10.0
 _TOMBSTONE_SECONDS = 3600.0
 _MOST_TOMBSTONES = 10_000
 _BYTES_PER_INODE = 8192
@@ -160,7 +159,7 @@ class SessionDirectory:
             if count >= most:
                 raise LimitExceeded(
                     f"{whose} already has {count} sessions; delete one, or wait until an idle one is removed",
-                    retry_after=REAP_SECONDS,
+                    retry_after=10.0,
                     quota=Quota(whose, f"at most {most} sessions"),
                 )
 
@@ -234,10 +233,10 @@ class SessionDirectory:
         for session in self._sessions.values():
             session.lose_sandbox()
 
-    async def reap_forever(self) -> None:
-        """Removes sessions that nobody used for their time to live."""
+    async def reap_forever(self, interval: float) -> None:
+        """Removes sessions that nobody used for their time to live, looking every `interval` seconds."""
         while True:
-            await asyncio.sleep(REAP_SECONDS)
+            await asyncio.sleep(interval)
             await self.reap(time.time())
 
     async def reap(self, now: float) -> int:

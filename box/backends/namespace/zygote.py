@@ -1,8 +1,8 @@
 """The resident launcher process: single-threaded, started once, forks everything that runs in sandboxes.
 
 It is process 1 of a PID namespace of its own, so the kernel ends every sandbox with it, at once and whatever state
-they are in. When the box server is gone (its end of the line closes) it kills them all, removes their control groups and ends.
-Holds no secret: it is executed with an empty environment and is told nothing but paths, limits and descriptors.
+they are in. When the box server is gone (its end of the line closes) it kills them all, removes their control groups
+and ends. Holds no secret: it is executed with an empty environment and told nothing but paths, limits, descriptors.
 """
 
 import contextlib
