@@ -143,6 +143,16 @@ async def test_a_file_that_is_no_database_is_left_as_it_is(options: DatabaseOpti
     assert (await asyncio.to_thread(path.read_bytes)).startswith(b"this is a letter")
 
 
+async def test_a_database_of_another_program_is_left_alone(options: DatabaseOptions) -> None:
+    path = database_path(options.url)
+    await asyncio.to_thread(path.parent.mkdir)
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE contacts (name TEXT)")
+    connection.close()
+    with pytest.raises(WrongState, match="another program"):
+        await opened_epoch(options)
+
+
 async def test_a_low_disk_refuses_new_work(options: DatabaseOptions) -> None:
     async with open_database(options) as database:
         database.ensure_room()

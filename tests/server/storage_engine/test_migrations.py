@@ -14,6 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from portway.server.storage_engine.database import DatabaseOptions, open_database
 from portway.server.storage_engine.migrations.run import migrate, scripts
+from portway.server.storage_engine.migrations.snapshot import FILE, snapshot_of
 from portway.server.storage_engine.schema import metadata
 from portway.server.storage_engine.upgrade import HEAD, bring_up_to_date
 
@@ -38,6 +39,29 @@ def test_the_migrated_schema_is_the_declared_one(tmp_path: Path) -> None:
         differences = compare_metadata(context, metadata)
     engine.dispose()
     assert differences == []
+
+
+def test_the_file_that_new_databases_are_made_from_is_what_the_revisions_make(tmp_path: Path) -> None:
+    migrate(tmp_path / "portway.db", HEAD)
+    assert FILE.read_text() == snapshot_of(tmp_path / "portway.db"), (
+        "run `python -m portway.server.storage_engine.migrations.snapshot`"
+    )
+
+
+async def test_a_new_database_is_made_without_alembic(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from portway.server.storage_engine.upgrade import bring_up_to_date\n"
+        "bring_up_to_date(Path(sys.argv[1]))\n"
+        "print('alembic' in sys.modules or 'sqlalchemy' in sys.modules)\n"
+    )
+    path = tmp_path / "portway.db"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(path), stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    assert output == b"False\n"
+    assert snapshot_of(path) == await asyncio.to_thread(FILE.read_text)
 
 
 def test_indexes_with_a_condition_are_the_declared_ones(tmp_path: Path) -> None:

@@ -1,0 +1,407 @@
+-- made from revisions 281673cce346b935b842b8bd9b30203db9efb623d329d87f4778b31b993e8585
+CREATE TABLE adapter_cursors (
+  workspace_id TEXT NOT NULL,
+  adapter_id TEXT NOT NULL,
+  name TEXT NOT NULL,
+  value TEXT DEFAULT '' NOT NULL,
+  update_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, adapter_id, name)
+);
+CREATE TABLE adapters (
+  workspace_id TEXT NOT NULL,
+  adapter_id TEXT NOT NULL,
+  platform TEXT DEFAULT '' NOT NULL,
+  version TEXT DEFAULT '' NOT NULL,
+  surfaces TEXT DEFAULT '' NOT NULL,
+  generation INTEGER DEFAULT '0' NOT NULL,
+  change_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, adapter_id)
+);
+CREATE TABLE agents (
+  workspace_id TEXT NOT NULL,
+  agent_id TEXT NOT NULL,
+  revision INTEGER DEFAULT '0' NOT NULL,
+  managed_by TEXT DEFAULT '' NOT NULL,
+  name TEXT DEFAULT '' NOT NULL,
+  spec TEXT DEFAULT '' NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  update_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, agent_id)
+);
+CREATE TABLE alembic_version (
+  version_num VARCHAR(32) NOT NULL,
+  CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+);
+CREATE TABLE approvals (
+  workspace_id TEXT NOT NULL,
+  approval_id TEXT NOT NULL,
+  run_id TEXT DEFAULT '' NOT NULL,
+  attempt INTEGER DEFAULT '0' NOT NULL,
+  call_id TEXT DEFAULT '' NOT NULL,
+  title TEXT DEFAULT '' NOT NULL,
+  digest TEXT DEFAULT '' NOT NULL,
+  details BLOB NOT NULL,
+  approver TEXT DEFAULT '' NOT NULL,
+  expire_time INTEGER DEFAULT '0' NOT NULL,
+  state TEXT DEFAULT '' NOT NULL,
+  decided_by TEXT DEFAULT '' NOT NULL,
+  note TEXT DEFAULT '' NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  decide_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, approval_id)
+);
+CREATE TABLE artifacts (
+  workspace_id TEXT NOT NULL,
+  artifact_id TEXT NOT NULL,
+  name TEXT DEFAULT '' NOT NULL,
+  mime_type TEXT DEFAULT '' NOT NULL,
+  kind TEXT DEFAULT '' NOT NULL,
+  size INTEGER DEFAULT '0' NOT NULL,
+  sha256 TEXT DEFAULT '' NOT NULL,
+  summary TEXT DEFAULT '' NOT NULL,
+  event_id TEXT DEFAULT '' NOT NULL,
+  run_id TEXT DEFAULT '' NOT NULL,
+  conversation_id TEXT DEFAULT '' NOT NULL,
+  creator TEXT DEFAULT '' NOT NULL,
+  expire_time INTEGER DEFAULT '0' NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, artifact_id)
+);
+CREATE TABLE audit (
+  workspace_id TEXT NOT NULL,
+  sequence INTEGER NOT NULL,
+  time INTEGER DEFAULT '0' NOT NULL,
+  action TEXT DEFAULT '' NOT NULL,
+  resource TEXT DEFAULT '' NOT NULL,
+  allowed INTEGER DEFAULT '0' NOT NULL,
+  reason TEXT DEFAULT '' NOT NULL,
+  role TEXT DEFAULT '' NOT NULL,
+  subject TEXT DEFAULT '' NOT NULL,
+  token_id TEXT DEFAULT '' NOT NULL,
+  run_id TEXT DEFAULT '' NOT NULL,
+  runner_id TEXT DEFAULT '' NOT NULL,
+  scope TEXT DEFAULT '' NOT NULL,
+  trace_id TEXT DEFAULT '' NOT NULL,
+  details TEXT DEFAULT '' NOT NULL,
+  PRIMARY KEY (workspace_id, sequence)
+);
+CREATE TABLE bindings (
+  workspace_id TEXT NOT NULL,
+  binding_id TEXT NOT NULL,
+  revision INTEGER DEFAULT '0' NOT NULL,
+  managed_by TEXT DEFAULT '' NOT NULL,
+  agent_id TEXT DEFAULT '' NOT NULL,
+  spec TEXT DEFAULT '' NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  update_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, binding_id)
+);
+CREATE TABLE chats (
+  workspace_id TEXT NOT NULL,
+  chat_key TEXT NOT NULL,
+  conversation_id TEXT DEFAULT '' NOT NULL,
+  PRIMARY KEY (workspace_id, chat_key)
+);
+CREATE TABLE conversations (
+  workspace_id TEXT NOT NULL,
+  conversation_id TEXT NOT NULL,
+  chat_key TEXT DEFAULT '' NOT NULL,
+  surface TEXT DEFAULT '' NOT NULL,
+  bot_id TEXT DEFAULT '' NOT NULL,
+  channel_id TEXT DEFAULT '' NOT NULL,
+  launcher_type TEXT DEFAULT '' NOT NULL,
+  launcher_id TEXT DEFAULT '' NOT NULL,
+  thread_id TEXT DEFAULT '' NOT NULL,
+  reply_target TEXT DEFAULT '' NOT NULL,
+  title TEXT DEFAULT '' NOT NULL,
+  forked_from TEXT DEFAULT '' NOT NULL,
+  forked_at INTEGER DEFAULT '0' NOT NULL,
+  state TEXT DEFAULT '' NOT NULL,
+  last_sequence INTEGER DEFAULT '0' NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  last_active_time INTEGER DEFAULT '0' NOT NULL,
+  close_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, conversation_id)
+);
+CREATE TABLE deliveries (
+  workspace_id TEXT NOT NULL,
+  delivery_id TEXT NOT NULL,
+  conversation_id TEXT DEFAULT '' NOT NULL,
+  surface TEXT DEFAULT '' NOT NULL,
+  bot_id TEXT DEFAULT '' NOT NULL,
+  target BLOB NOT NULL,
+  payload BLOB NOT NULL,
+  event_id TEXT DEFAULT '' NOT NULL,
+  run_id TEXT DEFAULT '' NOT NULL,
+  expire_time INTEGER DEFAULT '0' NOT NULL,
+  sequence INTEGER DEFAULT '0' NOT NULL,
+  state TEXT DEFAULT '' NOT NULL,
+  attempts INTEGER DEFAULT '0' NOT NULL,
+  next_attempt_time INTEGER DEFAULT '0' NOT NULL,
+  provider_message_id TEXT DEFAULT '' NOT NULL,
+  error_code TEXT DEFAULT '' NOT NULL,
+  error_message TEXT DEFAULT '' NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  end_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, delivery_id)
+);
+CREATE TABLE effects (
+  workspace_id TEXT NOT NULL,
+  effect_id TEXT NOT NULL,
+  run_id TEXT DEFAULT '' NOT NULL,
+  attempt INTEGER DEFAULT '0' NOT NULL,
+  call_id TEXT DEFAULT '' NOT NULL,
+  tool TEXT DEFAULT '' NOT NULL,
+  idempotency TEXT DEFAULT '' NOT NULL,
+  digest BLOB NOT NULL,
+  state TEXT DEFAULT '' NOT NULL,
+  result BLOB NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  end_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, effect_id)
+);
+CREATE TABLE events (
+  workspace_id TEXT NOT NULL,
+  event_id TEXT NOT NULL,
+  sequence INTEGER DEFAULT '0' NOT NULL,
+  source TEXT DEFAULT '' NOT NULL,
+  dedupe_key TEXT DEFAULT '' NOT NULL,
+  body_hash BLOB NOT NULL,
+  type TEXT DEFAULT '' NOT NULL,
+  event_time INTEGER DEFAULT '0' NOT NULL,
+  accept_time INTEGER DEFAULT '0' NOT NULL,
+  payload BLOB NOT NULL,
+  summary TEXT DEFAULT '' NOT NULL,
+  actor_id TEXT DEFAULT '' NOT NULL,
+  conversation_id TEXT DEFAULT '' NOT NULL,
+  item_id TEXT DEFAULT '' NOT NULL,
+  provider_message_id TEXT DEFAULT '' NOT NULL,
+  raw_ref TEXT DEFAULT '' NOT NULL,
+  outcome TEXT DEFAULT '' NOT NULL,
+  outcome_reason TEXT DEFAULT '' NOT NULL,
+  run_id TEXT DEFAULT '' NOT NULL,
+  trace_id TEXT DEFAULT '' NOT NULL,
+  PRIMARY KEY (workspace_id, event_id)
+);
+CREATE TABLE host_epochs (
+  epoch INTEGER NOT NULL,
+  process_id INTEGER DEFAULT '0' NOT NULL,
+  start_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (epoch)
+);
+CREATE TABLE leases (
+  workspace_id TEXT NOT NULL,
+  name TEXT NOT NULL,
+  holder TEXT DEFAULT '' NOT NULL,
+  fencing_token INTEGER DEFAULT '0' NOT NULL,
+  expire_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, name)
+);
+CREATE TABLE run_attempts (
+  workspace_id TEXT NOT NULL,
+  run_id TEXT NOT NULL,
+  attempt INTEGER NOT NULL,
+  epoch INTEGER DEFAULT '0' NOT NULL,
+  state TEXT DEFAULT '' NOT NULL,
+  token_id TEXT DEFAULT '' NOT NULL,
+  token_hash BLOB NOT NULL,
+  plugin_id TEXT DEFAULT '' NOT NULL,
+  runtime_generation TEXT DEFAULT '' NOT NULL,
+  start_time INTEGER DEFAULT '0' NOT NULL,
+  end_time INTEGER DEFAULT '0' NOT NULL,
+  outcome TEXT DEFAULT '' NOT NULL,
+  PRIMARY KEY (workspace_id, run_id, attempt)
+);
+CREATE TABLE run_events (
+  workspace_id TEXT NOT NULL,
+  run_id TEXT NOT NULL,
+  sequence INTEGER NOT NULL,
+  attempt INTEGER DEFAULT '0' NOT NULL,
+  kind TEXT DEFAULT '' NOT NULL,
+  payload BLOB NOT NULL,
+  runner_first INTEGER DEFAULT '0' NOT NULL,
+  runner_last INTEGER DEFAULT '0' NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, run_id, sequence)
+);
+CREATE TABLE run_snapshots (
+  workspace_id TEXT NOT NULL,
+  run_id TEXT NOT NULL,
+  snapshot BLOB NOT NULL,
+  context BLOB NOT NULL,
+  sha256 BLOB NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, run_id)
+);
+CREATE TABLE run_steers (
+  workspace_id TEXT NOT NULL,
+  run_id TEXT NOT NULL,
+  position INTEGER NOT NULL,
+  steering_id TEXT DEFAULT '' NOT NULL,
+  event_id TEXT DEFAULT '' NOT NULL,
+  state TEXT DEFAULT '' NOT NULL,
+  payload BLOB NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  end_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, run_id, position)
+);
+CREATE TABLE runs (
+  workspace_id TEXT NOT NULL,
+  run_id TEXT NOT NULL,
+  event_id TEXT DEFAULT '' NOT NULL,
+  event_sequence INTEGER DEFAULT '0' NOT NULL,
+  conversation_id TEXT DEFAULT '' NOT NULL,
+  agent_id TEXT DEFAULT '' NOT NULL,
+  agent_revision INTEGER DEFAULT '0' NOT NULL,
+  binding_id TEXT DEFAULT '' NOT NULL,
+  runner_id TEXT DEFAULT '' NOT NULL,
+  queue_policy TEXT DEFAULT '' NOT NULL,
+  parent_run_id TEXT DEFAULT '' NOT NULL,
+  trace_id TEXT DEFAULT '' NOT NULL,
+  available_time INTEGER DEFAULT '0' NOT NULL,
+  state TEXT DEFAULT '' NOT NULL,
+  attempt INTEGER DEFAULT '0' NOT NULL,
+  epoch INTEGER DEFAULT '0' NOT NULL,
+  last_sequence INTEGER DEFAULT '0' NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  start_time INTEGER DEFAULT '0' NOT NULL,
+  end_time INTEGER DEFAULT '0' NOT NULL,
+  deadline INTEGER DEFAULT '0' NOT NULL,
+  cancel_time INTEGER DEFAULT '0' NOT NULL,
+  cancel_reason TEXT DEFAULT '' NOT NULL,
+  finish_reason TEXT DEFAULT '' NOT NULL,
+  error_code TEXT DEFAULT '' NOT NULL,
+  error_message TEXT DEFAULT '' NOT NULL,
+  retryable INTEGER DEFAULT '0' NOT NULL,
+  input_tokens INTEGER,
+  output_tokens INTEGER,
+  cached_tokens INTEGER,
+  reasoning_tokens INTEGER,
+  cost_micros INTEGER,
+  currency TEXT DEFAULT '' NOT NULL,
+  model_id TEXT DEFAULT '' NOT NULL,
+  price_version TEXT DEFAULT '' NOT NULL,
+  PRIMARY KEY (workspace_id, run_id)
+);
+CREATE TABLE secrets (
+  workspace_id TEXT NOT NULL,
+  secret_id TEXT NOT NULL,
+  key_id TEXT DEFAULT '' NOT NULL,
+  ciphertext BLOB NOT NULL,
+  update_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, secret_id)
+);
+CREATE TABLE sequences (
+  workspace_id TEXT NOT NULL,
+  stream TEXT NOT NULL,
+  value INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, stream)
+);
+CREATE TABLE state (
+  workspace_id TEXT NOT NULL,
+  agent_id TEXT NOT NULL,
+  scope TEXT NOT NULL,
+  scope_key TEXT NOT NULL,
+  "key" TEXT NOT NULL,
+  value_json TEXT DEFAULT '' NOT NULL,
+  version INTEGER DEFAULT '0' NOT NULL,
+  deleted INTEGER DEFAULT '0' NOT NULL,
+  update_time INTEGER DEFAULT '0' NOT NULL,
+  run_id TEXT DEFAULT '' NOT NULL,
+  PRIMARY KEY (workspace_id, agent_id, scope, scope_key, "key")
+);
+CREATE TABLE storage (
+  workspace_id TEXT NOT NULL,
+  area TEXT NOT NULL,
+  owner_id TEXT NOT NULL,
+  "key" TEXT NOT NULL,
+  size INTEGER DEFAULT '0' NOT NULL,
+  sha256 TEXT DEFAULT '' NOT NULL,
+  value BLOB NOT NULL,
+  version INTEGER DEFAULT '0' NOT NULL,
+  deleted INTEGER DEFAULT '0' NOT NULL,
+  update_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, area, owner_id, "key")
+);
+CREATE TABLE tokens (
+  workspace_id TEXT NOT NULL,
+  token_id TEXT NOT NULL,
+  kind TEXT DEFAULT '' NOT NULL,
+  role TEXT DEFAULT '' NOT NULL,
+  subject TEXT DEFAULT '' NOT NULL,
+  secret_hash BLOB NOT NULL,
+  previous_hash BLOB NOT NULL,
+  previous_expire_time INTEGER DEFAULT '0' NOT NULL,
+  name TEXT DEFAULT '' NOT NULL,
+  expire_time INTEGER DEFAULT '0' NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  revoke_time INTEGER DEFAULT '0' NOT NULL,
+  last_use_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, token_id)
+);
+CREATE TABLE transcript (
+  item_number INTEGER NOT NULL,
+  workspace_id TEXT DEFAULT '' NOT NULL,
+  conversation_id TEXT DEFAULT '' NOT NULL,
+  sequence INTEGER DEFAULT '0' NOT NULL,
+  item_id TEXT DEFAULT '' NOT NULL,
+  role TEXT DEFAULT '' NOT NULL,
+  kind TEXT DEFAULT '' NOT NULL,
+  text TEXT DEFAULT '' NOT NULL,
+  content BLOB NOT NULL,
+  thread_id TEXT DEFAULT '' NOT NULL,
+  event_id TEXT DEFAULT '' NOT NULL,
+  run_id TEXT DEFAULT '' NOT NULL,
+  actor_id TEXT DEFAULT '' NOT NULL,
+  actor_name TEXT DEFAULT '' NOT NULL,
+  provider_message_id TEXT DEFAULT '' NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  edit_time INTEGER DEFAULT '0' NOT NULL,
+  redact_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (item_number)
+);
+CREATE VIRTUAL TABLE transcript_search USING fts5(scope, terms, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co S* P*'");
+CREATE TABLE workspaces (
+  workspace_id TEXT NOT NULL,
+  name TEXT DEFAULT '' NOT NULL,
+  disabled INTEGER DEFAULT '0' NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  update_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id)
+);
+CREATE UNIQUE INDEX agents_by_name ON agents (workspace_id, name);
+CREATE INDEX approvals_by_run ON approvals (workspace_id, run_id);
+CREATE INDEX approvals_expiring ON approvals (expire_time) WHERE state = 'pending';
+CREATE INDEX approvals_pending ON approvals (workspace_id, create_time) WHERE state = 'pending';
+CREATE INDEX artifacts_by_blob ON artifacts (workspace_id, sha256);
+CREATE INDEX artifacts_by_event ON artifacts (workspace_id, event_id) WHERE event_id <> '';
+CREATE INDEX artifacts_by_run ON artifacts (workspace_id, run_id) WHERE run_id <> '';
+CREATE INDEX artifacts_by_time ON artifacts (workspace_id, create_time, artifact_id);
+CREATE INDEX artifacts_expiring ON artifacts (expire_time) WHERE expire_time > 0;
+CREATE INDEX audit_by_run ON audit (workspace_id, run_id, sequence) WHERE run_id <> '';
+CREATE INDEX bindings_by_agent ON bindings (workspace_id, agent_id);
+CREATE INDEX conversations_by_activity ON conversations (workspace_id, last_active_time, conversation_id);
+CREATE INDEX conversations_by_chat ON conversations (workspace_id, chat_key, create_time);
+CREATE INDEX deliveries_by_run ON deliveries (workspace_id, run_id) WHERE run_id <> '';
+CREATE UNIQUE INDEX deliveries_by_sequence ON deliveries (workspace_id, conversation_id, sequence);
+CREATE INDEX deliveries_by_time ON deliveries (workspace_id, create_time, delivery_id);
+CREATE INDEX deliveries_pending ON deliveries (workspace_id, surface, bot_id, conversation_id, sequence) WHERE state = 'pending';
+CREATE INDEX deliveries_stuck ON deliveries (workspace_id, state) WHERE state IN ('unknown', 'failed', 'dead_letter');
+CREATE UNIQUE INDEX effects_by_call ON effects (workspace_id, run_id, call_id);
+CREATE INDEX events_by_conversation ON events (workspace_id, conversation_id, sequence);
+CREATE UNIQUE INDEX events_by_key ON events (workspace_id, source, dedupe_key);
+CREATE INDEX events_by_provider_message ON events (workspace_id, conversation_id, provider_message_id) WHERE provider_message_id <> '';
+CREATE UNIQUE INDEX events_by_sequence ON events (workspace_id, sequence);
+CREATE UNIQUE INDEX run_attempts_by_token ON run_attempts (token_id);
+CREATE UNIQUE INDEX run_attempts_one_live ON run_attempts (workspace_id, run_id) WHERE state = 'live';
+CREATE INDEX runs_by_conversation ON runs (workspace_id, conversation_id, event_sequence);
+CREATE INDEX runs_by_event ON runs (workspace_id, event_id);
+CREATE INDEX runs_by_sequence ON runs (workspace_id, event_sequence, run_id);
+CREATE INDEX runs_open ON runs (workspace_id, event_sequence, run_id) WHERE state IN ('queued', 'running', 'waiting');
+CREATE INDEX runs_open_of_conversation ON runs (workspace_id, conversation_id) WHERE state IN ('queued', 'running', 'waiting');
+CREATE INDEX secrets_by_key ON secrets (key_id);
+CREATE INDEX storage_by_blob ON storage (workspace_id, sha256) WHERE sha256 <> '';
+CREATE UNIQUE INDEX tokens_by_id ON tokens (token_id);
+CREATE UNIQUE INDEX transcript_by_id ON transcript (workspace_id, item_id);
+CREATE UNIQUE INDEX transcript_by_sequence ON transcript (workspace_id, conversation_id, sequence);
+INSERT INTO alembic_version (version_num) VALUES ('0003');
