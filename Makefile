@@ -35,8 +35,9 @@ lint: $(VENV)/.installed ## linters, types, import directions, the contract and 
 	$(BIN)/buf breaking --against protos/baseline.binpb
 	$(PY) protos/plugins/generate.py --check
 
-gen: $(VENV)/.installed ## generate gen/ from protos/
+gen: $(VENV)/.installed ## generate gen/ from protos/, and the schema of new databases from the migrations
 	$(PY) protos/plugins/generate.py
+	$(PY) -m portway.server.storage_engine.migrations.snapshot
 
 bench: setup ## measure, each row with its floor
 	$(PY) -m bench $(ARGS)

@@ -89,8 +89,8 @@ async def open_database(options: DatabaseOptions) -> AsyncIterator[Database]:
             yield Database(path, writer, reader, epoch, options.room)
         finally:
             # Readers first: the last connection to close moves the log into the database file, and they may not write.
-            await reader.close()
-            await writer.close()
+            reader.close()
+            writer.close()
 
 
 def _connect(path: Path, options: DatabaseOptions) -> tuple[SqliteTransaction, list[SqliteTransaction], int]:

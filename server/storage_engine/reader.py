@@ -64,13 +64,13 @@ class Reader:
         self._work.release()
         return await future
 
-    async def close(self) -> None:
-        """Answer what is queued, then stop."""
+    def close(self) -> None:
+        """Answer what is queued, then stop. It does not yield, like the writer's."""
         self._closing = True
         for _ in self._threads:
             self._work.release()
         for thread in self._threads:
-            await asyncio.to_thread(thread.join)
+            thread.join()
 
     def _serve(self, transaction: SqliteTransaction) -> None:
         try:

@@ -92,11 +92,11 @@ class Writer:
         """Wait until the writer cannot go on, and raise why. Whoever supervises the host waits here."""
         await asyncio.shield(self._broken)
 
-    async def close(self) -> None:
-        """Commit what is queued, then stop."""
+    def close(self) -> None:
+        """Commit what is queued, then stop. It does not yield: a cancelled shutdown still ends with nothing half done."""
         self._closing = True
         self._wake.set()
-        await asyncio.to_thread(self._thread.join)
+        self._thread.join()
         if self._broken.done():
             self._broken.exception()
         else:

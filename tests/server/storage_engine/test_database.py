@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,11 @@ import pytest
 from portway.rpc.errors import DataLoss, InvalidInput, Reason, WrongState
 from portway.server.storage_engine.database import DatabaseOptions, open_database
 from portway.server.storage_engine.location import database_path, prepare_folder
+from portway.server.storage_engine.transaction import Transaction
+
+
+def insert(tx: Transaction, workspace_id: str) -> int:
+    return tx.execute("INSERT INTO workspaces (workspace_id) VALUES (:id)", {"id": workspace_id})
 
 
 async def opened_epoch(options: DatabaseOptions) -> int:
@@ -53,6 +59,27 @@ async def test_a_second_process_is_refused_until_the_first_is_gone(options: Data
     process.kill()
     await process.communicate()
     assert await opened_epoch(options) == 2
+
+
+async def test_a_cancelled_shutdown_still_commits_and_gives_the_lock_back(options: DatabaseOptions) -> None:
+    opened = asyncio.Event()
+    written: list[asyncio.Future[int]] = []
+
+    async def host() -> None:
+        async with open_database(options) as database:
+            written.extend(database.writer.submit(partial(insert, workspace_id=f"w{n}")) for n in range(500))
+            opened.set()
+            await asyncio.Event().wait()
+
+    running = asyncio.ensure_future(host())
+    await opened.wait()
+    running.cancel()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    async with open_database(options) as database:
+        assert await database.reader.run(lambda tx: tx.one("SELECT COUNT(*) FROM workspaces")) == (500,)
+    assert await asyncio.gather(*written) == [1] * 500
 
 
 async def test_files_are_readable_by_their_owner_alone(options: DatabaseOptions) -> None:

@@ -255,4 +255,4 @@ async def test_after_a_failed_fsync_nothing_is_acknowledged_any_more(options: Da
             await writer.broken()
         with pytest.raises(PortwayError, match="the disk failed"):
             await writer.run(lambda tx: None)
-        await writer.close()
+        writer.close()
