@@ -93,7 +93,7 @@ class Writer:
         await asyncio.shield(self._broken)
 
     def close(self) -> None:
-        """Commit what is queued, then stop. It does not yield: a cancelled shutdown still ends with nothing half done."""
+        """Commit what is queued, then stop. It does not yield: a cancelled shutdown leaves nothing half done."""
         self._closing = True
         self._wake.set()
         self._thread.join()
