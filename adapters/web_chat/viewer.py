@@ -43,7 +43,10 @@ class Viewer:
         self._gone.clear()
 
     def show_page(self, page: Page, *, reset: bool) -> None:
-        """The answer to opening: `reset` tells the page to forget what it has."""
+        """The answer to opening: `reset` tells the page to forget what it has. It forgets the runs in any case, so they
+        are told from their beginning afterwards."""
+        self._runs.clear()
+        self._seen.clear()
         self.answer(
             {
                 "t": "page",
