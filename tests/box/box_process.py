@@ -1,0 +1,203 @@
+"""A real box server in a process of its own, as root or as a plain user."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from portway.rpc.tokens import MintedToken, mint_token
+
+ROOT, UNPRIVILEGED = "root", "unprivileged"
+PLAIN_USER = 54_321
+_START_SECONDS = 30.0
+_STOP_SECONDS = 30.0
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class BoxProcess:
+    """Where a box is, and how to stop, kill and start it again on the same data."""
+
+    folder: Path
+    mode: str
+    tokens: Mapping[str, MintedToken]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    address: str = ""
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self) -> None:
+        self.spawn()
+        self.wait_ready()
+
+    def spawn(self) -> None:
+        """Starts it without waiting."""
+        (self.folder / "ready.json").unlink(missing_ok=True)
+        config = self.folder / "config.yaml"
+        config.write_text(yaml.safe_dump({"box": dict(self.settings)}))
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.environment}
+        with (self.folder / "box.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*interpreter(self.mode), "-m", "portway.box", *self.flags()],
+                env=environment | _search_path(self.mode),
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+            )
+
+    def flags(self) -> list[str]:
+        folder = self.folder
+        return [
+            *("--listen", "127.0.0.1:0", "--data", str(self.data), "--config", str(folder / "config.yaml")),
+            *("--credentials", str(folder / "credentials.json"), "--ready-file", str(folder / "ready.json")),
+        ]
+
+    def wait_ready(self) -> None:
+        assert self.process is not None
+        ready = self.folder / "ready.json"
+        deadline = time.monotonic() + _START_SECONDS
+        while not ready.exists():
+            assert self.process.poll() is None and time.monotonic() < deadline, self.log()
+            time.sleep(0.01)
+        self.address = json.loads(ready.read_text())["address"]
+
+    def wait_ended(self) -> int:
+        assert self.process is not None
+        return self.process.wait(_STOP_SECONDS)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """Asks it to end, and what it ended with."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGKILL)
+            raise AssertionError(f"the box did not stop: {self.log()}") from None
+
+    def log(self) -> str:
+        with contextlib.suppress(FileNotFoundError):
+            return (self.folder / "box.log").read_text(errors="replace")[-6000:]
+        return ""
+
+    def launcher_pids(self) -> list[int]:
+        """The launcher process and its guard."""
+        guard = json.loads((self.data / "launcher.json").read_text())["pid"]
+        return [guard, *children_of(guard)]
+
+
+def children_of(pid: int) -> list[int]:
+    with contextlib.suppress(FileNotFoundError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+@contextmanager
+def box_process(
+    mode: str, *, settings: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[BoxProcess]:
+    """A box that is not started yet, in a folder of its own that its user may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="portway-box-test-"))
+    tokens = {role: mint_token(role) for role in ("admin", "service", "viewer", "member", "foreign")}
+    entries = [
+        _entry(tokens["admin"], "admin", "*"),
+        _entry(tokens["service"], "box", "*"),
+        _entry(tokens["viewer"], "viewer", "default"),
+        _entry(tokens["member"], "member", "default"),
+        _entry(tokens["foreign"], "operator", "elsewhere"),
+    ]
+    credentials = folder / "credentials.json"
+    credentials.touch(0o600)
+    credentials.write_text(json.dumps({"tokens": entries}))
+    if mode == UNPRIVILEGED and os.geteuid() == 0:
+        for path in (folder, credentials):
+            os.chown(path, PLAIN_USER, PLAIN_USER)
+    box = BoxProcess(folder, mode, tokens, settings or {}, environment or {})
+    try:
+        yield box
+    finally:
+        if box.process is not None:
+            box.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _entry(token: MintedToken, role: str, workspace_id: str) -> dict[str, str]:
+    return {"id": token.token_id, "sha256": token.secret_hash.hex(), "role": role, "workspace_id": workspace_id}
+
+
+def interpreter(mode: str) -> list[str]:
+    if mode == UNPRIVILEGED and os.geteuid() == 0:
+        python = _open_interpreter()
+        assert python is not None
+        return [*_as_plain_user(), python]
+    return [sys.executable]
+
+
+def why_not(mode: str) -> str:
+    """Why a mode cannot be tried on this machine; empty where it can."""
+    if mode == ROOT and os.geteuid() != 0:
+        return "root mode needs a test run as root"
+    if mode == UNPRIVILEGED and os.geteuid() == 0 and _open_interpreter() is None:
+        return f"no Python {sys.version_info.major}.{sys.version_info.minor} on this machine is open to a plain user"
+    return ""
+
+
+def _as_plain_user() -> list[str]:
+    user = str(PLAIN_USER)
+    identity = ["--reuid", user, "--regid", user, "--clear-groups", "--bounding-set", "-all", "--inh-caps", "-all"]
+    # Over a shell: setpriv itself still has root's rights over files when it looks its program up.
+    return ["setpriv", *identity, "/bin/sh", "-c", 'exec "$0" "$@"']
+
+
+def _search_path(mode: str) -> dict[str, str]:
+    if mode == UNPRIVILEGED and os.geteuid() == 0:
+        return {"PYTHONPATH": f"{_REPOSITORY / 'src'}:{sysconfig.get_path('purelib')}", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {}
+
+
+@cache
+def _open_interpreter() -> str | None:
+    """A Python of our version that a plain user may run: ours may lie in a home directory."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for candidate in (sys.executable, shutil.which(version, path="/usr/bin:/usr/local/bin")):
+        if candidate is None:
+            continue
+        tried = subprocess.run(
+            [*_as_plain_user(), candidate, "-c", "import portway.box.app"],
+            env={"PATH": os.environ["PATH"]} | _search_path(UNPRIVILEGED),
+            capture_output=True,
+            cwd="/",
+        )
+        if tried.returncode == 0:
+            return candidate
+    return None

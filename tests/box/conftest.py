@@ -1,0 +1,35 @@
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from portway.rpc.channel import PortwayChannel
+from tests.box.box_process import ROOT, UNPRIVILEGED, BoxProcess, box_process, why_not
+from tests.box.inside import Inside, dial, new_session
+
+# What the box is started with and no sandbox may ever see.
+SECRET = "canary-7f3a91"
+
+
+@pytest.fixture(scope="session", params=[ROOT, UNPRIVILEGED])
+def box(request: pytest.FixtureRequest) -> Iterator[BoxProcess]:
+    """A box in each mode that this machine allows, shared by all tests that leave it as it was."""
+    if reason := why_not(request.param):
+        pytest.skip(reason)
+    settings = {"search_timeout": 3.0, "reap_interval": 0.5}
+    with box_process(request.param, settings=settings, environment={"TEST_CANARY": SECRET}) as running:
+        running.start()
+        yield running
+
+
+@pytest.fixture
+async def channel(box: BoxProcess) -> AsyncIterator[PortwayChannel]:
+    async with dial(box) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def inside(channel: PortwayChannel) -> AsyncIterator[Inside]:
+    """A session with the default profile, deleted afterwards."""
+    session = await new_session(channel)
+    yield session
+    await session.delete()
