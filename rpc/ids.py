@@ -1,5 +1,6 @@
 """Identifiers: a typed prefix and a UUIDv7 in hexadecimal, such as `run_0193…`. Opaque, never used for order."""
 
+import hashlib
 import os
 import time
 
@@ -15,6 +16,12 @@ def new_id(prefix: str) -> str:
     random = int.from_bytes(os.urandom(10))
     value = milliseconds << 80 | _VERSION_7 | random & _RANDOM_A | _VARIANT | random & _RANDOM_B
     return f"{prefix}_{value:032x}"
+
+
+def derived_id(prefix: str, *names: str) -> str:
+    """The same id for the same names: what a request that is sent twice makes, so that the second finds the first."""
+    digest = hashlib.sha256("\0".join(names).encode()).hexdigest()
+    return f"{prefix}_{digest[:32]}"
 
 
 def has_prefix(identifier: str, prefix: str) -> bool:

@@ -36,9 +36,9 @@ class MintedToken:
         return f"MintedToken({self.token_id})"
 
 
-def mint_token(kind: str) -> MintedToken:
-    """A new token of a kind such as `admin`, `run`, `svc` (lower-case letters)."""
-    token_id = new_id("tok")
+def mint_token(kind: str, token_id: str = "") -> MintedToken:
+    """A new token of a kind such as `admin`, `run`, `svc` (lower-case letters); or a new secret for `token_id`."""
+    token_id = token_id or new_id("tok")
     secret = os.urandom(SECRET_BYTES).hex()
     text = f"pw_{kind}_{token_id.removeprefix('tok_')}_{secret}"
     if _FORM.fullmatch(text) is None:

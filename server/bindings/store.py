@@ -101,6 +101,11 @@ def read_binding(tx: ReadTransaction, workspace_id: str, binding_id: str) -> Bin
     return _binding(row)
 
 
+def read_of_agent(tx: ReadTransaction, workspace_id: str, agent_id: str) -> list[Binding]:
+    """All of the workspace that name the agent."""
+    return [_binding(row) for row in tx.all(_OF_AGENT, {"workspace_id": workspace_id, "agent_id": agent_id})]
+
+
 def read_considered(tx: ReadTransaction, workspace_id: str) -> list[Binding]:
     """All that may hold for an event of the workspace: its own and the global ones."""
     return [_binding(row) for row in tx.all(_CONSIDERED, {"workspace_id": workspace_id, "global": GLOBAL_WORKSPACE})]
@@ -146,5 +151,4 @@ class StoredBindings:
         return await self._reader.run(lambda tx: read_considered(tx, workspace_id))
 
     async def of_agent(self, workspace_id: str, agent_id: str) -> list[Binding]:
-        params = {"workspace_id": workspace_id, "agent_id": agent_id}
-        return [_binding(row) for row in await self._reader.run(lambda tx: tx.all(_OF_AGENT, params))]
+        return await self._reader.run(lambda tx: read_of_agent(tx, workspace_id, agent_id))
