@@ -22,11 +22,16 @@ _CHOICES = frozenset({ConfigFieldType.SELECT, ConfigFieldType.MULTISELECT})
 
 def read_config_schema(fields: Fields, key: str) -> Sequence[ConfigField]:
     read = [_read_field(one) for one in fields.sections(key, most=MAX_FIELDS)]
-    for what in ("id", "name"):
-        values = [getattr(one, what) for one in read]
-        for value in sorted({value for value in values if value and values.count(value) > 1}):
-            fields.error(key, f"has the {what} {value!r} more than once")
+    names = _twice([one.name for one in read])
+    # An id that is not given is the name: it is told only once.
+    ids = [one for one in _twice([one.id for one in read]) if one not in names]
+    for value in names + ids:
+        fields.error(key, f"has {value!r} more than once; the name and the id of a field are its own")
     return tuple(read)
+
+
+def _twice(values: Sequence[str]) -> list[str]:
+    return sorted({value for value in values if value and values.count(value) > 1})
 
 
 def _read_field(fields: Fields) -> ConfigField:

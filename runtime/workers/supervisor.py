@@ -68,7 +68,7 @@ class Supervisor:
         environment = environment_of(plugin, folder, os.environ, self.granted(plugin.id))
         return await start_worker(plugin, generation, folder, environment, self._spawner, log, self._limits)
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 for keeper in self._keepers.values():
@@ -86,10 +86,15 @@ async def supervise(
     folder: Path, limits: WorkerLimits, grants: Mapping[str, Sequence[str]]
 ) -> AsyncIterator[Supervisor]:
     """A supervisor for the time of the block. A bug in its background work ends the block."""
+    failure: Exception | None = None
     async with asyncio.TaskGroup() as tasks:
         supervisor = Supervisor(folder, tasks, limits, grants)
-        await supervisor.start()
         try:
+            await supervisor.start()
             yield supervisor
+        except Exception as error:  # noqa: BLE001 - raised again below: the group would wrap it
+            failure = error
         finally:
-            await asyncio.shield(supervisor._close())
+            await asyncio.shield(supervisor.close())
+    if failure is not None:
+        raise failure

@@ -95,29 +95,31 @@ class Worker:
 
     async def shake_hands(self) -> None:
         """Waits until the process answers. Raises `Unavailable` with a reason for people."""
+        asking = asyncio.ensure_future(self._shake_hands())
         try:
-            async with asyncio.timeout(self._limits.start):
-                await self._until_socket()
-                answer = await self._ask(
-                    "Handshake",
-                    pb.HandshakeRequest(
-                        protocol_versions=CONTRACT_VERSIONS, runtime_version=RUNTIME_VERSION, generation=self.generation
-                    ),
-                    pb.HandshakeResponse.FromString,
-                )
-        except TimeoutError:
-            raise _unusable(f"did not answer the handshake within {self._limits.start:g} seconds") from None
+            # A process that ends would otherwise be waited for until the time is over.
+            await asyncio.wait([asking, self.end], timeout=self._limits.start, return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                self._check(asking.result())
+            elif self.end.done():
+                raise _unusable(f"{self.end.result()} before it answered")
+            else:
+                raise _unusable(f"did not answer the handshake within {self._limits.start:g} seconds")
         except grpc.aio.AioRpcError as error:
             raise _unusable(f"refused the handshake: {error_from_rpc(error).message}") from None
-        self._check(answer)
+        finally:
+            asking.cancel()
 
-    async def _until_socket(self) -> None:
+    async def _shake_hands(self) -> pb.HandshakeResponse:
         pause = _FIRST_LOOK
         while not self._folder.socket.exists():
-            if self.end.done():
-                raise _unusable(f"{self.end.result()} before it answered")
             await asyncio.sleep(pause)
             pause = min(_LONGEST_LOOK, pause * 2)
+        request = pb.HandshakeRequest(
+            protocol_versions=CONTRACT_VERSIONS, runtime_version=RUNTIME_VERSION, generation=self.generation
+        )
+        answer: pb.HandshakeResponse = await self._ask("Handshake", request, pb.HandshakeResponse.FromString)
+        return answer
 
     def _check(self, answer: pb.HandshakeResponse) -> None:
         if answer.protocol_version not in CONTRACT_VERSIONS:
@@ -159,7 +161,10 @@ class Worker:
         await self.clean_up()
 
     async def clean_up(self) -> None:
-        """After the end of the process."""
+        """After the end of the process. The runs on it hear of the end first: closing the channel would cancel them."""
+        unused = asyncio.ensure_future(self.unused.wait())
+        await asyncio.wait([unused], timeout=self._limits.kill)
+        unused.cancel()
         await self._channel.close()
         await asyncio.to_thread(shutil.rmtree, self._folder.path, True)
 
