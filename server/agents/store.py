@@ -15,6 +15,7 @@ _BY_ID = f"SELECT {_COLUMNS} FROM agents WHERE {_ID}"
 _PAGE = f"""
 SELECT {_COLUMNS} FROM agents WHERE workspace_id = :workspace_id AND name > :after ORDER BY name LIMIT :limit
 """
+_ALL = f"SELECT {_COLUMNS} FROM agents WHERE workspace_id = :workspace_id ORDER BY name"
 _INSERT = """
 INSERT INTO agents (workspace_id, agent_id, revision, managed_by, name, spec, create_time, update_time)
 VALUES (:workspace_id, :agent_id, 1, :managed_by, :name, :spec, :now, :now) ON CONFLICT DO NOTHING
@@ -103,6 +104,11 @@ def read_agent(tx: ReadTransaction, workspace_id: str, agent_id: str) -> Agent:
     if row is None:
         raise NotFound.of("agent", agent_id)
     return _agent(row)
+
+
+def read_agents(tx: ReadTransaction, workspace_id: str) -> list[Agent]:
+    """All of the workspace, by name."""
+    return [_agent(row) for row in tx.all(_ALL, {"workspace_id": workspace_id})]
 
 
 def _agent(row: Row) -> Agent:

@@ -8,8 +8,9 @@ from portway.server.agents.types import Agent
 from portway.server.bindings.directory import bound_to
 from portway.server.bindings.resolve import Bound, clash
 from portway.server.bindings.store import read_considered
-from portway.server.bindings.types import Binding
+from portway.server.bindings.types import GLOBAL_WORKSPACE, Binding
 from portway.server.storage_engine.transaction import ReadTransaction
+from portway.server.workspaces.types import DEFAULT_WORKSPACE
 
 
 def refuse_clash(tx: ReadTransaction, changed: Binding) -> None:
@@ -33,8 +34,10 @@ def refuse_clashes(tx: ReadTransaction, workspace_id: str, changed: Iterable[Bin
 
 
 def _bound(tx: ReadTransaction, workspace_id: str, binding: Binding) -> Bound:
+    # A global binding means the agent of each workspace; the default one stands for all of them here.
+    home = DEFAULT_WORKSPACE if workspace_id == GLOBAL_WORKSPACE else workspace_id
     try:
-        agent: Agent | None = read_agent(tx, workspace_id, binding.spec.agent_id)
+        agent: Agent | None = read_agent(tx, home, binding.spec.agent_id)
     except NotFound:
         agent = None
     return bound_to(binding, agent)

@@ -20,6 +20,7 @@ ORDER BY binding_id LIMIT :limit
 _CONSIDERED = f"""
 SELECT {_COLUMNS} FROM bindings WHERE workspace_id IN (:workspace_id, :global) ORDER BY workspace_id, binding_id
 """
+_ALL = f"SELECT {_COLUMNS} FROM bindings WHERE workspace_id = :workspace_id ORDER BY binding_id"
 _OF_AGENT = f"""
 SELECT {_COLUMNS} FROM bindings WHERE workspace_id = :workspace_id AND agent_id = :agent_id ORDER BY binding_id
 """
@@ -99,6 +100,11 @@ def read_binding(tx: ReadTransaction, workspace_id: str, binding_id: str) -> Bin
     if row is None:
         raise NotFound.of("binding", binding_id)
     return _binding(row)
+
+
+def read_bindings(tx: ReadTransaction, workspace_id: str) -> list[Binding]:
+    """All that are kept under the workspace, by id."""
+    return [_binding(row) for row in tx.all(_ALL, {"workspace_id": workspace_id})]
 
 
 def read_of_agent(tx: ReadTransaction, workspace_id: str, agent_id: str) -> list[Binding]:
