@@ -184,13 +184,13 @@ class Host:
             async for response in self._artifacts().ReadArtifact(request, timeout=UPLOAD_SECONDS):
                 yield response.data
 
-    def _conversations(self) -> conversation_pb2_grpc.ConversationServiceAsyncStub:
+    def _conversations(self) -> "conversation_pb2_grpc.ConversationServiceAsyncStub":
         return conversation_pb2_grpc.ConversationServiceStub(self._dial.channel())
 
-    def _runs(self) -> run_pb2_grpc.RunServiceAsyncStub:
+    def _runs(self) -> "run_pb2_grpc.RunServiceAsyncStub":
         return run_pb2_grpc.RunServiceStub(self._dial.channel())
 
-    def _artifacts(self) -> artifact_pb2_grpc.ArtifactServiceAsyncStub:
+    def _artifacts(self) -> "artifact_pb2_grpc.ArtifactServiceAsyncStub":
         return artifact_pb2_grpc.ArtifactServiceStub(self._dial.channel())
 
 

@@ -134,7 +134,7 @@ class Link:
             except PortwayError as error:
                 if isinstance(error, LinkEnded):
                     raise
-                if isinstance(error, WrongState):
+                if isinstance(error, WrongState) and error.retry_after is None:
                     raise LinkEnded(f"the host does not work with this adapter: {error.message}") from error
                 self._retry_after = error.retry_after
                 self._tell(platform, LinkState(LinkKind.CONNECTING, error.message, str(error.reason)))

@@ -124,8 +124,9 @@ class LiveEvent:
 
 @dataclass(frozen=True, slots=True)
 class LiveUpdate:
-    """Events of one run, in order."""
+    """Events of one run, in order. `error` says why the host shows no more of it: a published reason."""
 
     run_id: str
     conversation_id: str
     events: tuple[LiveEvent, ...]
+    error: str = ""

@@ -34,7 +34,8 @@ _CANCELLED = "cancelled"
 
 
 def update_of(update: adapter_pb2.RunUpdate) -> LiveUpdate:
-    return LiveUpdate(update.run_id, update.conversation_id, events_of(update.events))
+    error = (update.error.code or "INTERNAL") if update.HasField("error") else ""
+    return LiveUpdate(update.run_id, update.conversation_id, events_of(update.events), error)
 
 
 def events_of(events: Iterable[run_pb2.RunEvent]) -> tuple[LiveEvent, ...]:

@@ -114,6 +114,9 @@ class Rooms:
     def run_changed(self, update: LiveUpdate) -> None:
         """Live text of a run. Of conversations that nobody looks at nothing is kept."""
         room = self._rooms.get(update.conversation_id)
+        if update.error:
+            self._cannot_watch(update)
+            return
         if room is None or update.run_id in room.over:
             return
         run = room.runs.get(update.run_id)
@@ -134,6 +137,14 @@ class Rooms:
             self._watches.unwatch(run.run_id, tell=False)
         if run.ended is not None or _finished_messages(run) > messages:
             self.refresh_soon(room.conversation_id)
+
+    def _cannot_watch(self, update: LiveUpdate) -> None:
+        """The host does not show the run, or no longer: its messages come with the transcript all the same."""
+        log.warning("live text of a run ended early", run_id=update.run_id, reason=update.error)
+        for room in self._rooms.values():
+            if update.run_id in room.runs:
+                self._end_run(room, update.run_id)
+                self.refresh_soon(room.conversation_id)
 
     def refresh_soon(self, conversation_id: str) -> None:
         if conversation_id in self._rooms and conversation_id not in self._waiting:
