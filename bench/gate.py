@@ -1,12 +1,11 @@
 """What the gate costs that every call goes through, beside bare gRPC handlers with the same messages.
 
-    .venv/bin/python -m bench.gate [--seconds 3]
+    .venv/bin/python -m bench.gate [--quick | --full]
 
 The server has one core, three clients have the others. The floor is a handler of the library with its own parsing and
 neither token, role, rules, nor log. `quiet` calls are not logged, `logged` ones have a line each.
 """
 
-import argparse
 import asyncio
 import multiprocessing
 import os
@@ -19,6 +18,7 @@ from typing import Any
 import grpc
 import uvloop
 
+from bench.kit.rows import Row, read_options, tell
 from portway.rpc.binding import Service
 from portway.rpc.call import Call
 from portway.rpc.channel import open_channel
@@ -131,18 +131,17 @@ def rates(kind: str, seconds: float) -> tuple[float, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="What the gate of every call costs.")
-    parser.add_argument("--seconds", type=float, default=3.0)
-    seconds = parser.parse_args().seconds
+    options = read_options(__doc__)
+    seconds = float(options.pick(1, 2, 5))
     floor_calls, floor_messages = rates("bare", seconds)
-    print(f"{CLIENTS * CALLERS_EACH} callers, server on one core")
-    print(f"bare    {floor_calls:8.0f} calls/s            {floor_messages:8.0f} messages/s")
+    print(f"{CLIENTS * CALLERS_EACH} callers, server on one core", flush=True)
+    rows = []
     for kind in ("quiet", "logged"):
         calls, messages = rates(kind, seconds)
-        print(
-            f"{kind:7} {calls:8.0f} calls/s ({calls / floor_calls:4.0%})     "
-            f"{messages:8.0f} messages/s ({messages / floor_messages:4.0%})"
-        )
+        rows.append(Row(f"the gate alone, unary, {kind}", calls, "/s", floor_calls))
+        if kind == "quiet":
+            rows.append(Row("the gate alone, streamed messages", messages, "/s", floor_messages))
+    tell(rows, options)
     return 0
 
 

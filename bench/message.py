@@ -1,6 +1,6 @@
 """A message on its whole way: adapter stream, host, runtime, plugin, demo model with 20 chunks, and back as a delivery.
 
-    .venv/bin/python -m bench.message [--quick]
+    .venv/bin/python -m bench.message [--quick | --full]
 
 Everything runs as `portway up` starts it, and what is acknowledged is on disk (`synchronous=FULL`). The bench is an
 adapter. It takes the time from an event sent to its answer received: one caller for the median, 32 for the throughput.

@@ -1,6 +1,6 @@
 """How fast the host's writer is, beside the same statements in raw sqlite3 on the same disk.
 
-    .venv/bin/python bench/writer.py [--seconds 3] [--folder DIR]
+    .venv/bin/python -m bench.writer [--quick | --full] [--folder DIR]
 
 A unit has three statements, like the accepting of an event: a counter advanced, two rows inserted. Every number is
 taken with `synchronous=FULL`: what is counted is on disk.
@@ -8,13 +8,14 @@ taken with `synchronous=FULL`: what is counted is on disk.
 
 import argparse
 import asyncio
-import sqlite3
 import statistics
+import sys
 import tempfile
 import time
 from functools import partial
 from pathlib import Path
 
+from bench.kit.rows import Row, add_options, options_of, tell
 from portway.server.storage_engine.database import Database, DatabaseOptions, open_database
 from portway.server.storage_engine.sequences import allocate
 from portway.server.storage_engine.sqlite import connect_writer
@@ -110,34 +111,36 @@ async def reads(database: Database, seconds: float, callers: int) -> tuple[float
     return len(taken) / (time.perf_counter() - begun), statistics.quantiles(taken, n=100)[98] * 1000
 
 
-async def measure(folder: Path, seconds: float) -> None:
-    """Print the table."""
-    print(f"{'':34}{'units/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'of floor':>10}{'units/commit':>14}")
+async def measure(folder: Path, seconds: float) -> list[Row]:
+    """The writer beside the raw driver, and the reader."""
+    rows = []
     floors = {group: floor(folder, seconds, group) for group in (1, 64)}
-    for group, rate in floors.items():
-        print(f"{f'floor: raw sqlite3, groups of {group}':34}{rate:10,.0f}{'':28}{group:14}")
     async with open_database(DatabaseOptions(url=f"sqlite:///{folder}/portway.db")) as database:
         for statement in _TABLES.split(";\n"):
             if statement.strip():
                 await database.writer.run(partial(_execute, statement))
         for callers in (1, 16, 64, 256):
             rate, median, tail, grouped = await through_writer(database, seconds, callers)
-            share = rate / floors[1 if callers == 1 else 64]
-            print(f"{f'writer, {callers} callers':34}{rate:10,.0f}{median:9.2f}{tail:9.2f}{share:10.0%}{grouped:14.1f}")
+            raw = floors[1 if callers == 1 else 64]
+            note = f"p50 {median:.2f} ms, p99 {tail:.2f} ms, {grouped:.1f} units a commit"
+            rows.append(Row(f"writer on disk, {callers} callers", rate, "units/s", raw, note=note))
         for callers in (1, 16):
             rate, tail = await reads(database, seconds, callers)
-            print(f"{f'reader, {callers} callers (point reads)':34}{rate:10,.0f}{'':9}{tail:9.2f}")
+            rows.append(Row(f"reader, {callers} callers, point reads", rate, "/s", note=f"p99 {tail:.2f} ms"))
+    return rows
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--seconds", type=float, default=3.0)
-    arguments.add_argument("--folder", type=Path, help="on the disk to measure; a temporary folder if not given")
-    given = arguments.parse_args()
-    print(f"SQLite {sqlite3.sqlite_version}, {given.seconds:g} s a row")
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, help="on the disk to measure; a temporary folder if not given")
+    add_options(parser)
+    given = parser.parse_args()
+    options = options_of(given)
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        asyncio.run(measure(Path(folder), given.seconds))
+        rows = asyncio.run(measure(Path(folder), float(options.pick(1, 1, 3))))
+    tell(rows, options)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,13 +35,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What every benchmark is asked: `quick` measures less long; `rows` is a file that gets the results as JSON."""
+    """What every benchmark is asked: to measure for a short or a long time, and to write its results to `rows`."""
 
-    quick: bool
-    rows: Path | None
+    quick: bool = False
+    full: bool = False
+    rows: Path | None = None
 
-    def pick(self, quick: int, usual: int) -> int:
-        return quick if self.quick else usual
+    def pick(self, quick: int, usual: int, full: int = 0) -> int:
+        return quick if self.quick else full if self.full and full else usual
 
 
 def at_most(row_value: float, limit: float, unit: str) -> Goal:
@@ -62,16 +64,20 @@ def times_floor(row_value: float, floor: float, factor: float) -> Goal:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--quick", action="store_true", help="measure less long")
+    parser.add_argument("--quick", action="store_true", help="measure for a short time")
+    parser.add_argument("--full", action="store_true", help="measure for as long as it takes")
     parser.add_argument("--rows", type=Path, help="write the results there as JSON")
+
+
+def options_of(given: argparse.Namespace) -> Options:
+    return Options(given.quick, given.full, given.rows)
 
 
 def read_options(description: str | None) -> Options:
     """For benchmarks without arguments of their own."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
-    given = parser.parse_args()
-    return Options(given.quick, given.rows)
+    return options_of(parser.parse_args())
 
 
 def number(value: float) -> str:
@@ -88,13 +94,16 @@ def table(rows: Sequence[Row]) -> str:
     widths = [max(len(line[column]) for line in cells) for column in range(6)]
     lines = ["  ".join(_aligned(line, widths)).rstrip() for line in cells]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    notes = [f"{row.what}: {row.note}" for row in rows if row.note]
-    return "\n".join([*lines, *notes])
+    return "\n".join(lines)
 
 
 def tell(rows: Sequence[Row], options: Options) -> None:
     """Print the results, and write them where that was asked."""
-    print(table(rows), flush=True)
+    print(table(rows))
+    for row in rows:
+        if row.note:
+            print(f"{row.what}: {row.note}")
+    sys.stdout.flush()
     if options.rows is not None:
         write_rows(rows, options.rows)
 
