@@ -28,7 +28,8 @@ class Counted:
 class CgroupTree:
     """The groups of this installation, in every hierarchy that can be written to."""
 
-    def __init__(self, placed: list[Placed], problems: list[str]) -> None:
+    def __init__(self, name: str, placed: list[Placed], problems: list[str]) -> None:
+        self._name = name
         self._placed = placed
         self.problems = tuple(problems)
 
@@ -38,23 +39,27 @@ class CgroupTree:
         try:
             hierarchies = find_hierarchies()
         except OSError as error:
-            return cls([], [f"control groups cannot be looked up: {error}"])
+            return cls(name, [], [f"control groups cannot be looked up: {error}"])
         placed, problems = place(hierarchies, name)
         if not hierarchies:
             problems.append("no control groups are mounted")
-        return cls(placed, problems)
+        return cls(name, placed, problems)
 
     @property
     def kinds(self) -> frozenset[str]:
         """Which controllers work: `memory`, `pids`, `cpu`, `cpuacct`, `devices`, `kill`."""
         return frozenset().union(*(placed.kinds for placed in self._placed)) if self._placed else frozenset()
 
-    @property
     def bases(self) -> list[Path]:
+        """The installation's own directory in each hierarchy, made again where an ended launcher process removed it."""
+        if not all(placed.base.is_dir() for placed in self._placed):
+            self._placed, problems = place(find_hierarchies(), self._name)
+            self.problems = tuple(problems)
         return [placed.base for placed in self._placed]
 
     def create(self, key: str, limits: Limits) -> "SessionGroups":
         """The groups of one session, with its limits in force."""
+        self.bases()
         groups = SessionGroups([(placed, placed.base / key) for placed in self._placed])
         groups.make(limits)
         return groups
@@ -62,7 +67,7 @@ class CgroupTree:
     def sweep(self) -> tuple[int, int]:
         """Kills and removes every session below this installation's bases. Returns (groups, processes)."""
         removed = killed = 0
-        for base in self.bases:
+        for base in self.bases():
             for child in [entry for entry in base.iterdir() if entry.is_dir()]:
                 counts = remove_tree(child)
                 removed, killed = removed + counts[0], killed + counts[1]
@@ -70,9 +75,9 @@ class CgroupTree:
 
     def close(self) -> None:
         """Removes the bases; whatever was inside is gone by now."""
-        for base in self.bases:
+        for placed in self._placed:
             with contextlib.suppress(OSError):
-                remove_group(base, patience=0.2)
+                remove_group(placed.base, patience=0.2)
 
 
 class SessionGroups:

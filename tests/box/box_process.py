@@ -58,16 +58,19 @@ class BoxProcess:
         (self.folder / "ready.json").unlink(missing_ok=True)
         config = self.folder / "config.yaml"
         config.write_text(yaml.safe_dump({"box": dict(self.settings)}))
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.environment}
         with (self.folder / "box.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*interpreter(self.mode), "-m", "portway.box", *self.flags()],
-                env=environment | _search_path(self.mode),
+                env=self.whole_environment(),
                 stdout=log,
                 stderr=log,
                 cwd="/",
                 start_new_session=True,
             )
+
+    def whole_environment(self) -> dict[str, str]:
+        given = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.environment}
+        return given | _search_path(self.mode)
 
     def flags(self) -> list[str]:
         folder = self.folder

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -16,6 +17,15 @@ from tests.box.box_process import BoxProcess
 
 ALIVE = "the sandbox runs"
 Exec = grpc.aio.StreamStreamCall[process_pb2.ExecRequest, process_pb2.ExecResponse]
+
+
+class Options(TypedDict, total=False):
+    """How a command is run. The timeout is in seconds, the terminal has rows and columns."""
+
+    cwd: str
+    env: Mapping[str, str]
+    timeout: float
+    terminal: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +54,10 @@ class Inside:
         self.processes = process_pb2_grpc.ProcessServiceStub(channel)
         self._files = file_pb2_grpc.FileServiceStub(channel)
 
-    async def sh(self, script: str, **options: object) -> Result:
+    async def sh(self, script: str, **options: Unpack[Options]) -> Result:
         return await self.run(command(shell=script, **options))
 
-    async def argv(self, *args: str, **options: object) -> Result:
+    async def argv(self, *args: str, **options: Unpack[Options]) -> Result:
         return await self.run(command(argv=args, **options))
 
     async def run(
@@ -61,15 +71,17 @@ class Inside:
             request_id=request_id,
         )
         answer = await ask(self.channel, request)
-        return Result(answer.stdout.decode(errors="replace"), answer.stderr.decode(errors="replace"), answer.exit, answer)
+        return Result(
+            answer.stdout.decode(errors="replace"), answer.stderr.decode(errors="replace"), answer.exit, answer
+        )
 
-    async def attempt(self, script: str, **options: object) -> Result:
+    async def attempt(self, script: str, **options: Unpack[Options]) -> Result:
         """An escape attempt. Fails where the sandbox itself did not run: then nothing was tried."""
         result = await self.sh(f"echo '{ALIVE}'\n{script}", **options)
         assert result.stdout.startswith(ALIVE), f"the attempt was never made: {result}"
         return Result(result.stdout[len(ALIVE) + 1 :], result.stderr, result.exit, result.response)
 
-    async def python(self, program: str, **options: object) -> Result:
+    async def python(self, program: str, **options: Unpack[Options]) -> Result:
         """An escape attempt in Python."""
         return await self.attempt(f"exec /usr/bin/python3 -I - <<'PROGRAM'\n{program}\nPROGRAM\n", **options)
 
@@ -120,13 +132,28 @@ def command(
     return made
 
 
-async def begin(session: Inside, script: str, **options: object) -> Exec:
+async def begin(session: Inside, script: str, *, request_id: str = "", **options: Unpack[Options]) -> Exec:
     """A command under way, with its streams."""
     call: Exec = session.processes.Exec()
-    wanted = command(shell=script, **options)  # type: ignore[arg-type]
-    start = process_pb2.ExecStart(session_id=session.session_id, command=wanted)
+    wanted = command(shell=script, **options)
+    start = process_pb2.ExecStart(session_id=session.session_id, command=wanted, request_id=request_id)
     await call.write(process_pb2.ExecRequest(start=start))
     return call
+
+
+async def next_frame(call: Exec) -> process_pb2.ExecResponse:
+    """The next answer of a command; its end is a failure here."""
+    with errors_by_meaning():
+        frame = await call.read()
+    assert isinstance(frame, process_pb2.ExecResponse), frame
+    return frame
+
+
+async def until_said(call: Exec, text: bytes) -> None:
+    """Reads until the command has said `text`."""
+    said = b""
+    while text not in said:
+        said += (await next_frame(call)).stdout
 
 
 def seconds(value: float) -> Duration:

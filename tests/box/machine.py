@@ -1,6 +1,7 @@
 """What the machine itself shows of a box: processes, control groups, mounts, loop devices."""
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -59,11 +60,8 @@ def _is_of(directory: Path, box: BoxProcess) -> bool:
 
 
 def _groups(box: BoxProcess) -> list[str]:
-    identity = (box.data / "installation").read_text().strip()
-    found = []
-    for base in Path("/sys/fs/cgroup").rglob(f"portway-box-{identity}"):
-        found += [f"control group {child}" for child in base.iterdir() if child.is_dir()]
-    return found
+    name = f"portway-box-{(box.data / 'installation').read_text().strip()}"
+    return [f"control group {path}/{name}" for path, names, _files in os.walk("/sys/fs/cgroup") if name in names]
 
 
 def _mounts(box: BoxProcess) -> list[str]:

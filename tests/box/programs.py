@@ -68,3 +68,29 @@ REFUSED_CALLS = [
     ("uselib", "b'/x'"),
     ("vhangup", ""),
 ]
+
+FORK_UNTIL_REFUSED = """
+import os, time
+count = 0
+try:
+    while count < 200:
+        if os.fork() == 0:
+            time.sleep(20)
+        count += 1
+except OSError as error:
+    print("refused", error.errno)
+print(count)
+"""
+
+# Without single quotes: it is given to a shell in them.
+HOLD_ALL_TERMINALS = """
+import os, time
+held = []
+try:
+    while len(held) < 5000:
+        held.append(os.openpty())
+except OSError:
+    pass
+print("full", flush=True)
+time.sleep(30)
+"""

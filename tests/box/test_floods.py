@@ -12,8 +12,9 @@ from portway.rpc.ids import new_id
 from portway.v1 import box_pb2, box_pb2_grpc, process_pb2, session_pb2
 from tests.asking import ask
 from tests.box.box_process import ROOT, BoxProcess
-from tests.box.inside import Inside, begin, command, new_session
+from tests.box.inside import Inside, begin, command, new_session, next_frame, until_said
 from tests.box.machine import processes_with, seen, until_gone
+from tests.box.programs import FORK_UNTIL_REFUSED, HOLD_ALL_TERMINALS
 
 MEBI = 1024 * 1024
 SMALL = session_pb2.SessionLimits(memory_bytes=128 * MEBI, pids=40, disk_bytes=16 * MEBI, cpu_millis=4000)
@@ -27,7 +28,9 @@ async def small(channel: PortwayChannel) -> AsyncIterator[Inside]:
 
 
 async def test_memory_is_bounded(small: Inside, box: BoxProcess) -> None:
-    result = await small.python("print('begun', flush=True)\nblocks = [bytearray(16 << 20) for _ in range(64)]\nprint('OPEN')")
+    result = await small.python(
+        "print('begun', flush=True)\nblocks = [bytearray(16 << 20) for _ in range(64)]\nprint('OPEN')"
+    )
     assert result.stdout.startswith("begun")
     assert "OPEN" not in result.stdout
     if box.mode == ROOT:
@@ -61,11 +64,7 @@ async def test_a_fork_bomb_ends_with_its_command(small: Inside) -> None:
 
 
 async def test_the_number_of_processes_is_bounded(small: Inside) -> None:
-    program = (
-        "import os, time\ncount = 0\ntry:\n    while count < 200:\n        if os.fork() == 0: time.sleep(20)\n        count += 1\n"
-        "except OSError as error: print('refused', error.errno)\nprint(count)"
-    )
-    result = await small.python(program)
+    result = await small.python(FORK_UNTIL_REFUSED)
     assert result.stdout.split()[:2] == ["refused", "11"], result
     assert int(result.stdout.split()[2]) <= 45
 
@@ -126,7 +125,7 @@ async def test_output_without_end_is_held_up_and_not_kept(small: Inside, channel
     assert result.response.stdout_truncated_bytes == 300_000_000 - 4000
     mark = new_id("mark")
     call = await begin(small, f"yes {mark}")
-    assert (await call.read()).HasField("started")
+    assert (await next_frame(call)).HasField("started")
     await seen(mark)
     # Nobody reads: the program stands still instead of the box filling up.
     assert await _memory(channel) < before + 64 * MEBI
@@ -185,13 +184,8 @@ async def test_sessions_are_bounded_by_workspace(channel: PortwayChannel) -> Non
 
 async def test_terminals_and_watches_of_one_session_leave_some_for_others(small: Inside, inside: Inside) -> None:
     mark = new_id("mark")
-    call = await begin(
-        small,
-        f"exec /usr/bin/python3 -c \"import os, time\nheld = []\ntry:\n    while len(held) < 5000: held.append(os.openpty())\n"
-        f"except OSError: pass\nprint('full', flush=True); time.sleep(30)  # {mark}\"",
-    )
-    while (await call.read()).stdout != b"full\n":
-        pass
+    call = await begin(small, f"exec /usr/bin/python3 -c '{HOLD_ALL_TERMINALS}' {mark}")
+    await until_said(call, b"full\n")
     result = await inside.attempt("tty; echo fine", terminal=(24, 80))
     assert "fine" in result.stdout
     call.cancel()

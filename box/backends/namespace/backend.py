@@ -66,7 +66,7 @@ class NamespaceBackend:
                 return
             base = self._paths.data / "root"
             base.mkdir(mode=0o700, exist_ok=True)
-            groups = tuple(str(path) for path in self._tree.bases) if self._tree else ()
+            groups = tuple(self._tree.bases()) if self._tree else ()
             machine = self._machine
             lock = self._installation.launcher_lock
             setup = ZygoteSetup(machine.root, str(base.resolve()), machine.bwrap, machine.filters(), groups, lock)

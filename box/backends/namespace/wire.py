@@ -60,7 +60,7 @@ class MountOrder:
 
 @dataclass(frozen=True, slots=True)
 class OpenOrder:
-    """Put the mounts of a session together. `workspace` is `image` (a descriptor comes along), `memory`, `folder`, `host`."""
+    """Put a session's mounts together. `workspace`: `image` (a descriptor comes along), `memory`, `folder`, `host`."""
 
     request: int
     key: str

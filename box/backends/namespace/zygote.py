@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,14 +23,16 @@ from portway.box.isolation import syscalls
 from portway.box.isolation.syscalls import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, MS_BIND
 
 _POLL_SECONDS = 5
+_REMOVE_TRIES, _REMOVE_PAUSE_SECONDS = 500, 0.01
 
 
 class Zygote:
     """The loop of the resident process: orders in, children out, ends reported when nothing of a command is left."""
 
-    def __init__(self, line: socket.socket, group_bases: list[int]) -> None:
+    def __init__(self, line: socket.socket, group_parents: list[int], group_name: str) -> None:
         self._line = line
-        self._group_bases = group_bases
+        self._group_parents = group_parents
+        self._group_name = group_name
         self._launchers: set[int] = set()
         self._workers: set[int] = set()
         # Launchers that ended, with those of their processes that were still there and are being killed.
@@ -157,8 +160,11 @@ class Zygote:
         with contextlib.suppress(ChildProcessError):
             while True:
                 os.wait4(-1, 0)
-        for base in self._group_bases:
-            _remove_groups_below(base)
+        for _ in range(_REMOVE_TRIES):
+            # For a moment after its last process a group may still be busy.
+            if all([_remove_groups(parent, self._group_name) for parent in self._group_parents]):
+                return
+            time.sleep(_REMOVE_PAUSE_SECONDS)
 
 
 class _Ending:
@@ -202,15 +208,23 @@ def _children_by_search(parent: int) -> list[int]:
     return sorted(found)
 
 
-def _remove_groups_below(base: int) -> None:
-    for name in os.listdir(base):
-        with contextlib.suppress(NotADirectoryError, OSError):
-            child = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=base)
-            try:
-                _remove_groups_below(child)
-            finally:
-                os.close(child)
-            os.rmdir(name, dir_fd=base)
+def _remove_groups(parent: int, name: str) -> bool:
+    """Removes a control group with all that are below it. Whether nothing of it is left."""
+    try:
+        group = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except (NotADirectoryError, FileNotFoundError):  # one of the files that every group has, or gone
+        return True
+    try:
+        clean = all([_remove_groups(group, child) for child in os.listdir(group)])
+    finally:
+        os.close(group)
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return clean
 
 
 def _own_namespaces(*, root: bool) -> None:
@@ -236,13 +250,17 @@ def _become_first(line: socket.socket, setup: dict[str, Any], descriptors: list[
     syscalls.mount(HOST + setup["bwrap"], BWRAP, "", MS_BIND)
     syscalls.drop_bounding_set()
     present = [name for name in os.listdir("/proc") if not name.isdigit() and _open_to_all(f"/proc/{name}")]
-    zygote = Zygote(line, descriptors)
+    zygote = Zygote(line, descriptors, setup["group_name"])
     # Children share this memory until they write to it; the collector must not be the one who writes.
     gc.collect()
     gc.freeze()
     wire.send(line, {"kind": "ready", "proc": present})
-    zygote.run()
-    zygote.end_everything()
+    try:
+        # A server that is gone in the middle of an answer is the same as one that is gone.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            zygote.run()
+    finally:
+        zygote.end_everything()
 
 
 def main(descriptor: int, lock: int) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from portway.box.backends.namespace import wire
@@ -33,7 +34,9 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class ZygoteSetup:
-    """How to start the process: `base` is an empty directory to build its root on, `groups` control group directories.
+    """How to start the process: `base` is an empty directory to build its root on.
+
+    `groups` are the installation's control groups, all of one name, which the process removes when the server is gone.
 
     `lock` is a locked descriptor that the process holds until it is gone.
     """
@@ -42,7 +45,7 @@ class ZygoteSetup:
     base: str
     bwrap: str
     filters: tuple[bytes, bytes]
-    groups: tuple[str, ...]
+    groups: tuple[Path, ...]
     lock: int
 
 
@@ -88,10 +91,17 @@ class ZygoteClient:
         loop = asyncio.get_running_loop()
         self._ready = loop.create_future()
         loop.add_reader(ours, self._read)
-        groups = [os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in setup.groups]
+        groups = [os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in setup.groups]
         try:
             filters = [program.hex() for program in setup.filters]
-            message = {"root": setup.root, "base": setup.base, "bwrap": setup.bwrap, "filters": filters}
+            name = setup.groups[0].name if setup.groups else ""
+            message = {
+                "root": setup.root,
+                "base": setup.base,
+                "bwrap": setup.bwrap,
+                "filters": filters,
+                "group_name": name,
+            }
             wire.send(ours, message, groups)
             return await asyncio.wait_for(self._ready, START_SECONDS)
         except TimeoutError:
