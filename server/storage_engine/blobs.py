@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from portway.rpc.errors import DataLoss, InvalidInput, LimitExceeded, NotFound, OutOfRange, PayloadTooLarge, Reason
 from portway.server.storage_engine.location import sync_folder
@@ -24,6 +24,7 @@ RANGE_LIMIT = 10 * 1024 * 1024
 UNREFERENCED_SECONDS = 3_600.0
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ENOSPC = (28, 122)
+_WORKSPACE = "w-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,15 @@ class Blobs:
         """Delete a blob that nothing refers to; false when it was put again lately, so somebody may be about to."""
         return await asyncio.to_thread(self._remove, workspace_id, sha256, older_than)
 
+    async def old(self, older_than: float = UNREFERENCED_SECONDS) -> AsyncIterator[tuple[str, str]]:
+        """(workspace_id, digest) of blobs that were last put so many seconds ago; a folder is read at a time."""
+        for workspace in await asyncio.to_thread(_folders, self._folder):
+            if not workspace.name.startswith(_WORKSPACE):
+                continue
+            for shard in await asyncio.to_thread(_folders, workspace):
+                for sha256 in await asyncio.to_thread(_old_files, shard, time.time() - older_than):
+                    yield unquote(workspace.name.removeprefix(_WORKSPACE)), sha256
+
     def temporary(self) -> Path:
         """A name for an upload."""
         return self._uploads / os.urandom(16).hex()
@@ -193,7 +203,16 @@ class Blobs:
         if not _DIGEST.fullmatch(sha256):
             raise InvalidInput("A blob is named by its SHA-256 in lower-case hex.")
         # Quoted, so that no workspace id can name another folder.
-        return self._folder / ("w-" + quote(workspace_id, safe="")) / sha256[:2] / sha256
+        return self._folder / (_WORKSPACE + quote(workspace_id, safe="")) / sha256[:2] / sha256
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(entry for entry in parent.iterdir() if entry.is_dir())
+
+
+def _old_files(folder: Path, before: float) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries if entry.is_file() and entry.stat().st_mtime < before]
 
 
 def _disk(error: OSError) -> Exception:
