@@ -21,7 +21,7 @@ from portway.runtime.sdk.types.context import (
 )
 from portway.runtime.sdk.types.convert import Json, write
 from portway.runtime.sdk.types.resources import RunResources, ToolResource
-from portway.v1 import run_agent_pb2, run_call_pb2, run_result_pb2
+from portway.v1 import run_agent_pb2, run_call_pb2, run_pull_pb2, run_result_pb2
 
 RUN_ID = "run_test"
 
@@ -88,8 +88,10 @@ async def run_runner(
     permissions: Sequence[str] = (),
     config: Json | None = None,
     context: RunContext | None = None,
+    steered: bool = False,
 ) -> Outcome:
-    """Runs to the end. `permissions` are named as in a manifest: `models.stream`, `state`, …"""
+    """Runs to the end. `permissions` are named as in a manifest: `models.stream`, `state`, …; `steered` tells the run
+    at its start that something arrived, so that it asks for what is in `things.steering`."""
     things = things or Things()
     allowed = Permissions(frozenset(name.replace(".", "_") for name in permissions))
     context = replace(context or context_for(text, things, config=config), permissions=allowed)
@@ -98,7 +100,8 @@ async def run_runner(
     stream = _HostStream(FakeHost(things, allowed))
     async with asyncio.TaskGroup() as group:
         stream.answering = group
-        await RunSession(stream, start, make_runner).execute([])
+        first = [run_agent_pb2.RunInputFrame(steer=run_pull_pb2.SteeringMessage())] if steered else []
+        await RunSession(stream, start, make_runner).execute(first)
     return Outcome(stream.results)
 
 

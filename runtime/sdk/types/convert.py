@@ -97,7 +97,7 @@ def _field(name: str, hint: Any) -> _Field:
     origin = typing.get_origin(inner)
     if origin is tuple:
         return _list_field(name, typing.get_args(inner)[0])
-    if origin is not None and inner is not Json and issubclass(cast(type, origin), Mapping):
+    if origin is not None and inner != Json and issubclass(cast(type, origin), Mapping):
         return _map_field(name, typing.get_args(inner)[1])
     codec = _codec(inner)
     if codec is not None:

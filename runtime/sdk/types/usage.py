@@ -25,7 +25,7 @@ class Budget:
     """What a run may spend. None is no limit."""
 
     cost_micros: int | None = None
-    currency: str | None = None
+    currency: str = ""
     tokens: int | None = None
     calls: int | None = None
     bytes: int | None = None

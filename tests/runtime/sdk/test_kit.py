@@ -1,0 +1,57 @@
+"""The test kit runs a runner in this process, and its host refuses what the real one refuses."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from portway.rpc.errors import NotPermitted
+from portway.runtime.sdk import (
+    AgentRunner,
+    HostApi,
+    MessageCompleted,
+    ModelMessage,
+    ModelRequest,
+    ModelText,
+    RunContext,
+    RunResult,
+    StateScope,
+    TextDelta,
+)
+from portway.runtime.sdk.testing import Things, run_runner
+from portway.runtime.sdk.testing.things import in_turn, says, transcript
+
+
+class Storyteller(AgentRunner):
+    """Uses a little of everything."""
+
+    async def run(self, ctx: RunContext, host: HostApi) -> AsyncIterator[RunResult]:
+        page = await host.history.page(before=ctx.context.latest_cursor)
+        request = ModelRequest("model", tuple(ModelMessage.user(item.content) for item in page.items))
+        async for event in host.models.stream(request):
+            if isinstance(event, ModelText):
+                yield TextDelta(event.text)
+        told = await host.state.get(StateScope.CONVERSATION, "told")
+        await host.state.set(StateScope.CONVERSATION, "told", (told.value if told else 0) + 1)
+        yield MessageCompleted.of_text(ctx.input.text)
+
+
+async def test_a_runner_runs_against_the_kit() -> None:
+    things = Things(model=in_turn(says("once upon a time")), history=transcript("tell", "what?"))
+    outcome = await run_runner(
+        Storyteller, "a story", things=things, permissions=["models.stream", "history.page", "state"]
+    )
+    assert outcome.streamed == "once upon a time"
+    assert outcome.messages == ["a story"]
+    assert outcome.kinds[-1] == "run_completed"
+    assert [message.text for message in things.model_requests[0].messages] == ["tell", "what?"]
+    assert list(things.state.values()) == [("1", 1)]
+
+
+@pytest.mark.parametrize("missing", ["models.stream", "history.page", "state"])
+async def test_what_is_not_permitted_is_refused(missing: str) -> None:
+    things = Things(model=in_turn(says("once upon a time")), history=transcript("tell"))
+    allowed = [name for name in ("models.stream", "history.page", "state") if name != missing]
+    outcome = await run_runner(Storyteller, "a story", things=things, permissions=allowed)
+    assert outcome.error_code == "runner.error"
+    assert missing in outcome.terminal.run_failed.error.message
+    assert isinstance(things.refusals[0], NotPermitted)
