@@ -103,6 +103,14 @@ def set_outcome(
         raise NotFound.of("event", event_id)
 
 
+def read_event(tx: ReadTransaction, workspace_id: str, event_id: str) -> Event:
+    """Raises NotFound."""
+    row = tx.one(_BY_ID, {"workspace_id": workspace_id, "event_id": event_id})
+    if row is None:
+        raise NotFound.of("event", event_id)
+    return _event(row)
+
+
 def _event(row: Row) -> Event:
     return Event(*typed(row, (15, EventOutcome)))
 
@@ -114,11 +122,7 @@ class StoredEventLog:
         self._reader = reader
 
     async def event(self, workspace_id: str, event_id: str) -> Event:
-        params = {"workspace_id": workspace_id, "event_id": event_id}
-        row = await self._reader.run(lambda tx: tx.one(_BY_ID, params))
-        if row is None:
-            raise NotFound.of("event", event_id)
-        return _event(row)
+        return await self._reader.run(lambda tx: read_event(tx, workspace_id, event_id))
 
     async def event_of_message(self, workspace_id: str, conversation_id: str, message_id: str) -> Event:
         params = {"workspace_id": workspace_id, "conversation_id": conversation_id, "message_id": message_id}

@@ -1,0 +1,109 @@
+"""Accepting an event: checked, routed, and on disk exactly once before anybody is told so."""
+
+import asyncio
+import dataclasses
+import weakref
+from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
+
+from portway.rpc.errors import NotFound, WrongState
+from portway.rpc.identity import Caller
+from portway.server.agents.types import Agent, QueuePolicy
+from portway.server.conversations.store import Conversations
+from portway.server.events.accept_unit import AcceptUnit, Taken
+from portway.server.events.guards import Guards
+from portway.server.events.routing import Route, Router
+from portway.server.events.submit import Submit
+from portway.server.events.types import Accepted
+from portway.server.runs.pending import Work
+from portway.server.storage_engine.database import Database
+
+
+class Acceptor:
+    """The only way in for events."""
+
+    def __init__(
+        self, database: Database, conversations: Conversations, router: Router, guards: Guards, work: Work
+    ) -> None:
+        self._database = database
+        self._conversations = conversations
+        self._router = router
+        self._guards = guards
+        self._work = work
+        self._turns: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
+
+    async def submit(self, caller: Caller, submit: Submit) -> Accepted:
+        """Accept the event; the answer means that it is on disk.
+
+        Raises InvalidInput, NotFound, Conflict (same key, other body), WrongState (NO_BINDING, BINDING_AMBIGUOUS,
+        AGENT_DISABLED, CONVERSATION_BUSY), LimitExceeded (overload, low disk). The same key may always be sent again.
+        """
+        self._database.ensure_room()
+        if await self._router.needs_conversation(submit.facts, submit.agent_id):
+            submit = await self._placed(submit)
+        try:
+            route = await self._router.route(submit.facts, submit.agent_id)
+        except (WrongState, NotFound):
+            # Bindings and agents may have changed since: what was accepted then is answered as it was then.
+            earlier = await self._database.reader.run(AcceptUnit(submit, Route(None)).duplicate)
+            if earlier is None:
+                raise
+            return earlier
+        async with self._turn(submit, route.agent):
+            return await self._accept(caller, submit, route)
+
+    async def _accept(self, caller: Caller, submit: Submit, route: Route) -> Accepted:
+        unit = AcceptUnit(submit, route)
+        agent = route.agent
+        if agent is not None:
+            unit.refusal = self._guards.refusal(agent, submit.facts)
+            if not unit.refusal:
+                await self._apply_policy(unit, agent, submit)
+        done = self._database.writer.submit(unit)
+        # Not after the wait: a caller that goes away meanwhile must not leave a committed run unknown to the queue.
+        done.add_done_callback(partial(self._begin, agent))
+        taken = await asyncio.shield(done)
+        if unit.refusal and agent is not None and not taken.accepted.duplicate:
+            self._guards.tell(caller, agent, submit.facts, unit.refusal)
+        return taken.accepted
+
+    async def _apply_policy(self, unit: AcceptUnit, agent: Agent, submit: Submit) -> None:
+        self._work.ensure_room(submit.facts.workspace_id)
+        if agent.spec.queue_policy is QueuePolicy.STEER:
+            unit.steerable = self._work.steerable
+        elif agent.spec.queue_policy is QueuePolicy.REJECT:
+            facts = (await self._placed(submit)).facts
+            unit.busy = bool(facts.conversation_id) and self._work.is_busy(facts.workspace_id, facts.conversation_id)
+
+    def _begin(self, agent: Agent | None, done: "asyncio.Future[Taken]") -> None:
+        if done.cancelled() or done.exception() is not None or agent is None:
+            return
+        taken = done.result()
+        run = taken.run
+        if run is None:
+            return
+        if taken.arrival is not None:
+            self._work.steer(run.fence, taken.arrival)
+            return
+        if agent.spec.queue_policy is QueuePolicy.INTERRUPT:
+            self._work.interrupt(run.fence.workspace_id, run.conversation_id, run.event_id)
+        self._work.add(run)
+
+    async def _placed(self, submit: Submit) -> Submit:
+        """With the conversation that its chat is in now."""
+        facts = submit.facts
+        if facts.conversation_id or not facts.chat_key:
+            return submit
+        try:
+            current = await self._conversations.current(facts.workspace_id, facts.chat_key)
+        except NotFound:
+            return submit
+        placed = dataclasses.replace(facts, conversation_id=current.conversation_id)
+        return dataclasses.replace(submit, facts=placed)
+
+    def _turn(self, submit: Submit, agent: Agent | None) -> "AbstractAsyncContextManager[object]":
+        """Agents that refuse when busy take one message of a chat at a time: two at once must not both find it free."""
+        if agent is None or agent.spec.queue_policy is not QueuePolicy.REJECT:
+            return nullcontext()
+        facts = submit.facts
+        return self._turns.setdefault((facts.workspace_id, facts.conversation_id or facts.chat_key), asyncio.Lock())

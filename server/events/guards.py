@@ -1,0 +1,104 @@
+"""What refuses an event before an agent sees it: senders, groups, rates, texts."""
+
+import re
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Protocol
+
+from portway.rpc.identity import Caller
+from portway.server.agents.types import Agent
+from portway.server.audit.types import NewAuditRecord
+from portway.server.events.facts import EventFacts
+
+_CHATS = 10_000
+# A pattern of an operator meets texts of strangers: what it looks at is bounded.
+_SEARCHED_CHARS = 16_000
+_GROUPS = ("group", "channel")
+
+
+class Audit(Protocol):
+    """Where decisions are written down."""
+
+    def record(self, record: NewAuditRecord) -> None:
+        """Queue a record. Never blocks and never raises."""
+
+
+class Guards:
+    """Applies the guards of agents.
+
+    Rates are counted in memory per agent, sender and chat; the least recent are forgotten.
+    """
+
+    def __init__(self, audit: Audit, clock: Callable[[], float] = time.monotonic) -> None:
+        self._audit = audit
+        self._clock = clock
+        self._seen: OrderedDict[tuple[str, str, str, str], deque[float]] = OrderedDict()
+
+    def refusal(self, agent: Agent, facts: EventFacts, counting: bool = True) -> str:
+        """Why the event is refused; '' where it is not. `counting`: the event counts for the rate."""
+        guards = agent.spec.guards
+        if facts.actor_id in guards.denied_sender_ids:
+            return f"the sender {facts.actor_id!r} is denied"
+        if guards.allowed_sender_ids and facts.actor_id not in guards.allowed_sender_ids:
+            return f"the sender {facts.actor_id!r} is not among the allowed ones"
+        if facts.launcher_type in _GROUPS:
+            if facts.launcher_id in guards.denied_group_ids:
+                return f"the group {facts.launcher_id!r} is denied"
+            if guards.allowed_group_ids and facts.launcher_id not in guards.allowed_group_ids:
+                return f"the group {facts.launcher_id!r} is not among the allowed ones"
+        for pattern in guards.denied_inbound_patterns:
+            if _compiled(pattern).search(facts.text[:_SEARCHED_CHARS]):
+                return "the text matches a denied pattern"
+        if guards.messages_per_window and self._too_many(agent, facts, counting):
+            return f"more than {guards.messages_per_window} messages in {guards.window_seconds:g} s"
+        return ""
+
+    def tell(self, caller: Caller, agent: Agent, facts: EventFacts, refusal: str) -> None:
+        """Write the refusal down."""
+        self._audit.record(
+            NewAuditRecord(
+                workspace_id=facts.workspace_id,
+                action="event.accept",
+                resource=f"agent {agent.agent_id}",
+                allowed=False,
+                reason=refusal,
+                role=caller.role.name.lower(),
+                subject=facts.actor_id,
+                token_id=caller.token_id,
+                scope=facts.chat_key,
+            )
+        )
+
+    def _too_many(self, agent: Agent, facts: EventFacts, counting: bool) -> bool:
+        guards = agent.spec.guards
+        key = (facts.workspace_id, agent.agent_id, facts.actor_id, facts.chat_key or facts.conversation_id)
+        now = self._clock()
+        times = self._seen.pop(key, None) or deque()
+        while times and times[0] <= now - guards.window_seconds:
+            times.popleft()
+        full = len(times) >= guards.messages_per_window
+        if counting and not full:
+            times.append(now)
+        if times:
+            self._seen[key] = times
+        if len(self._seen) > _CHATS:
+            self._seen.popitem(last=False)
+        return full
+
+
+def mask_outbound(patterns: tuple[str, ...], text: str) -> str:
+    """A reply with what must not leave replaced."""
+    for pattern in patterns:
+        text = _compiled(pattern).sub("***", text)
+    return text
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error:
+        # Checked when an agent is saved; a broken one from elsewhere guards by its literal text.
+        return re.compile(re.escape(pattern))

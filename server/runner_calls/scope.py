@@ -1,0 +1,146 @@
+"""Who calls and what it may touch: one run's rights, asked in the order of the protocol, each refusal written down."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from portway.rpc.errors import (
+    DeadlineExceeded,
+    LimitExceeded,
+    NotFound,
+    NotPermitted,
+    PortwayError,
+    Reason,
+    Stale,
+    WrongState,
+)
+from portway.server.agents.types import Budget
+from portway.server.audit.types import NewAuditRecord
+from portway.server.effects.types import Effect
+from portway.server.events.facts import EventFacts
+from portway.server.events.guards import Audit
+from portway.server.runs.pending import Arrival
+from portway.server.runs.types import Fence
+from portway.server.runs.usage import UsageSum
+from portway.server.snapshot.freeze import Snapshot
+from portway.server.tools.types import ToolResult
+from portway.v1 import run_context_pb2
+
+
+@dataclass(slots=True, eq=False)
+class RunScope:
+    """One live attempt, as the handlers of its calls see it. `deadline` is of the loop's own clock, in seconds.
+
+    `arrivals` are messages that came during the run and that nobody pulled yet. `earlier_effects` are those of earlier
+    attempts that this one did not come to yet; `effect_lost` says that nobody knows what became of one. `ended` is
+    said by who ends the run.
+    """
+
+    fence: Fence
+    event_id: str
+    conversation_id: str
+    facts: EventFacts
+    snapshot: Snapshot
+    context: run_context_pb2.RunContext
+    deadline: float
+    audit: Audit
+    usage: UsageSum
+    arrivals: list[Arrival] = field(default_factory=list)
+    tool_calls: dict[str, tuple[bytes, "asyncio.Future[ToolResult]"]] = field(default_factory=dict)
+    earlier_effects: list[Effect] = field(default_factory=list)
+    effect_lost: bool = False
+    ended: PortwayError | None = None
+    budget_spent: Callable[[str], None] = lambda _: None
+    injected: Callable[[Sequence[Arrival]], None] = lambda _: None
+    _started: float = field(default_factory=time.monotonic)
+
+    @property
+    def workspace_id(self) -> str:
+        return self.fence.workspace_id
+
+    @property
+    def run_id(self) -> str:
+        return self.fence.run_id
+
+    def check_alive(self) -> None:
+        """Raises WrongState (RUN_FINISHED), Stale (ATTEMPT_SUPERSEDED), DeadlineExceeded."""
+        if self.ended is not None:
+            raise self.ended
+        if time.monotonic() > self.deadline:
+            raise DeadlineExceeded(f"the deadline of the run {self.run_id} is over")
+
+    def time_left(self) -> float:
+        """Seconds until the run's deadline."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    def allow(self, operation: str, action: str) -> None:
+        """Raises NotPermitted for an operation that is not in the snapshot."""
+        self.check_alive()
+        if operation not in self.snapshot.permissions.allowed:
+            self.refuse(action, operation, "not granted")
+            raise NotPermitted(
+                f"{action} needs the permission {operation.replace('_', '.', 1)}, which this run does not have; "
+                f"`portway runs explain {self.run_id}` shows which layer took it away"
+            )
+
+    def missing(self, action: str, kind: str, name: str) -> NotFound:
+        """For a resource that is not in the snapshot: the same as for one that does not exist."""
+        self.refuse(action, f"{kind} {name}", "not in the snapshot")
+        return NotFound.of(kind, name)
+
+    def refuse(self, action: str, resource: str, reason: str) -> None:
+        """Write a refusal down."""
+        self.audit.record(
+            NewAuditRecord(
+                workspace_id=self.workspace_id,
+                action=action,
+                resource=resource,
+                allowed=False,
+                reason=reason,
+                role="runner",
+                subject=self.run_id,
+                run_id=self.run_id,
+                runner_id=self.snapshot.runner.runner_id,
+                scope=self.conversation_id,
+                trace_id=self.context.runtime.trace_id,
+            )
+        )
+
+    def claim_earlier(self, digest: bytes, call_id: str) -> Effect | None:
+        """What an earlier attempt did with the same tool and arguments; its own call id claims it first."""
+        same = [effect for effect in self.earlier_effects if effect.digest == digest]
+        found = next((effect for effect in same if effect.call_id == call_id), same[0] if same else None)
+        if found is not None:
+            self.earlier_effects.remove(found)
+        return found
+
+    def spend_call(self) -> None:
+        """Counts a model or tool call. Raises LimitExceeded (BUDGET_EXHAUSTED), and the run ends with it."""
+        budget = self.snapshot.spec.run_budget
+        self.usage.calls += 1
+        spent = _spent(budget, self.usage, time.monotonic() - self._started)
+        if spent:
+            self.budget_spent(spent)
+            raise LimitExceeded(f"the run's budget is spent: {spent}", reason=Reason.BUDGET_EXHAUSTED)
+
+
+def _spent(budget: Budget, usage: UsageSum, seconds: float) -> str:
+    if budget.calls is not None and usage.calls > budget.calls:
+        return f"{budget.calls} calls of models and tools"
+    if budget.tokens is not None and usage.tokens >= budget.tokens:
+        return f"{budget.tokens} tokens"
+    if budget.seconds is not None and seconds >= budget.seconds:
+        return f"{budget.seconds:g} seconds"
+    return ""
+
+
+def run_finished(run_id: str, state: str) -> WrongState:
+    return WrongState(f"The run {run_id} has ended ({state}); its token is dead.", reason=Reason.RUN_FINISHED)
+
+
+def attempt_superseded(run_id: str, attempt: int) -> Stale:
+    return Stale(
+        f"Attempt {attempt} of run {run_id} was superseded; what it does is refused.",
+        reason=Reason.ATTEMPT_SUPERSEDED,
+    )

@@ -1,0 +1,251 @@
+"""Tools of a run. What may not happen twice is in the effect ledger before it happens."""
+
+import asyncio
+import hashlib
+import json
+import re
+import time
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from google.protobuf.json_format import MessageToDict
+
+from portway.rpc.errors import (
+    Conflict,
+    DeadlineExceeded,
+    NotFound,
+    PortwayError,
+    Reason,
+    Unavailable,
+    WrongState,
+)
+from portway.rpc.ids import new_id
+from portway.server.effects.store import finish_effect, plan_effect
+from portway.server.effects.types import Effect, EffectState, NewEffect
+from portway.server.runner_calls.emit import Emit
+from portway.server.runner_calls.scope import RunScope
+from portway.server.storage_engine.writer import Writer
+from portway.server.tools.registry import ToolRegistry
+from portway.server.tools.types import BoxSession, ToolCall, ToolResult, ToolScope, ToolSpec
+from portway.server.tools.wire import event_to_wire, resource_to_wire
+from portway.v1 import run_pull_pb2 as pb
+
+# Seconds in which the source of a tool is asked what became of a call whose answer did not come.
+RECONCILE_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    spec: ToolSpec
+    scope: ToolScope
+    call_id: str
+    arguments: Mapping[str, object]
+    timeout: float
+
+    def call(self, effect_id: str) -> ToolCall:
+        return ToolCall(self.spec.name, self.arguments, effect_id, self.timeout)
+
+    @property
+    def digest(self) -> bytes:
+        text = json.dumps(self.arguments, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(f"{self.spec.name}\0{text}".encode()).digest()
+
+
+class ToolCalls:
+    """GetTool and CallTool."""
+
+    def __init__(self, writer: Writer, tools: ToolRegistry) -> None:
+        self._writer = writer
+        self._tools = tools
+
+    async def get_tool(self, run: RunScope, request: pb.RunnerServiceGetToolRequest) -> pb.RunnerServiceGetToolResponse:
+        run.allow("tools_detail", "GetTool")
+        spec = run.snapshot.tools.get(request.name)
+        if spec is None:
+            raise run.missing("GetTool", "tool", request.name)
+        return pb.RunnerServiceGetToolResponse(tool=resource_to_wire(spec))
+
+    async def call_tool(self, run: RunScope, request: pb.RunnerServiceCallToolRequest, emit: Emit) -> None:
+        run.allow("tools_call", "CallTool")
+        if request.name not in run.snapshot.tools:
+            raise run.missing("CallTool", "tool", request.name)
+        run.spend_call()
+        prepared = self._prepare(run, request)
+        began = time.monotonic()
+        if prepared.spec.needs_ledger:
+            result = await self._once(run, prepared, emit)
+        else:
+            result = await self._make(prepared, new_id("eff"), emit)
+        response = event_to_wire(result)
+        response.result.duration.FromMilliseconds(round((time.monotonic() - began) * 1000))
+        await emit(response, True)
+
+    def _prepare(self, run: RunScope, request: pb.RunnerServiceCallToolRequest) -> _Prepared:
+        try:
+            # How careful to be is what the tool's source says now.
+            spec = self._tools.get(request.name).spec
+        except NotFound as error:
+            raise WrongState(
+                f"the tool {request.name!r} is not there any more", reason=Reason.TOOL_UNAVAILABLE
+            ) from error
+        arguments = MessageToDict(request.arguments)
+        _refuse_unapproved(run, spec, arguments)
+        timeout = run.time_left()
+        if request.HasField("timeout"):
+            timeout = min(timeout, request.timeout.ToMilliseconds() / 1000)
+        policy = run.snapshot.spec.box_policy
+        session = None
+        if run.snapshot.session_id:
+            session = BoxSession(
+                workspace_id=run.workspace_id,
+                session_id=run.snapshot.session_id,
+                profile=policy.profile,
+                network=policy.network.mode,
+                network_allow=policy.network.allow,
+                read_only=policy.read_only,
+            )
+        scope = ToolScope(run.workspace_id, run.run_id, session)
+        return _Prepared(spec, scope, request.call_id or new_id("call"), arguments, timeout)
+
+    async def _once(self, run: RunScope, prepared: _Prepared, emit: Emit) -> ToolResult:
+        """A call that may not happen twice: not by a second request with its id, and not by a later attempt."""
+        under_way = run.tool_calls.get(prepared.call_id)
+        if under_way is not None:
+            digest, answer = under_way
+            if digest != prepared.digest:
+                raise _other_call(prepared.call_id)
+            return await asyncio.shield(answer)
+        answer = asyncio.get_running_loop().create_future()
+        run.tool_calls[prepared.call_id] = (prepared.digest, answer)
+        try:
+            result = await self._ledgered(run, prepared, emit)
+        except BaseException as error:
+            # Whoever asked for the same call meanwhile gets the same answer; nobody may have.
+            answer.set_exception(error if isinstance(error, PortwayError) else _lost(prepared.spec.name))
+            answer.exception()
+            raise
+        finally:
+            del run.tool_calls[prepared.call_id]
+        answer.set_result(result)
+        return result
+
+    async def _ledgered(self, run: RunScope, prepared: _Prepared, emit: Emit) -> ToolResult:
+        if run.effect_lost:
+            raise _lost(prepared.spec.name)
+        effect = NewEffect(
+            effect_id=new_id("eff"),
+            call_id=prepared.call_id,
+            tool=prepared.spec.name,
+            idempotency=prepared.spec.idempotency,
+            digest=prepared.digest,
+        )
+        earlier = run.claim_earlier(effect.digest, effect.call_id)
+        if earlier is None and any(one.state is EffectState.PLANNED for one in run.earlier_effects):
+            # An earlier attempt made another call whose end nobody knows: going on could do the same in other words.
+            run.effect_lost = True
+            raise _lost(prepared.spec.name)
+        if earlier is None or earlier.call_id == effect.call_id:
+            earlier = await self._writer.run(lambda tx: plan_effect(tx, run.fence, effect))
+        if earlier is not None:
+            return await self._again(run, prepared, earlier)
+        try:
+            result = await self._make(prepared, effect.effect_id, emit)
+        except (Unavailable, DeadlineExceeded, TimeoutError):
+            # It may have happened: its source is asked, and the call is not made again.
+            return await self._find_out(run, prepared, effect.effect_id)
+        except PortwayError as error:
+            if error.reason == Reason.EFFECT_UNKNOWN:
+                return self._lose(run, prepared, effect.effect_id)
+            await self._finish(run, effect.effect_id, EffectState.FAILED, error.message.encode())
+            raise
+        except asyncio.CancelledError:
+            self._finish_later(run, effect.effect_id, EffectState.UNKNOWN)
+            raise
+        await self._finish(run, effect.effect_id, EffectState.DONE, _kept(result))
+        return result
+
+    async def _again(self, run: RunScope, prepared: _Prepared, earlier: Effect) -> ToolResult:
+        match earlier.state:
+            case EffectState.DONE:
+                return _replayed(earlier.result)
+            case EffectState.FAILED:
+                raise WrongState(
+                    f"the same call of {prepared.spec.name!r} failed before: {earlier.result.decode()}",
+                    reason=Reason.TOOL_UNAVAILABLE,
+                )
+            case EffectState.UNKNOWN:
+                run.effect_lost = True
+                raise _lost(prepared.spec.name)
+            case EffectState.PLANNED:
+                return await self._find_out(run, prepared, earlier.effect_id)
+
+    async def _find_out(self, run: RunScope, prepared: _Prepared, effect_id: str) -> ToolResult:
+        try:
+            async with asyncio.timeout(RECONCILE_SECONDS):
+                result = await self._tools.reconcile(prepared.scope, prepared.call(effect_id))
+        except (PortwayError, TimeoutError):
+            return self._lose(run, prepared, effect_id)
+        await self._finish(run, effect_id, EffectState.DONE, _kept(result))
+        return result
+
+    def _lose(self, run: RunScope, prepared: _Prepared, effect_id: str) -> ToolResult:
+        run.effect_lost = True
+        self._finish_later(run, effect_id, EffectState.UNKNOWN)
+        raise _lost(prepared.spec.name)
+
+    async def _make(self, prepared: _Prepared, effect_id: str, emit: Emit) -> ToolResult:
+        async with (
+            asyncio.timeout(prepared.timeout),
+            aclosing(self._tools.call(prepared.scope, prepared.call(effect_id))) as events,
+        ):
+            async for event in events:
+                if isinstance(event, ToolResult):
+                    return event
+                await emit(event_to_wire(event))
+        raise Unavailable(f"the tool {prepared.spec.name!r} ended without a result")
+
+    async def _finish(self, run: RunScope, effect_id: str, state: EffectState, result: bytes) -> None:
+        await self._writer.run(lambda tx: finish_effect(tx, run.workspace_id, effect_id, state, result))
+
+    def _finish_later(self, run: RunScope, effect_id: str, state: EffectState) -> None:
+        done = self._writer.submit(lambda tx: finish_effect(tx, run.workspace_id, effect_id, state))
+        # Where it cannot be written it stays planned, and the next attempt asks what became of it.
+        done.add_done_callback(lambda future: future.cancelled() or future.exception())
+
+
+def _refuse_unapproved(run: RunScope, spec: ToolSpec, arguments: Mapping[str, object]) -> None:
+    """What a person would have to approve is not done while nobody can be asked."""
+    patterns = run.snapshot.spec.box_policy.approved_commands
+    if spec.name != "exec" or not patterns:
+        return
+    command = str(arguments.get("command", ""))
+    if any(pattern == "*" or re.search(pattern, command) for pattern in patterns):
+        run.refuse("CallTool", "tool exec", "the command needs an approval")
+        raise WrongState(
+            "this command needs a person's approval, and approvals are not available in this version",
+            reason=Reason.TOOL_UNAVAILABLE,
+        )
+
+
+def _kept(result: ToolResult) -> bytes:
+    return event_to_wire(result).result.SerializeToString()
+
+
+def _replayed(kept: bytes) -> ToolResult:
+    message = pb.ToolResult.FromString(kept)
+    return ToolResult(message.text, MessageToDict(message.data), message.is_error, replayed=True)
+
+
+def _lost(tool: str) -> WrongState:
+    return WrongState(
+        f"the tool {tool!r} was called and its result is lost; it may have acted, so it is not called again",
+        reason=Reason.EFFECT_UNKNOWN,
+    )
+
+
+def _other_call(call_id: str) -> Conflict:
+    return Conflict(
+        f"the call id {call_id!r} stands for another call of this run; use a new one",
+        reason=Reason.SAME_KEY_OTHER_BODY,
+    )

@@ -1,0 +1,268 @@
+"""Executing one run that was taken from the queue: prepared, begun, conversed with, settled."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from portway.rpc.cursor import CursorCodec
+from portway.rpc.errors import PortwayError
+from portway.rpc.telemetry import TRACE_HEADER, Trace, tracing
+from portway.rpc.tokens import mint_token
+from portway.server.effects.store import Effects
+from portway.server.events.guards import Audit
+from portway.server.runner_calls.artifacts import ArtifactCalls
+from portway.server.runner_calls.operations import Operation
+from portway.server.runner_calls.scope import RunScope, run_finished
+from portway.server.runs import ending as ends
+from portway.server.runs.assignment import Addressee, Assignment
+from portway.server.runs.attempt import Attempt
+from portway.server.runs.attempts import begin_attempt, freeze_snapshot
+from portway.server.runs.ending import Completed, Ending, Failed, Superseded
+from portway.server.runs.feed import Feeds, RunFeed
+from portway.server.runs.journal import Journal
+from portway.server.runs.live import TOKEN_KIND, LiveAttempts
+from portway.server.runs.pending import QueuedRun, Work
+from portway.server.runs.prepare import Preparer
+from portway.server.runs.results import Results
+from portway.server.runs.settle import Settler
+from portway.server.runs.side_effects import SideEffects
+from portway.server.runs.types import Fence, NewAttempt
+from portway.server.runs.usage import UsageSum
+from portway.server.runs.voice import Outbox, Voice
+from portway.server.runtimes.link import RuntimeLink
+from portway.server.storage_engine.clock import SECOND, now
+from portway.server.storage_engine.database import Database
+from portway.server.storage_engine.transaction import Transaction
+from portway.v1 import run_pb2
+
+EFFECTS_READ = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What every execution uses."""
+
+    database: Database
+    cursors: CursorCodec
+    feeds: Feeds
+    live: LiveAttempts
+    preparer: Preparer
+    runtime: RuntimeLink
+    outbox: Outbox
+    audit: Audit
+    effects: Effects
+    artifacts: ArtifactCalls
+    operations: Mapping[str, Operation]
+    grace: float
+
+
+class Execution:
+    """One attempt, from the queue to its end."""
+
+    def __init__(self, means: Means, work: Work, run: QueuedRun) -> None:
+        self._means = means
+        self._work = work
+        self._run = run
+        self._stop: tuple[str, str] | None = None
+        self._preparing: asyncio.Timeout | None = None
+        self._attempt: Attempt | None = None
+        self._left = False
+        self.finished = asyncio.Event()
+
+    @property
+    def run(self) -> QueuedRun:
+        return self._run
+
+    @property
+    def attempt(self) -> Attempt | None:
+        return self._attempt
+
+    def request_stop(self, code: str, reason: str) -> None:
+        """At any time; only the first one counts."""
+        self._stop = self._stop or (code, reason)
+        if self._attempt is not None:
+            self._attempt.request_stop(code, reason)
+        elif self._preparing is not None:
+            self._preparing.reschedule(asyncio.get_running_loop().time())
+
+    def leave(self) -> None:
+        """The host stops: a run that has not begun stays queued, one that has is left for the next start."""
+        self._left = True
+        if self._attempt is not None:
+            self._attempt.leave()
+        elif self._preparing is not None:
+            self._preparing.reschedule(asyncio.get_running_loop().time())
+
+    async def execute(self) -> Ending | None:
+        """Answers how it ended; nothing where it did not begin. Raises what kept the end from being written."""
+        means = self._means
+        addressee = await means.preparer.address(self._run)
+        self._run = addressee.run
+        with tracing(_trace(self._run.trace_id)):
+            try:
+                async with asyncio.timeout(None) as self._preparing:
+                    assignment = await means.preparer.prepare(addressee)
+            except TimeoutError:
+                if self._stop is None:
+                    return None
+                return await self._refuse(addressee, ends.failed(*self._stop))
+            except PortwayError as error:
+                runner_id = addressee.spec.runner_id if addressee.spec else self._run.agent_id
+                return await self._refuse(addressee, ends.of_preparation_error(error, runner_id))
+            finally:
+                self._preparing = None
+            return await self._converse(assignment)
+
+    async def _refuse(self, addressee: Addressee, ending: Failed) -> Ending:
+        """The run ends before it began."""
+        fence = self._run.fence
+        feed = self._means.feeds.own(fence.workspace_id, fence.run_id, self._run.last_sequence)
+        try:
+            journal = self._journal(feed, fence)
+            Settler(addressee, journal, Voice(addressee, journal, self._means.outbox), self._work).fail(
+                ending, UsageSum()
+            )
+            await _written(journal)
+            feed.end()
+        finally:
+            self._means.feeds.release(feed)
+        return ending
+
+    async def _converse(self, assignment: Assignment) -> Ending:
+        means = self._means
+        queued = self._run.fence
+        fence = Fence(queued.workspace_id, queued.run_id, assignment.attempt, means.database.epoch)
+        feed = means.feeds.own(fence.workspace_id, fence.run_id, self._run.last_sequence)
+        journal = self._journal(feed, fence)
+        usage = UsageSum()
+        voice = Voice(assignment.addressee, journal, means.outbox)
+        attempt = await self._begin(assignment, journal, feed, voice, usage)
+        means.live.add(self._run, attempt)
+        self._attempt = attempt
+        try:
+            if self._stop is not None:
+                attempt.request_stop(*self._stop)
+            if self._left:
+                attempt.leave()
+            ending = await attempt.converse(means.runtime, means.operations)
+            attempt.scope.ended = run_finished(fence.run_id, "ended")
+            settler = Settler(assignment.addressee, journal, voice, self._work)
+            ending = self._conclude(attempt, ending, settler, voice, usage)
+            if not isinstance(ending, Superseded | ends.LeftBehind):
+                await _written(journal)
+                feed.end()
+            return ending
+        finally:
+            means.live.remove(self._run, attempt)
+            means.feeds.release(feed)
+
+    async def _begin(
+        self, assignment: Assignment, journal: Journal, feed: RunFeed, voice: Voice, usage: UsageSum
+    ) -> Attempt:
+        means, addressee, run = self._means, assignment.addressee, self._run
+        token = mint_token(TOKEN_KIND)
+        left = (assignment.deadline - now()) / SECOND
+        scope = RunScope(
+            fence=journal.fence,
+            event_id=run.event_id,
+            conversation_id=run.conversation_id,
+            facts=addressee.facts,
+            snapshot=assignment.snapshot,
+            context=assignment.context,
+            deadline=time.monotonic() + left + means.grace,
+            audit=means.audit,
+            usage=usage,
+        )
+        if assignment.attempt > 1:
+            earlier = await means.effects.of_run(addressee.workspace_id, addressee.run_id, EFFECTS_READ)
+            scope.earlier_effects = list(earlier)
+        effects = SideEffects(assignment.snapshot, addressee.run_id, journal, means.artifacts.rules(scope))
+        policy = assignment.snapshot.spec
+        streams = not policy.delivery_policy.streaming_disabled and not policy.guards.masked_outbound_patterns
+        results = Results(journal=journal, feed=feed, voice=voice, effects=effects, usage=usage, streams=streams)
+        attempt = Attempt(assignment, scope, journal, results, token, grace=means.grace)
+        scope.budget_spent = lambda what: attempt.request_stop(ends.BUDGET_EXHAUSTED, f"the budget is spent: {what}")
+        scope.injected = results.record_injected
+        journal.on_failure = attempt.lose
+        new = NewAttempt(
+            token_id=token.token_id,
+            token_hash=token.secret_hash,
+            plugin_id=assignment.snapshot.runner.plugin_id,
+            runtime_generation="",
+            deadline=assignment.deadline,
+        )
+        journal.before(lambda tx: self._start(tx, assignment, new))
+        _announce(journal, assignment)
+        journal.flush()
+        return attempt
+
+    def _start(self, tx: Transaction, assignment: Assignment, new: NewAttempt) -> None:
+        fence, frozen = self._run.fence, assignment.frozen
+        if frozen is not None:
+            freeze_snapshot(tx, fence.workspace_id, fence.run_id, frozen.snapshot, frozen.context)
+        begin_attempt(tx, fence, self._means.database.epoch, new)
+
+    def _conclude(self, attempt: Attempt, ending: Ending, settler: Settler, voice: Voice, usage: UsageSum) -> Ending:
+        """Put the end into the journal; answers what the end is in the end."""
+        if isinstance(ending, Completed):
+            ending = _checked(attempt, ending, voice)
+        if isinstance(ending, Completed):
+            settler.complete(ending, usage)
+        elif isinstance(ending, Failed):
+            delay = _delay_before_next(attempt, ending, voice)
+            if delay is None:
+                settler.fail(ending, usage)
+            else:
+                settler.try_again(ending.failure.code, now() + round(delay * SECOND))
+        return ending
+
+    def _journal(self, feed: RunFeed, fence: Fence) -> Journal:
+        means = self._means
+        return Journal(means.database.writer, feed, means.cursors, fence, self._run.last_sequence)
+
+
+def _announce(journal: Journal, assignment: Assignment) -> None:
+    if assignment.attempt > 1:
+        reset = run_pb2.RunReset(attempt=assignment.attempt, reason="a new attempt begins")
+        journal.append("reset", run_pb2.RunEvent(reset=reset))
+        return
+    changed = run_pb2.RunStateChanged(state=run_pb2.RUN_STATE_RUNNING)
+    journal.append("state_changed", run_pb2.RunEvent(state_changed=changed))
+
+
+def _checked(attempt: Attempt, ending: Completed, voice: Voice) -> Ending:
+    """Say the last message, if it was not said; silence where somebody waits is no good end."""
+    terminal = attempt.results.terminal
+    if terminal is not None and terminal.run_completed.HasField("message"):
+        last = terminal.run_completed.message
+        if not voice.has_completed(last.message_key):
+            voice.say(last, ending.runner_sequence, ending.runner_sequence)
+    addressee = attempt.assignment.addressee
+    silent = addressee.spec is not None and addressee.spec.delivery_policy.reply_disabled
+    if voice.has_spoken or silent or not addressee.facts.expects_reply:
+        return ending
+    if ending.finish_reason == "awaiting_interaction":
+        return ending
+    runner_id = attempt.assignment.snapshot.runner.runner_id
+    return ends.failed(ends.EMPTY_OUTPUT, f"{runner_id} completed without saying anything, and an answer is expected.")
+
+
+def _delay_before_next(attempt: Attempt, ending: Failed, voice: Voice) -> float | None:
+    """Seconds until another attempt; nothing where there is none. What people have seen is not said twice."""
+    policy = attempt.assignment.snapshot.spec.retry_policy
+    number = attempt.assignment.attempt
+    again = ending.failure.retryable and number < policy.max_attempts
+    if not again or voice.has_spoken or attempt.scope.effect_lost:
+        return None
+    return float(policy.first_delay_seconds * 2 ** (number - 1))
+
+
+async def _written(journal: Journal) -> None:
+    journal.flush()
+    await journal.settled()
+
+
+def _trace(trace_id: str) -> Trace:
+    """The trace of the event goes on in its run."""
+    return Trace([(TRACE_HEADER, f"00-{trace_id}-{'0' * 15}1-01")]) if trace_id else Trace()

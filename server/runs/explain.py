@@ -1,0 +1,150 @@
+"""Why a run was allowed what it was, and why it ended as it did."""
+
+from portway.rpc.cursor import CursorCodec
+from portway.rpc.errors import NotFound
+from portway.server.deliveries.store import Deliveries
+from portway.server.deliveries.types import Delivery
+from portway.server.effects.store import Effects
+from portway.server.runs.store import Ledgers, Runs
+from portway.server.runs.types import Attempt, Run, RunState
+from portway.server.runs.wire import run_message
+from portway.v1 import event_pb2, run_context_pb2, run_pb2, run_snapshot_pb2
+
+MAX_STEPS = 500
+_CONCLUSIONS = {
+    RunState.QUEUED: "It waits for its turn.",
+    RunState.RUNNING: "It executes.",
+    RunState.WAITING: "It waits for an approval.",
+}
+
+
+class RunExplainer:
+    """Puts together what is on record of a run."""
+
+    def __init__(
+        self, runs: Runs, ledgers: Ledgers, deliveries: Deliveries, effects: Effects, cursors: CursorCodec
+    ) -> None:
+        self._runs = runs
+        self._ledgers = ledgers
+        self._deliveries = deliveries
+        self._effects = effects
+        self._cursors = cursors
+
+    async def explain(self, workspace_id: str, run_id: str) -> run_pb2.ExplainRunResponse:
+        """Raises NotFound."""
+        run = await self._runs.run(workspace_id, run_id)
+        attempts = await self._runs.attempts(workspace_id, run_id)
+        response = run_pb2.ExplainRunResponse(
+            run=run_message(run, self._cursors),
+            attempts=[_attempt(attempt) for attempt in attempts],
+            steps=await self.steps(run),
+            conclusion=conclusion(run),
+        )
+        try:
+            kept, raw = await self._ledgers.snapshot(workspace_id, run_id)
+        except NotFound:
+            return response
+        snapshot = run_snapshot_pb2.RunSnapshot.FromString(kept)
+        response.layers.extend(snapshot.layers)
+        response.resources.CopyFrom(run_context_pb2.RunContext.FromString(raw).resources)
+        if snapshot.HasField("binding"):
+            response.binding.CopyFrom(snapshot.binding)
+        elif run.binding_id:
+            response.binding.binding_id, response.binding.agent_id = run.binding_id, run.agent_id
+        return response
+
+    async def steps(self, run: Run) -> list[event_pb2.ExplainStep]:
+        """What happened in order: of the ledger what an operator can use, the effects, the deliveries."""
+        steps: list[event_pb2.ExplainStep] = []
+        after = 0
+        while len(steps) < MAX_STEPS:
+            page = await self._ledgers.ledger(run.workspace_id, run.run_id, after, 200)
+            if not page:
+                break
+            for entry in page:
+                step = _ledger_step(run_pb2.RunEvent.FromString(entry.payload))
+                if step is not None:
+                    steps.append(step)
+            after = page[-1].sequence
+        for effect in await self._effects.of_run(run.workspace_id, run.run_id, 200):
+            step = _step(
+                "tool", f"{effect.tool} ({effect.call_id}): {effect.state}", effect.create_time, effect.effect_id
+            )
+            step.ok = effect.state.value == "done"
+            steps.append(step)
+        for delivery in await self._deliveries.of_run(run.workspace_id, run.run_id, 200):
+            steps.append(delivery_step(delivery))
+        return steps
+
+
+def conclusion(run: Run) -> str:
+    """One sentence."""
+    if run.state is RunState.COMPLETED:
+        return f"It completed ({run.finish_reason})."
+    if run.state.final:
+        return f"It {run.state.value} with {run.failure.code}: {run.failure.message}"
+    return "It was asked to stop and has not stopped yet." if run.cancelling else _CONCLUSIONS[run.state]
+
+
+def delivery_step(delivery: Delivery) -> event_pb2.ExplainStep:
+    """Where a delivery is."""
+    why = f" ({delivery.error_code}: {delivery.error_message})" if delivery.error_code else ""
+    summary = f"to {delivery.surface}: {delivery.state}, {delivery.attempts} attempts{why}"
+    step = _step("delivery", summary, delivery.create_time, delivery.delivery_id)
+    step.ok = not delivery.error_code
+    return step
+
+
+def _attempt(attempt: Attempt) -> run_pb2.ExplainedAttempt:
+    state = attempt.state.value
+    if state == "ended":
+        state = "completed" if attempt.outcome in ("stop", "length", "tool_limit", "content_filter") else "failed"
+    message = run_pb2.ExplainedAttempt(attempt=attempt.attempt, state=state, reason=attempt.outcome)
+    message.start_time.FromMicroseconds(attempt.start_time)
+    if attempt.end_time:
+        message.end_time.FromMicroseconds(attempt.end_time)
+    return message
+
+
+def _ledger_step(event: run_pb2.RunEvent) -> event_pb2.ExplainStep | None:
+    """Of the kinds that explain something; text does not."""
+    told = _told(event)
+    if told is None:
+        return None
+    stage, summary, ok = told
+    step = event_pb2.ExplainStep(stage=stage, summary=summary, ok=ok, ref=event.run_id)
+    step.time.CopyFrom(event.time)
+    return step
+
+
+def _told(event: run_pb2.RunEvent) -> tuple[str, str, bool] | None:
+    match event.WhichOneof("kind"):
+        case "state_changed":
+            state = run_pb2.RunState.Name(event.state_changed.state).removeprefix("RUN_STATE_").lower()
+            return "run", f"{state} {event.state_changed.reason}".strip(), True
+        case "reset":
+            return "run", f"attempt {event.reset.attempt} begins: {event.reset.reason}", True
+        case "tool_call_started":
+            return "tool", f"the runner calls {event.tool_call_started.tool}", True
+        case "tool_call_completed":
+            failed = event.tool_call_completed.HasField("error")
+            why = f"failed: {event.tool_call_completed.error.message}" if failed else "answered"
+            return "tool", f"{event.tool_call_completed.tool} {why}", not failed
+        case "message_completed":
+            return "run", f"it said the message {event.message_completed.message.message_id}", True
+        case "recorded":
+            return "run", f"refused ({event.recorded.reason}): {event.recorded.summary}", False
+        case "notice":
+            return "run", f"people were told: {event.notice.text}", False
+        case "run_completed":
+            return "outcome", "it completed", True
+        case "run_failed":
+            return "outcome", f"{event.run_failed.error.code}: {event.run_failed.error.message}", False
+        case _:
+            return None
+
+
+def _step(stage: str, summary: str, time: int, ref: str) -> event_pb2.ExplainStep:
+    step = event_pb2.ExplainStep(stage=stage, summary=summary, ok=True, ref=ref)
+    step.time.FromMicroseconds(time)
+    return step

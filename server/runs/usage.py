@@ -1,0 +1,43 @@
+"""What a run consumed: measured by the host where its calls went through it, reported by the runner otherwise."""
+
+from portway.server.runs.types import Usage
+from portway.v1 import usage_pb2
+
+_COUNTS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cost_micros")
+
+
+class UsageSum:
+    """Sums usage. A count that nobody told stays unknown."""
+
+    def __init__(self) -> None:
+        self._measured: dict[str, int] = {}
+        self._reported: dict[str, int] = {}
+        self._model_id = ""
+        self._reported_model_id = ""
+        self.calls = 0
+
+    @property
+    def tokens(self) -> int:
+        """Input and output of calls through the host, as far as known."""
+        return self._measured.get("input_tokens", 0) + self._measured.get("output_tokens", 0)
+
+    def measured(self, usage: usage_pb2.Usage) -> None:
+        """A call through the host has ended."""
+        _add(self._measured, usage)
+        self._model_id = usage.model_id or self._model_id
+
+    def reported(self, usage: usage_pb2.Usage) -> None:
+        """The runner says what it used."""
+        _add(self._reported, usage)
+        self._reported_model_id = usage.model_id or self._reported_model_id
+
+    def total(self) -> Usage:
+        counts = self._measured or self._reported
+        model_id = self._model_id or self._reported_model_id
+        return Usage(**{name: counts.get(name) for name in _COUNTS}, model_id=model_id)  # type: ignore[arg-type]
+
+
+def _add(sums: dict[str, int], usage: usage_pb2.Usage) -> None:
+    for name in _COUNTS:
+        if usage.HasField(name):  # type: ignore[arg-type]  # names of the message's own fields
+            sums[name] = sums.get(name, 0) + getattr(usage, name)

@@ -1,0 +1,184 @@
+"""The first two layers of a run's authorization: what the manifest permits, and what the agent's policy leaves of it.
+
+They are the same for every event, so they are computed once per revision of the agent and version of the manifest.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from portway.rpc.errors import InvalidInput, Reason, WrongState
+from portway.server.agents.types import Agent, AgentSpec
+from portway.server.models.errors import ModelNotFound
+from portway.server.models.registry import ModelRegistry
+from portway.server.models.types import ModelInfo
+from portway.server.runtimes.runner import Runner
+from portway.server.snapshot.permissions import PRECONDITIONS, HistoryScope, Narrowing, Permissions
+from portway.server.snapshot.selected import selected_by
+from portway.server.state.types import Scope
+from portway.server.tools.native_specs import chosen
+from portway.server.tools.registry import RegisteredTool, ToolRegistry
+from portway.server.tools.types import ToolSpec, ToolType
+
+_MODELS = frozenset({"models_invoke", "models_stream", "models_rerank", "models_embed", "models_count_tokens"})
+_TOOLS = PRECONDITIONS["tool_calling"]
+_KNOWLEDGE = PRECONDITIONS["knowledge_retrieval"]
+_BOX = frozenset({"box_exec", "box_processes"})
+_FILES = frozenset({"files_config", "files_knowledge"})
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer: what is permitted after it, and what it took away, for people."""
+
+    name: str
+    permissions: Permissions
+    removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What every run of an agent may touch at most. Models and tools in the order in which runners should see them."""
+
+    agent: Agent
+    runner: Runner
+    config: Mapping[str, object]
+    manifest: Layer
+    policy: Layer
+    models: tuple[ModelInfo, ...]
+    tools: tuple[ToolSpec, ...]
+    state_scopes: tuple[Scope, ...]
+
+
+class GrantBook:
+    """Computes grants and keeps the last ones of each agent."""
+
+    def __init__(self, models: ModelRegistry, tools: ToolRegistry, capacity: int = 1_000) -> None:
+        self._models = models
+        self._tools = tools
+        self._capacity = capacity
+        self._kept: dict[tuple[str, str], tuple[Sequence[RegisteredTool], Grants]] = {}
+
+    def of(self, agent: Agent, runner: Runner) -> Grants:
+        """Raises WrongState where the agent's configuration names a model that does not exist."""
+        key = (agent.workspace_id, agent.agent_id)
+        offered = self._tools.tools()
+        known, kept = self._kept.get(key, ((), None))
+        if kept is not None and kept.agent is agent and kept.runner is runner and known == offered:
+            return kept
+        grants = self._compute(agent, runner, offered)
+        if len(self._kept) >= self._capacity:
+            self._kept.pop(next(iter(self._kept)))
+        self._kept[key] = (offered, grants)
+        return grants
+
+    def _compute(self, agent: Agent, runner: Runner, offered: Sequence[RegisteredTool]) -> Grants:
+        spec = agent.spec
+        config = json.loads(spec.config_json)
+        manifest = manifest_layer(runner)
+        models = self._models_of(agent, runner, config)
+        narrowing = Narrowing(manifest.permissions)
+        wanted = set(selected_by(runner.config_fields, config).tools)
+        tools = _tools_of(spec, wanted, offered, narrowing)
+        if not models:
+            narrowing.take(_MODELS, "the agent has no model")
+        if not tools:
+            narrowing.take(_TOOLS, "the agent has no tool")
+        _apply_policy(narrowing, spec)
+        policy = Layer("policy", narrowing.result(), tuple(narrowing.removed))
+        allowed = policy.permissions.allowed
+        return Grants(
+            agent=agent,
+            runner=runner,
+            config=config,
+            manifest=manifest,
+            policy=policy,
+            models=models if allowed & _MODELS else (),
+            tools=tools if allowed & _TOOLS else (),
+            state_scopes=_scopes(spec) if "state" in allowed else (),
+        )
+
+    def _models_of(self, agent: Agent, runner: Runner, config: Mapping[str, object]) -> tuple[ModelInfo, ...]:
+        selected = selected_by(runner.config_fields, config)
+        chosen = selected.models or (self._models.default_model_id,)
+        known = {model.model_id: model for model in self._models.models()}
+        names = dict.fromkeys((*chosen, *selected.rerank_models, *agent.spec.resource_policy.model_ids))
+        for name in names:
+            if name not in known:
+                raise self._unknown_model(agent, name)
+        return tuple(known[name] for name in names)
+
+    def _unknown_model(self, agent: Agent, name: str) -> WrongState:
+        try:
+            self._models.resolve(name)
+            why = "is not a model"
+        except ModelNotFound as error:
+            why = error.message
+        return WrongState(
+            f"The agent {agent.agent_id} names the model {name!r}: {why}. Change the agent's configuration.",
+            reason=Reason.NOT_CONFIGURED,
+        )
+
+
+def manifest_layer(runner: Runner) -> Layer:
+    """What the manifest permits, as far as the runner is able to use it."""
+    narrowing = Narrowing(runner.permissions)
+    for capability, names in PRECONDITIONS.items():
+        if capability not in runner.capabilities:
+            narrowing.take(names, f"the runner lacks the capability {capability}")
+    if "platform_api" not in runner.capabilities:
+        narrowing.keep_actions(frozenset(), "the runner lacks the capability platform_api")
+    return Layer("manifest", narrowing.result(), tuple(narrowing.removed))
+
+
+def _apply_policy(narrowing: Narrowing, spec: AgentSpec) -> None:
+    resources, box = spec.resource_policy, spec.box_policy
+    narrowing.take(_KNOWLEDGE, "knowledge bases are not available in this version")
+    if not resources.file_ids:
+        narrowing.take(_FILES, "the agent has no file")
+    for name, granted in (
+        ("storage_plugin", resources.storage_plugin),
+        ("storage_workspace", resources.storage_workspace),
+        ("storage_binding", resources.storage_binding),
+        ("state", not spec.state_policy.disabled),
+        ("interactions_request", not spec.delivery_policy.interactions_disabled),
+    ):
+        if not granted:
+            narrowing.take(frozenset({name}), "the agent's policy")
+    if not box.tools:
+        narrowing.take(_BOX, "the agent's box policy offers no tools")
+    narrowing.limit_history(HistoryScope[resources.history_scope.name], "the agent's policy")
+    narrowing.keep_actions(frozenset(spec.delivery_policy.platform_actions), "the agent's policy")
+
+
+def _tools_of(
+    spec: AgentSpec, wanted: set[str], offered: Sequence[RegisteredTool], narrowing: Narrowing
+) -> tuple[ToolSpec, ...]:
+    """Native tools by the box policy; others by what the policy and the configuration name."""
+    policy = spec.resource_policy
+    try:
+        native = set(chosen(spec.box_policy.tools, spec.box_policy.read_only))
+    except InvalidInput as error:
+        raise WrongState(f"The agent {spec.name}: {error.message}", reason=Reason.NOT_CONFIGURED) from error
+    tools: list[ToolSpec] = []
+    for tool in offered:
+        name = tool.spec.name
+        named = name in native if tool.spec.type is ToolType.NATIVE else _is_named(tool, wanted, policy.tools)
+        if not named or name in policy.denied_tools:
+            continue
+        if tool.availability.available:
+            tools.append(tool.spec)
+        else:
+            narrowing.removed.append(f"tool {name}: {tool.availability.reason}")
+    return tuple(tools)
+
+
+def _is_named(tool: RegisteredTool, wanted: set[str], patterns: Sequence[str]) -> bool:
+    name = tool.spec.name
+    return name in wanted or name in patterns or f"{tool.source_id}/*" in patterns
+
+
+def _scopes(spec: AgentSpec) -> tuple[Scope, ...]:
+    # The runner's own scope needs no identity of the event, so it is there wherever state is.
+    chosen = {*spec.state_policy.scopes, Scope.RUNNER.value}
+    return tuple(scope for scope in Scope if scope.value in chosen)
