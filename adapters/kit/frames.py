@@ -4,16 +4,16 @@ import asyncio
 import time
 from collections import OrderedDict, deque
 
+from portway.adapters.kit.follow import Follower
 from portway.adapters.kit.outbox import EventOutbox
 from portway.adapters.kit.types import Outcome
 from portway.adapters.kit.wire import result_of
-from portway.rpc.errors import LimitExceeded, PortwayError, Unavailable
+from portway.rpc.errors import PortwayError, Unavailable
 from portway.v1 import adapter_pb2
 
 RECENT_RESULTS = 500
 RESULT_DOUBT = 60.0
 """Seconds after which a result that was written has certainly arrived: a dead connection is noticed sooner."""
-MAX_WATCHED = 512
 MAX_KEPT = 1024
 
 
@@ -25,7 +25,7 @@ class Outgoing:
         self.wake = asyncio.Event()
         self._now: deque[adapter_pb2.ConnectRequest] = deque()
         self._recent: OrderedDict[str, tuple[float, adapter_pb2.DeliveryResult]] = OrderedDict()
-        self._watched: dict[str, int] = {}
+        self.runs = Follower(self._ask)
         self._kept: dict[str, tuple[int, str, asyncio.Future[None]]] = {}
         self._last_ref = 0
 
@@ -37,8 +37,8 @@ class Outgoing:
         first.CopyFrom(hello)
         oldest = time.monotonic() - RESULT_DOUBT
         first.recent_results.extend(result for when, result in self._recent.values() if when > oldest)
-        for run_id, after in self._watched.items():
-            self._push(watch=adapter_pb2.AdapterWatch(run_id=run_id, after_sequence=after))
+        for run_id, after in list(self.runs):
+            self._ask(run_id, after)
         for name, (ref, value, _) in self._kept.items():
             self._push(cursor=adapter_pb2.AdapterCursorSaved(name=name, value=value, ref=ref))
         self.wake.set()
@@ -56,19 +56,8 @@ class Outgoing:
             self._recent.popitem(last=False)
         self._push(result=result)
 
-    def watch(self, run_id: str, after: int) -> None:
-        if run_id not in self._watched and len(self._watched) >= MAX_WATCHED:
-            raise LimitExceeded(f"{MAX_WATCHED} runs are watched already")
-        self._watched[run_id] = after
-        self._push(watch=adapter_pb2.AdapterWatch(run_id=run_id, after_sequence=after))
-
-    def watched_until(self, run_id: str, sequence: int) -> None:
-        """From where the watch goes on after the connection was cut."""
-        if run_id in self._watched:
-            self._watched[run_id] = sequence
-
-    def unwatch(self, run_id: str, *, tell: bool) -> None:
-        if self._watched.pop(run_id, None) is not None and tell:
+    def unwatch(self, run_id: str) -> None:
+        if self.runs.forget(run_id):
             self._push(watch=adapter_pb2.AdapterWatch(run_id=run_id, stop=True))
 
     def keep(self, name: str, value: str) -> asyncio.Future[None]:
@@ -99,6 +88,9 @@ class Outgoing:
     @property
     def empty(self) -> bool:
         return not self._now and not self._kept and not len(self.events)
+
+    def _ask(self, run_id: str, after: int) -> None:
+        self._push(watch=adapter_pb2.AdapterWatch(run_id=run_id, after_sequence=after))
 
     def _push(self, **kind: object) -> None:
         self._now.append(adapter_pb2.ConnectRequest(**kind))  # type: ignore[arg-type]

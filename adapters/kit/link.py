@@ -96,15 +96,12 @@ class Link:
         return self._told
 
     def watch(self, run_id: str, after_sequence: int) -> None:
-        """Live text of a run after a sequence, over breaks of the connection, until it ends or `unwatch`."""
-        self._outgoing.watch(run_id, after_sequence)
+        """Live text of a run after a sequence, over breaks of the connection, until it ends or `unwatch`. Runs that
+        answer this adapter's events come unasked, where it wants live text at all."""
+        self._outgoing.runs.watch(run_id, after_sequence)
 
-    def watched_until(self, run_id: str, sequence: int) -> None:
-        """Notes how far a watched run was seen: after a break the watch goes on from there."""
-        self._outgoing.watched_until(run_id, sequence)
-
-    def unwatch(self, run_id: str, *, tell: bool = True) -> None:
-        self._outgoing.unwatch(run_id, tell=tell)
+    def unwatch(self, run_id: str) -> None:
+        self._outgoing.unwatch(run_id)
 
     async def keep(self, name: str, value: str) -> None:
         """Keeps a small value in the host; returns when it is on disk."""
@@ -208,7 +205,7 @@ class Link:
             case "delivery":
                 self._deliverer.accept(outbound_of(frame.delivery), platform, group)
             case "update":
-                platform.run_changed(update_of(frame.update))
+                platform.run_changed(self._outgoing.runs.heard(update_of(frame.update)))
             case "cursor_ack":
                 ack = frame.cursor_ack
                 error = Unavailable(ack.error.message, reason=ack.error.code) if ack.HasField("error") else None
@@ -230,7 +227,11 @@ class Link:
         if ack.HasField("error"):
             self._outgoing.events.refused(ack.ref, refusal_of(ack))
         else:
-            self._outgoing.events.accepted(ack.ref, accepted_of(ack.accepted))
+            accepted = accepted_of(ack.accepted)
+            if accepted.run_id and self._identity.live_updates:
+                # What was accepted over an earlier connection is told of only if somebody asks.
+                self._outgoing.runs.expect(accepted.run_id, unasked=not accepted.duplicate)
+            self._outgoing.events.accepted(ack.ref, accepted)
 
     def _hello(self) -> adapter_pb2.AdapterHello:
         identity, limits = self._identity, self._limits

@@ -37,20 +37,10 @@ def main() -> int:
     except ConfigurationError as error:
         print(f"portway web chat: {error}", file=sys.stderr)
         return EXIT_CODE
-    except BaseExceptionGroup as several:
-        ended = several.subgroup(LinkEnded)
-        if ended is None:
-            raise
-        print(f"portway web chat: {_first(ended)}", file=sys.stderr)
+    except LinkEnded as error:
+        print(f"portway web chat: {error}", file=sys.stderr)
         return REPLACED
     return 0
-
-
-def _first(group: BaseExceptionGroup[LinkEnded]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ import uvicorn
 
 from portway.adapters.kit.dial import Dial
 from portway.adapters.kit.host import Host
-from portway.adapters.kit.link import Identity, Link
+from portway.adapters.kit.link import Identity, Link, LinkEnded
 from portway.adapters.web_chat.files import Files
 from portway.adapters.web_chat.http import make_application
 from portway.adapters.web_chat.keys import WebKey, load_key
@@ -54,13 +54,20 @@ class _Server(uvicorn.Server):
         yield
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunningChat:
-    """`address` is what a person opens: it holds the key."""
+    """`address` is what a person opens: it holds the key. `stop` is set when it should end; `ended` says why, where the
+    host does not want this adapter any more."""
 
     address: str
     port: int
+    key: WebKey
     stop: asyncio.Event
+    ended: LinkEnded | None = None
+
+    def sign_in(self) -> str:
+        """A header `Cookie` of somebody who has the key."""
+        return f"{self.key.cookie}={self.key.open()}"
 
 
 async def run(settings: WebSettings, options: Options) -> None:
@@ -73,6 +80,8 @@ async def run(settings: WebSettings, options: Options) -> None:
         if options.ready_file is not None:
             _write_ready(options.ready_file, chat.address)
         await chat.stop.wait()
+    if chat.ended is not None:
+        raise chat.ended
 
 
 @asynccontextmanager
@@ -90,10 +99,10 @@ async def serving(settings: WebSettings, options: Options) -> AsyncIterator[Runn
     platform = WebPlatform(rooms, sockets)
     application = make_application(Pages(key, places), sockets, Uploads(host), Files(host), places, key)
     server = _Server(_config(application))
-    chat = RunningChat(_address(key, settings, port), port, asyncio.Event())
+    chat = RunningChat(_address(key, settings, port), port, key, asyncio.Event())
     async with contextlib.aclosing(dial), asyncio.TaskGroup() as group:
         background = [
-            group.create_task(link.run(platform), name="link"),
+            group.create_task(_keep(link, platform, chat), name="link"),
             group.create_task(rooms.run(), name="rooms"),
         ]
         web = group.create_task(server.serve(sockets=[listening]), name="web")
@@ -106,6 +115,14 @@ async def serving(settings: WebSettings, options: Options) -> AsyncIterator[Runn
             await web
             for task in background:
                 task.cancel()
+
+
+async def _keep(link: Link, platform: WebPlatform, chat: RunningChat) -> None:
+    try:
+        await link.run(platform)
+    except LinkEnded as error:
+        chat.ended = error
+        chat.stop.set()
 
 
 def _config(application: object) -> uvicorn.Config:

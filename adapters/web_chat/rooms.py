@@ -28,9 +28,7 @@ class Watches(Protocol):
 
     def watch(self, run_id: str, after_sequence: int) -> None: ...
 
-    def watched_until(self, run_id: str, sequence: int) -> None: ...
-
-    def unwatch(self, run_id: str, *, tell: bool = True) -> None: ...
+    def unwatch(self, run_id: str) -> None: ...
 
 
 class Room:
@@ -42,7 +40,6 @@ class Room:
         self.viewers: set[Viewer] = set()
         self.runs: dict[str, LiveRun] = {}
         self.over: deque[str] = deque(maxlen=_RUNS_A_ROOM)
-        self.asked_again: dict[str, int] = {}
         self.doubtful = False
         self.tail = ""
         self.lock = asyncio.Lock()
@@ -98,16 +95,13 @@ class Rooms:
             for run_id in room.runs:
                 self._watches.unwatch(run_id)
 
-    def accepted(self, conversation_id: str, run_id: str, *, duplicate: bool) -> None:
+    def accepted(self, conversation_id: str, run_id: str) -> None:
         """The host has a message: it will stand in the transcript, and a run will answer it."""
         room = self._rooms.get(conversation_id)
         if room is None:
             return
         if run_id and run_id not in room.runs and run_id not in room.over and len(room.runs) < _RUNS_A_ROOM:
             run = room.runs[run_id] = LiveRun(run_id, conversation_id)
-            if duplicate:
-                # It was accepted over an earlier connection: nobody tells this one of its run unasked.
-                self._watches.watch(run_id, 0)
             room.show(run)
         self.refresh_soon(conversation_id)
 
@@ -126,15 +120,12 @@ class Rooms:
             run = room.runs[update.run_id] = LiveRun(update.run_id, update.conversation_id)
         messages = _finished_messages(run)
         results = {run.apply(event) for event in update.events}
-        if Applied.GAP in results and room.asked_again.get(run.run_id) != run.sequence:
-            room.asked_again[run.run_id] = run.sequence
+        if Applied.GAP in results:
+            # It began before somebody looked: the beginning is asked for.
             self._watches.watch(run.run_id, run.sequence)
-        self._watches.watched_until(run.run_id, run.sequence)
         if Applied.CHANGED not in results:
             return
         room.show(run)
-        if run.ended is not None:
-            self._watches.unwatch(run.run_id, tell=False)
         if run.ended is not None or _finished_messages(run) > messages:
             self.refresh_soon(room.conversation_id)
 
@@ -152,11 +143,8 @@ class Rooms:
             self._due.put_nowait(conversation_id)
 
     def connected(self) -> None:
-        """The host is back: what was missed is read, and open runs are watched from where they were."""
+        """The host is back: what was missed is read."""
         for room in self._rooms.values():
-            for run in room.runs.values():
-                if run.ended is None:
-                    self._watches.watch(run.run_id, run.sequence)
             room.doubtful = True
             self.refresh_soon(room.conversation_id)
 
@@ -215,7 +203,6 @@ class Rooms:
                 self._watches.watch(run_id, 0)
 
     def _end_run(self, room: Room, run_id: str) -> None:
-        room.asked_again.pop(run_id, None)
         room.over.append(run_id)
         if room.runs.pop(run_id, None) is not None:
             self._watches.unwatch(run_id)

@@ -146,7 +146,7 @@ class Sockets:
                 "duplicate": accepted.duplicate,
             }
         )
-        self._rooms.accepted(frame.conversation_id, accepted.run_id, duplicate=accepted.duplicate)
+        self._rooms.accepted(frame.conversation_id, accepted.run_id)
 
     async def _show_older(self, frame: OlderFrame, viewer: Viewer) -> None:
         page = await self._host.items(frame.conversation_id, before=frame.before)
