@@ -12,6 +12,7 @@ from portway.box.backends.types import (
     SandboxUsage,
     TerminalSize,
 )
+from portway.rpc.errors import InvalidInput
 
 
 class Stream(StrEnum):
@@ -19,6 +20,10 @@ class Stream(StrEnum):
 
     STDOUT = "stdout"
     STDERR = "stderr"
+
+
+class NothingRan(InvalidInput):
+    """The sandbox came up and found nothing that it could execute as asked, for example no working directory."""
 
 
 class RunningCommand(Protocol):

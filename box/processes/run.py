@@ -1,14 +1,15 @@
 """Running commands to their end: input in, output out, killed when their time is over."""
 
 import asyncio
-import contextlib
 import dataclasses
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from portway.box.backends.interface import RunningCommand, Stream
+import structlog
+
+from portway.box.backends.interface import NothingRan, RunningCommand, Stream
 from portway.box.backends.types import Exit, ExitStatus
 from portway.box.files.recorder import OutputRecorder, record_to
 from portway.box.files.session_files import FileThreads
@@ -18,7 +19,7 @@ from portway.box.processes.effects import Claim, EffectLedger, digest_of
 from portway.box.processes.types import CommandRequest, CommandResult, Output
 from portway.box.sessions.directory import SessionDirectory
 from portway.box.sessions.types import SessionRef
-from portway.rpc.errors import InvalidInput, PortwayError
+from portway.rpc.errors import PortwayError
 
 DEFAULT_OUTPUT_LIMIT = 4000
 READ_BYTES = 256 * 1024
@@ -120,14 +121,14 @@ class CommandRunner:
             command = StartedCommand(running, timeout, recorder)
             try:
                 yield command
-            except InvalidInput:
-                # The sandbox came up and found nothing to execute, for example no working directory.
-                claim.began = False
-                raise
             except BaseException:
                 # The caller went away. What it began is known to be over; where even that is not, nothing is recorded.
-                with contextlib.suppress(PortwayError):
+                try:
                     claim.record(CommandResult(command.output(), await command.killed()))
+                except NothingRan:
+                    claim.began = False
+                except PortwayError:
+                    structlog.get_logger().warning("the end of a command was not seen", session=str(request.ref))
                 raise
 
     async def once(self, request: RunRequest) -> CommandResult:

@@ -31,7 +31,7 @@ def session_arguments(staged: StagedSession, present: frozenset[str]) -> list[st
     ]  # fmt: skip
     if staged.writable_root:
         args += ["--bind", staged.path("root"), "/"]
-    args += _system()
+    args += _system(links=not staged.writable_root)
     args += _proc(present)
     args += _devices()
     args += ["--bind", staged.path("tmp"), TEMPORARY]
@@ -43,11 +43,17 @@ def session_arguments(staged: StagedSession, present: frozenset[str]) -> list[st
     return args
 
 
-def _system() -> Iterator[str]:
+def _system(*, links: bool) -> Iterator[str]:
+    """A writable root has its links from the start (see `session_mounts`): they cannot be made a second time."""
     yield from ("--ro-bind", "/usr", "/usr")
     for name, link in TOP_LEVEL.items():
-        yield from ("--symlink", link, f"/{name}") if link else ("--ro-bind", f"/{name}", f"/{name}")
-    yield from ("--ro-bind", ETC, "/etc", "--dir", "/run", "--dir", "/var", "--symlink", TEMPORARY, "/var/tmp")
+        if not link:
+            yield from ("--ro-bind", f"/{name}", f"/{name}")
+        elif links:
+            yield from ("--symlink", link, f"/{name}")
+    yield from ("--ro-bind", ETC, "/etc")
+    if links:
+        yield from ("--dir", "/run", "--dir", "/var", "--symlink", TEMPORARY, "/var/tmp")
 
 
 def _proc(present: frozenset[str]) -> Iterator[str]:

@@ -153,6 +153,7 @@ class NamespaceBackend:
             inodes=spec.limits.inodes,
             temporary_bytes=spec.limits.temporary_bytes,
             writable_root=not spec.read_only_root,
+            targets=tuple(mount.target for mount in spec.mounts),
             mounts=tuple(None if mount.mode is MountMode.NONE else _mount_order(mount) for mount in spec.mounts),
         )
 

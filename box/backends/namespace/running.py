@@ -8,12 +8,12 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 
-from portway.box.backends.interface import Stream
+from portway.box.backends.interface import NothingRan, Stream
 from portway.box.backends.namespace.zygote_client import Ended
 from portway.box.backends.types import Exit, ExitStatus, TerminalSize
 from portway.box.isolation.cgroups import Counted
 from portway.box.isolation.descriptors import Descriptor, resize_terminal
-from portway.rpc.errors import InvalidInput, Unavailable
+from portway.rpc.errors import FieldViolation, Unavailable
 
 _STATUS_BYTES = 4096
 _HEAD_BYTES = 1024
@@ -113,7 +113,9 @@ class RunningProcess:
         if text.startswith("execvp "):
             return NOT_FOUND if text.endswith("No such file or directory") else NOT_EXECUTABLE
         if text.startswith("Can't chdir to"):
-            raise InvalidInput.field("command.working_directory", "there is no such directory in the session")
+            field = "command.working_directory"
+            text = "there is no such directory in the session"
+            raise NothingRan(f"{field}: {text}", fields=[FieldViolation(field, text)])
         raise Unavailable(f"the sandbox did not start: {text or 'it ended without a word'}")
 
     async def close(self) -> None:

@@ -6,7 +6,7 @@ import os
 import socket
 import struct
 
-from portway.box.backends.namespace.stage import HOST, STAGE
+from portway.box.backends.namespace.stage import HOST, STAGE, TOP_LEVEL
 from portway.box.backends.namespace.wire import MountOrder, OpenOrder
 from portway.box.isolation import syscalls
 from portway.box.isolation.loop_devices import attach_loop
@@ -41,8 +41,7 @@ def open_session(order: OpenOrder, image: int | None) -> list[int]:
     _mount_workspace(order, image, f"{STAGE}/workspace")
     _mount_memory(f"{STAGE}/tmp", order.temporary_bytes, _TEMPORARY_INODES, 0o1777, order.user)
     if order.writable_root:
-        os.mkdir(f"{STAGE}/root")
-        _mount_memory(f"{STAGE}/root", _ROOT_BYTES, _TEMPORARY_INODES, 0o755, order.user)
+        _make_root(f"{STAGE}/root", order.targets)
     shown = [f"{STAGE}/workspace", f"{STAGE}/tmp"]
     for index, mount in enumerate(order.mounts):
         if mount is not None:
@@ -52,6 +51,20 @@ def open_session(order: OpenOrder, image: int | None) -> list[int]:
     syscalls.unmount(HOST)
     opened = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in shown]
     return [os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC), _new_network(), *opened]
+
+
+def _make_root(root: str, targets: tuple[str, ...]) -> None:
+    """A root that commands may add to. What mounts and links stand on is not the session's user's to move."""
+    os.mkdir(root)
+    _mount_memory(root, _ROOT_BYTES, _TEMPORARY_INODES, 0o1777, None)
+    for path in ("/usr", "/etc", "/dev", "/proc", "/tmp", "/workspace", "/run", "/var", *targets):
+        os.makedirs(root + path, exist_ok=True)
+    os.symlink("/tmp", f"{root}/var/tmp")
+    for name, link in TOP_LEVEL.items():
+        if link:
+            os.symlink(link, f"{root}/{name}")
+        else:
+            os.mkdir(f"{root}/{name}")
 
 
 def _mount_workspace(order: OpenOrder, image: int | None, target: str) -> None:

@@ -72,6 +72,7 @@ class OpenOrder:
     temporary_bytes: int
     writable_root: bool
     mounts: tuple[MountOrder | None, ...]
+    targets: tuple[str, ...]
 
     def to_message(self) -> dict[str, Any]:
         return {
@@ -86,13 +87,15 @@ class OpenOrder:
             "temporary_bytes": self.temporary_bytes,
             "writable_root": self.writable_root,
             "mounts": [_mount_fields(mount) for mount in self.mounts],
+            "targets": list(self.targets),
         }
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> "OpenOrder":
-        fields = {name: message[name] for name in cls.__slots__ if name not in ("folder", "mounts")}
+        fields = {name: message[name] for name in cls.__slots__ if name not in ("folder", "mounts", "targets")}
         folder = _mount_order(message["folder"])
-        return cls(folder=folder, mounts=tuple(_mount_order(one) for one in message["mounts"]), **fields)
+        mounts = tuple(_mount_order(one) for one in message["mounts"])
+        return cls(folder=folder, mounts=mounts, targets=tuple(message["targets"]), **fields)
 
 
 def _mount_fields(order: MountOrder | None) -> list[str] | None:

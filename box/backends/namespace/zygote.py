@@ -109,7 +109,12 @@ class Zygote:
                 return
             for init in _children(launcher):
                 for command in _children(init)[:1]:
-                    os.killpg(command, number)
+                    group = os.getpgid(command)
+                    # Not yet in a group of its own: what else is in this one is not the command's.
+                    if group == os.getpgid(launcher):
+                        os.kill(command, number)
+                    else:
+                        os.killpg(group, number)
 
     def _reap(self) -> None:
         while True:
