@@ -16,6 +16,7 @@ from portway.rpc.cursor import CursorCodec
 from portway.rpc.identity import Authenticator
 from portway.rpc.serving import RunningServer, serve
 from portway.runtime.config import RuntimeConfig
+from portway.runtime.data_folder import PLUGINS, open_data_folder
 from portway.runtime.plugins.catalog import Catalog
 from portway.runtime.plugins.discover import find_plugins
 from portway.runtime.runs.active import ActiveRuns
@@ -31,8 +32,15 @@ SERVICE = runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"]
 
 @asynccontextmanager
 async def run_runtime(config: RuntimeConfig, authenticator: Authenticator) -> AsyncIterator[RunningServer]:
-    """A runtime that serves for the time of the block."""
-    catalog = Catalog(partial(find_plugins, [BUNDLED], config.plugins))
+    """A runtime that serves for the time of the block. Raises `WrongState` for a folder or address in use."""
+    with open_data_folder(config.data):
+        async with _run(config, authenticator) as server:
+            yield server
+
+
+@asynccontextmanager
+async def _run(config: RuntimeConfig, authenticator: Authenticator) -> AsyncIterator[RunningServer]:
+    catalog = Catalog(partial(find_plugins, [BUNDLED], [*config.plugins, config.data / PLUGINS]))
     await catalog.reload()
     for problem in catalog.contents.problems:
         log = structlog.get_logger("portway.runtime.plugins")

@@ -9,8 +9,9 @@ from portway.rpc.serving import TlsConfig
 
 @dataclass(frozen=True, slots=True)
 class RuntimeConfig:
-    """`plugins` are folders of plugins, or folders that are one. `grants` are the names of environment variables that a
-    plugin (`author/name`) may have of the runtime's. Times are in seconds."""
+    """`plugins` are folders of plugins, or folders that are one; those bundled and in DATA/plugins are found anyway.
+    `grants` are the names of environment variables that a plugin (`author/name`) may have of the runtime's. Times are
+    in seconds."""
 
     listen: str = "127.0.0.1:0"
     data: Path = Path("data/runtime")

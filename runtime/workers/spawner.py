@@ -169,6 +169,10 @@ class Spawner:
         asyncio.get_running_loop().remove_reader(self._control)
         self._control.close()
         self._control = None
+        if self._server is not None:
+            # It may be there still and only deaf; a process that nobody hears from must not keep plugins.
+            self._server.kill()
+            self._server.wait()
         if self._ready is not None and not self._ready.done():
             # Whoever waits to start a process fails when it is sent.
             self._ready.set_result(None)

@@ -96,9 +96,10 @@ class Worker:
     async def shake_hands(self) -> None:
         """Waits until the process answers. Raises `Unavailable` with a reason for people."""
         asking = asyncio.ensure_future(self._shake_hands())
+        either: list[asyncio.Future[Any]] = [asking, self.end]
         try:
             # A process that ends would otherwise be waited for until the time is over.
-            await asyncio.wait([asking, self.end], timeout=self._limits.start, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, timeout=self._limits.start, return_when=asyncio.FIRST_COMPLETED)
             if asking.done():
                 self._check(asking.result())
             elif self.end.done():

@@ -27,8 +27,9 @@ class LiveRuntime:
 
 
 @pytest.fixture
-def config() -> RuntimeConfig:
+def config(tmp_path_factory: pytest.TempPathFactory) -> RuntimeConfig:
     return RuntimeConfig(
+        data=tmp_path_factory.mktemp("runtime"),
         plugins=(PLUGIN_FOLDERS,),
         grants={"test/behave": ["PW_TEST_GRANTED"]},
         max_runs=64,

@@ -235,6 +235,25 @@ def test_a_port_in_use_is_told(process: RuntimeProcess) -> None:
     assert "the port is in use" in errors
 
 
+async def test_a_second_runtime_on_the_same_folder_is_refused(process: RuntimeProcess) -> None:
+    async with process.serving():
+        first = process.process
+        _, errors = process.start("--ready-file", str(process.ready_file) + "2").communicate(timeout=30)
+        process.process, second = first, process.process
+        assert second is not None
+        assert second.returncode == 1
+        assert "is in use by another plugin runtime" in errors
+
+
+def test_a_data_folder_that_cannot_be_written_is_told(process: RuntimeProcess, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    started = process.start("--data", str(tmp_path / "file" / "data"))
+    _, errors = started.communicate(timeout=30)
+    assert started.returncode == 1
+    assert "cannot be used (Not a directory" in errors
+    assert "Traceback" not in errors
+
+
 def test_credentials_that_others_may_read_are_refused(process: RuntimeProcess) -> None:
     process.credentials.chmod(0o644)
     started = process.start()

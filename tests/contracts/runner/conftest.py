@@ -42,7 +42,7 @@ def _python_sdk(_folder: Path) -> tuple[str, Path]:
 def _raw_program(folder: Path) -> tuple[str, Path]:
     """A program of its own: the wrapper stands for what another language would compile."""
     write_program(folder, (RAW / "worker.py").read_text(), f"#!/bin/sh\nexec {sys.executable} worker.py\n")
-    return "plugin:test/raw/default", folder
+    return "plugin:test/raw/default", folder / "raw"
 
 
 def write_program(folder: Path, worker: str, script: str) -> None:
@@ -62,7 +62,7 @@ async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     runner_id, folder = IMPLEMENTATIONS[request.param](tmp_path)
     token = mint_token("runtime").text
     known = FixedTokens([(token, Caller(Role.ADMIN, "*", "tok_test"))])
-    config = RuntimeConfig(plugins=(folder,), grace_seconds=1.0)
+    config = RuntimeConfig(data=tmp_path / "data", plugins=(folder,), grace_seconds=1.0)
     async with run_runtime(config, known) as server, open_channel(server.address, token=token) as channel:
         plugin_id = runner_id.removeprefix("plugin:").rpartition("/")[0]
         yield Subject(runner_id, plugin_id, HostEnd(channel), runtime_pb2_grpc.RuntimeServiceStub(channel))

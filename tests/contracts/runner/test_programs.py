@@ -27,7 +27,7 @@ async def _runtime(folder: Path, worker: str = WORKER, script: str = SCRIPT) -> 
     write_program(folder, worker, script)
     token = mint_token("runtime").text
     known = FixedTokens([(token, Caller(Role.ADMIN, "*", "tok_test"))])
-    config = RuntimeConfig(plugins=(folder,), grace_seconds=1.0, start_seconds=2.0)
+    config = RuntimeConfig(data=folder / "data", plugins=(folder / "raw",), grace_seconds=1.0, start_seconds=2.0)
     async with run_runtime(config, known) as server, open_channel(server.address, token=token) as channel:
         yield HostEnd(channel)
 
