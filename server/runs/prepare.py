@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from portway.rpc.errors import NotFound
+from portway.server.agents.config_secrets import ConfigSecrets
 from portway.server.agents.types import AgentSpec
 from portway.server.events.accept_unit import item_id_of
 from portway.server.events.routing import Agents
@@ -13,7 +14,7 @@ from portway.server.runs.pending import QueuedRun
 from portway.server.runs.store import Ledgers, Runs
 from portway.server.runtimes.link import RuntimeLink
 from portway.server.snapshot.context import ContextWriter, snapshot_message, state_message
-from portway.server.snapshot.context_parts import Place
+from portway.server.snapshot.context_parts import Place, struct_of
 from portway.server.snapshot.freeze import Snapshot, freeze
 from portway.server.snapshot.grants import GrantBook
 from portway.server.snapshot.restore import restore
@@ -37,6 +38,7 @@ class Preparer:
         ledgers: Ledgers,
         state: State,
         agents: Agents,
+        secrets: ConfigSecrets,
         runtime: RuntimeLink,
         grants: GrantBook,
         contexts: ContextWriter,
@@ -48,6 +50,7 @@ class Preparer:
         self._ledgers = ledgers
         self._state = state
         self._agents = agents
+        self._secrets = secrets
         self._runtime = runtime
         self._grants = grants
         self._contexts = contexts
@@ -84,6 +87,10 @@ class Preparer:
             context = await self._context(addressee, snapshot)
             kept = snapshot_message(snapshot, run.resolution)
             frozen = Frozen(kept.SerializeToString(), context.SerializeToString())
+        # Kept without its secrets; the runner gets them.
+        revealed = await self._secrets.reveal(addressee.workspace_id, snapshot.spec.config_json)
+        if revealed is not snapshot.spec.config_json:
+            context.config.CopyFrom(struct_of(revealed))
         attempt = run.fence.attempt + 1
         deadline = now() + round(snapshot.spec.timeout_seconds * SECOND)
         context.attempt = attempt

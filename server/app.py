@@ -1,0 +1,289 @@
+"""The one place that puts the host together. The order of entering is the order of start; leaving goes the other way:
+the server first, the database last."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from portway.rpc.cursor import CursorCodec
+from portway.rpc.identity import Role
+from portway.rpc.limits import Limits
+from portway.rpc.serving import RunningServer, serve
+from portway.server.agents.config_secrets import ConfigSecrets
+from portway.server.agents.directory import AgentDirectory
+from portway.server.agents.store import StoredAgents
+from portway.server.artifacts.reaper import Reaper
+from portway.server.artifacts.store import StoredArtifacts
+from portway.server.audit.recorder import AuditRecorder
+from portway.server.bindings.directory import BindingDirectory
+from portway.server.bindings.store import StoredBindings
+from portway.server.config import Config, HostConfig
+from portway.server.conversations.store import StoredConversations
+from portway.server.deliveries.outbox import Outbox
+from portway.server.deliveries.store import StoredDeliveries
+from portway.server.effects.store import StoredEffects
+from portway.server.events.accept import Acceptor
+from portway.server.events.guards import Guards
+from portway.server.events.routing import Router
+from portway.server.events.store import StoredEventLog
+from portway.server.models.build import Surroundings, build_registry
+from portway.server.models.registry import ModelRegistry
+from portway.server.parts import Parts, Stores
+from portway.server.runner_calls.artifacts import ArtifactCalls
+from portway.server.runner_calls.history import HistoryCalls
+from portway.server.runner_calls.models import ModelCalls
+from portway.server.runner_calls.operations import RunnerCalls
+from portway.server.runner_calls.prompt import PromptCalls, SteeringCalls
+from portway.server.runner_calls.state import StateCalls
+from portway.server.runner_calls.storage import StorageCalls
+from portway.server.runner_calls.tools import ToolCalls
+from portway.server.runs.close import Closer
+from portway.server.runs.dispatch import Dispatcher
+from portway.server.runs.execute import Means
+from portway.server.runs.feed import Feeds
+from portway.server.runs.live import LiveAttempts, RunTokens
+from portway.server.runs.prepare import Preparer
+from portway.server.runs.recover import Recovery
+from portway.server.runs.store import StoredRuns
+from portway.server.runtimes.address import Address
+from portway.server.runtimes.box import FollowedBox
+from portway.server.runtimes.credential import token_in
+from portway.server.runtimes.link import RuntimeLink
+from portway.server.secrets.store import StoredSecrets
+from portway.server.service_list import services_of
+from portway.server.snapshot.context import ContextWriter, HostFacts
+from portway.server.snapshot.grants import GrantBook
+from portway.server.state.store import StoredState
+from portway.server.storage.store import StoredStorage
+from portway.server.storage_engine.blobs import Blobs
+from portway.server.storage_engine.database import Database, DatabaseOptions, open_database
+from portway.server.storage_engine.keyring import load_keyring
+from portway.server.tokens.authenticator import TokenAuthenticator
+from portway.server.tokens.store import StoredTokens
+from portway.server.tokens.token_file import TokenFile, ensure_token_file
+from portway.server.tools.box_client import BoxClient
+from portway.server.tools.box_link import NOT_CONFIGURED, BoxLink
+from portway.server.tools.native import NativeTools
+from portway.server.tools.registry import ToolRegistry
+from portway.server.transcript.store import StoredTranscript
+from portway.server.workspaces.types import DEFAULT_WORKSPACE
+
+# After the runs have ended, streams that only watch are cut off soon.
+LAST_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningHost:
+    """A host that serves."""
+
+    server: RunningServer
+    parts: Parts
+
+    async def failed(self) -> None:
+        """Wait until the host cannot go on, and raise why."""
+        await self.parts.stores.database.writer.broken()
+
+
+@asynccontextmanager
+async def run_host(config: Config) -> AsyncIterator[RunningHost]:
+    """Serve while the block runs.
+
+    Raises WrongState (data folder, port), InvalidInput (settings), LimitExceeded (disk), Unavailable (database file).
+    """
+    host = config.host
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(DatabaseOptions(url=host.database_url)))
+        parts = _build(config, _stores(host, database))
+        stack.push_async_callback(parts.models.close)
+        await _first_start(parts)
+        await _enter_jobs(stack, parts)
+        await Recovery(database.writer, parts.stores.runs, parts.stores.runs, parts.closer, parts.dispatcher).recover()
+        server = await stack.enter_async_context(_serve(parts))
+        try:
+            yield RunningHost(server, parts)
+        finally:
+            # New calls are refused from here on; what executes may end, while those who watch still hear of it.
+            server.draining.set()
+            await parts.dispatcher.drain(host.limits.drain)
+
+
+def _stores(host: HostConfig, database: Database) -> Stores:
+    keyring = load_keyring(host.data / "keys.json")
+    reader = database.reader
+    return Stores(
+        database=database,
+        keyring=keyring,
+        cursors=CursorCodec(keyring.derive("cursors")),
+        blobs=Blobs(host.data / "blobs"),
+        events=StoredEventLog(reader),
+        conversations=StoredConversations(reader),
+        transcript=StoredTranscript(reader),
+        runs=StoredRuns(reader),
+        deliveries=StoredDeliveries(reader),
+        effects=StoredEffects(reader),
+        artifacts=StoredArtifacts(reader),
+        state=StoredState(reader),
+        storage=StoredStorage(reader),
+        agents=StoredAgents(reader),
+        bindings=StoredBindings(reader),
+        tokens=StoredTokens(reader),
+        secrets=StoredSecrets(reader, keyring),
+    )
+
+
+def _build(config: Config, stores: Stores) -> Parts:
+    host, database = config.host, stores.database
+    writer = database.writer
+    models = build_registry(config.models, Surroundings(environ=config.environment))
+    box, box_link, tools = _box(host)
+    runtime = RuntimeLink(Address(host.runtime), token_in(host.runtime_credential), database.epoch)
+    agents = AgentDirectory(stores.agents)
+    bindings = BindingDirectory(stores.bindings, agents)
+    agent_secrets = ConfigSecrets(stores.secrets, stores.keyring)
+    audit = AuditRecorder(writer)
+    outbox = Outbox(writer, stores.deliveries)
+    feeds = Feeds(stores.runs, stores.runs)
+    live = LiveAttempts()
+    run_tokens = RunTokens(live, stores.runs)
+    calls = _calls(stores, models, tools)
+    grants = GrantBook(models, tools)
+    host_version = version("portway")
+    preparer = Preparer(
+        runs=stores.runs,
+        events=stores.events,
+        transcript=stores.transcript,
+        ledgers=stores.runs,
+        state=stores.state,
+        agents=agents,
+        secrets=agent_secrets,
+        runtime=runtime,
+        grants=grants,
+        contexts=ContextWriter(HostFacts(host.name, host_version), stores.cursors),
+        patience=host.limits.runner_patience,
+    )
+    means = Means(
+        database=database,
+        cursors=stores.cursors,
+        feeds=feeds,
+        live=live,
+        preparer=preparer,
+        runtime=runtime,
+        outbox=outbox,
+        audit=audit,
+        effects=stores.effects,
+        artifacts=calls.artifacts,
+        operations=calls.operations(),
+        grace=host.limits.stop_grace,
+    )
+    closer = Closer(means, stores.runs, stores.effects)
+    dispatcher = Dispatcher(means, closer, host.limits.active_runs, host.limits.waiting_runs)
+    router = Router(agents, bindings)
+    guards = Guards(audit)
+    return Parts(
+        config=config,
+        version=host_version,
+        stores=stores,
+        models=models,
+        tools=tools,
+        runtime=runtime,
+        box=box,
+        box_link=box_link,
+        agents=agents,
+        bindings=bindings,
+        agent_secrets=agent_secrets,
+        audit=audit,
+        outbox=outbox,
+        feeds=feeds,
+        live=live,
+        run_tokens=run_tokens,
+        authenticator=TokenAuthenticator(stores.tokens, run_tokens, writer),
+        calls=calls,
+        grants=grants,
+        means=means,
+        closer=closer,
+        dispatcher=dispatcher,
+        router=router,
+        guards=guards,
+        acceptor=Acceptor(database, stores.conversations, router, guards, dispatcher),
+    )
+
+
+def _box(host: HostConfig) -> tuple[FollowedBox | None, BoxLink | None, ToolRegistry]:
+    if not host.box:
+        # Nothing is ever dialled: the source says that there is no box.
+        nowhere = BoxClient(FollowedBox(Address(""), token_in(None)))
+        return None, None, ToolRegistry([NativeTools(nowhere, lambda: NOT_CONFIGURED)])
+    box = FollowedBox(Address(host.box), token_in(host.box_credential))
+    link = BoxLink(box.status)
+    return box, link, ToolRegistry([NativeTools(BoxClient(box), link.availability)])
+
+
+def _calls(stores: Stores, models: ModelRegistry, tools: ToolRegistry) -> RunnerCalls:
+    writer = stores.database.writer
+    artifacts = ArtifactCalls(writer, stores.artifacts, stores.blobs)
+    return RunnerCalls(
+        models=ModelCalls(models, artifacts, stores.blobs),
+        tools=ToolCalls(writer, tools),
+        history=HistoryCalls(stores.transcript, stores.events, stores.cursors),
+        artifacts=artifacts,
+        state=StateCalls(writer, stores.state),
+        storage=StorageCalls(writer, stores.storage, stores.blobs),
+        prompt=PromptCalls(),
+        steering=SteeringCalls(writer),
+    )
+
+
+async def _first_start(parts: Parts) -> None:
+    """What must be there before anybody can call: tokens in files."""
+    host, writer = parts.config.host, parts.stores.database.writer
+    files = [
+        (host.admin_token_file, Role.ADMIN, "admin", "first administrator"),
+        (host.adapter_token_file, Role.ADAPTER, "web_chat", "bundled web chat"),
+    ]
+    for path, role, subject, name in files:
+        if path is not None:
+            wanted = TokenFile(path=path, workspace_id=DEFAULT_WORKSPACE, role=role, subject=subject, name=name)
+            await ensure_token_file(wanted, writer, parts.authenticator)
+
+
+async def _enter_jobs(stack: AsyncExitStack, parts: Parts) -> None:
+    """Work in the background. A job that breaks ends the host loudly: the task group cancels who waits in it."""
+    stores = parts.stores
+    jobs: list[Coroutine[Any, Any, None]] = [
+        stores.database.writer.broken(),
+        parts.audit.run(),
+        parts.outbox.run(),
+        Reaper(stores.database.writer, stores.artifacts, stores.blobs).run(),
+        parts.dispatcher.serve(),
+    ]
+    if parts.config.host.runtime:
+        jobs.append(parts.runtime.serve())
+    if parts.box is not None and parts.box_link is not None:
+        jobs += [parts.box.follow(), parts.box_link.watch()]
+    group = await stack.enter_async_context(asyncio.TaskGroup())
+    tasks = [group.create_task(job) for job in jobs]
+
+    def stop() -> None:
+        for task in tasks:
+            task.cancel()
+
+    stack.callback(stop)
+
+
+@asynccontextmanager
+async def _serve(parts: Parts) -> AsyncIterator[RunningServer]:
+    host = parts.config.host
+    limits = Limits(concurrent_calls=host.limits.concurrent_calls, rate=host.limits.calls_per_second)
+    serving = serve(
+        services_of(parts),
+        address=host.listen,
+        authenticator=parts.authenticator,
+        tls=host.tls,
+        limits=limits,
+        grace=LAST_SECONDS,
+    )
+    async with serving as server:
+        yield server

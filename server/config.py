@@ -1,0 +1,76 @@
+"""Settings of the host: the section `host` of the configuration, and the sections that it reads beside it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from portway.rpc.configuration import load
+from portway.rpc.serving import TlsConfig
+from portway.server.models.config import ModelsConfig
+
+
+@dataclass(frozen=True, slots=True)
+class HostLimits:
+    """How much the host takes on. Times are in seconds.
+
+    `runner_patience`: how long a run waits for the runtime to come. `stop_grace`: how long a run may take to end after
+    it was told to. `drain`: how long a stopping host waits for what executes.
+    """
+
+    active_runs: int = 256
+    waiting_runs: int = 100_000
+    runner_patience: float = 30.0
+    stop_grace: float = 5.0
+    drain: float = 10.0
+    concurrent_calls: int = 4096
+    calls_per_second: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("active_runs", "waiting_runs", "concurrent_calls", "stop_grace"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be more than 0")
+
+
+@dataclass(frozen=True, slots=True)
+class HostConfig:
+    """The section `host`. `database` '' is SQLite in the data folder.
+
+    `runtime` and `box` are addresses, or ready files; '' for none. Credentials are files with one token each.
+    """
+
+    listen: str = "127.0.0.1:7700"
+    data: Path = Path("data/host")
+    database: str = ""
+    name: str = "portway"
+    runtime: str = ""
+    runtime_credential: Path | None = None
+    box: str = ""
+    box_credential: Path | None = None
+    admin_token_file: Path | None = None
+    adapter_token_file: Path | None = None
+    limits: HostLimits = HostLimits()
+    tls: TlsConfig | None = None
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.data.absolute() / 'portway.db'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that the host is told. `file` is where agents and bindings are declared."""
+
+    host: HostConfig = HostConfig()
+    models: ModelsConfig = ModelsConfig()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    file: Path | None = None
+
+
+def read_config(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, object]) -> Config:
+    """Raises ConfigurationError that says where, what, and what to do."""
+    return Config(
+        host=load(HostConfig, "host", file=file, environment=environment, flags=flags),
+        models=load(ModelsConfig, "models", file=file, environment=environment),
+        environment=environment,
+        file=file,
+    )

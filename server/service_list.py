@@ -1,0 +1,172 @@
+"""The services of the host: every one of the contract, also those that this version does not serve yet."""
+
+from google.protobuf.descriptor import ServiceDescriptor
+
+from portway.rpc.binding import Service
+from portway.server.adapters.connection import Connections
+from portway.server.adapters.gateway import Gateway
+from portway.server.adapters.servicer import AdapterServicer
+from portway.server.adapters.store import StoredAdapters
+from portway.server.agents.manage import AgentManager
+from portway.server.agents.servicer import AgentServicer
+from portway.server.artifacts.keeper import ArtifactKeeper
+from portway.server.artifacts.servicer import ArtifactServicer
+from portway.server.bindings.listing import BindingListing
+from portway.server.bindings.manage import BindingManager
+from portway.server.bindings.servicer import BindingServicer
+from portway.server.deliveries.ledger import DeliveryLedger
+from portway.server.deliveries.servicer import DeliveryServicer
+from portway.server.events.explain import MessageExplainer
+from portway.server.events.servicer import EventServicer
+from portway.server.events.simulate import Simulator
+from portway.server.models.servicer import ModelServicer
+from portway.server.parts import Parts
+from portway.server.runner_calls.servicer import RunnerServicer
+from portway.server.runs.cancel import Canceller
+from portway.server.runs.explain import RunExplainer
+from portway.server.runs.owned import Owned
+from portway.server.runs.servicer import RunServicer
+from portway.server.runs.steer import Steering
+from portway.server.tokens.manage import TokenManager
+from portway.server.tokens.servicer import TokenServicer
+from portway.server.tools.servicer import ToolServicer
+from portway.v1 import (
+    adapter_pb2,
+    agent_pb2,
+    artifact_pb2,
+    audit_pb2,
+    binding_pb2,
+    channel_pb2,
+    connector_pb2,
+    conversation_pb2,
+    delivery_pb2,
+    direct_chat_pb2,
+    event_pb2,
+    knowledge_pb2,
+    model_pb2,
+    node_pb2,
+    run_pb2,
+    runner_service_pb2,
+    schedule_pb2,
+    shell_pb2,
+    skill_pb2,
+    status_pb2,
+    task_pb2,
+    token_pb2,
+    tool_pb2,
+    workspace_pb2,
+)
+
+_NOT_SERVED = (
+    (audit_pb2, "AuditService"),
+    (channel_pb2, "ChannelService"),
+    (connector_pb2, "ConnectorService"),
+    (conversation_pb2, "ConversationService"),
+    (direct_chat_pb2, "DirectChatService"),
+    (knowledge_pb2, "KnowledgeService"),
+    (node_pb2, "NodeService"),
+    (schedule_pb2, "ScheduleService"),
+    (shell_pb2, "ShellService"),
+    (skill_pb2, "SkillService"),
+    (status_pb2, "StatusService"),
+    (task_pb2, "TaskService"),
+    (workspace_pb2, "WorkspaceService"),
+)
+
+
+def services_of(parts: Parts) -> list[Service]:
+    """All of them; a method that its servicer lacks answers UNIMPLEMENTED."""
+    return [
+        *_work(parts),
+        *_configuration(parts),
+        *(Service(_descriptor(module, name), None) for module, name in _NOT_SERVED),
+    ]
+
+
+def _work(parts: Parts) -> list[Service]:
+    """Events, runs, what runs ask, and what leaves."""
+    stores, cursors = parts.stores, parts.stores.cursors
+    writer = stores.database.writer
+    explainer = RunExplainer(stores.runs, stores.runs, stores.deliveries, stores.effects, cursors)
+    events = EventServicer(
+        acceptor=parts.acceptor,
+        events=stores.events,
+        runs=stores.runs,
+        cursors=cursors,
+        simulator=Simulator(
+            reader=stores.database.reader,
+            conversations=stores.conversations,
+            router=parts.router,
+            guards=parts.guards,
+            work=parts.dispatcher,
+            runtime=parts.runtime,
+            grants=parts.grants,
+        ),
+        explainer=MessageExplainer(stores.events, stores.transcript, stores.runs, stores.deliveries, explainer),
+    )
+    grace = parts.config.host.limits.stop_grace
+    runs = RunServicer(
+        runs=stores.runs,
+        feeds=parts.feeds,
+        cursors=cursors,
+        canceller=Canceller(writer, stores.runs, parts.dispatcher, parts.closer, grace),
+        steering=Steering(writer, stores.runs, stores.runs, parts.dispatcher),
+        explainer=explainer,
+        owned=Owned(stores.runs, stores.deliveries, parts.live, cursors),
+    )
+    calls = RunnerServicer(parts.run_tokens, parts.means.operations)
+    ledger = DeliveryLedger(stores.deliveries, parts.outbox)
+    keeper = ArtifactKeeper(stores.database, stores.artifacts, stores.blobs)
+    return [
+        Service(_descriptor(event_pb2, "EventService"), events),
+        Service(_descriptor(run_pb2, "RunService"), runs),
+        Service(_descriptor(runner_service_pb2, "RunnerService"), calls, quiet_methods=_quiet(calls)),
+        Service(_descriptor(adapter_pb2, "AdapterService"), _adapters(parts)),
+        Service(_descriptor(delivery_pb2, "DeliveryService"), DeliveryServicer(ledger, parts.outbox, cursors)),
+        Service(_descriptor(artifact_pb2, "ArtifactService"), ArtifactServicer(keeper)),
+    ]
+
+
+def _adapters(parts: Parts) -> AdapterServicer:
+    stores, connections = parts.stores, Connections()
+    adapters = StoredAdapters(stores.database.reader)
+    gateway = Gateway(
+        connections,
+        adapters,
+        acceptor=parts.acceptor,
+        outbox=parts.outbox,
+        feeds=parts.feeds,
+        runs=stores.runs,
+        writer=stores.database.writer,
+    )
+    return AdapterServicer(gateway, connections, adapters, stores.cursors, parts.version)
+
+
+def _configuration(parts: Parts) -> list[Service]:
+    """What operators set up and look at."""
+    stores, cursors = parts.stores, parts.stores.cursors
+    writer = stores.database.writer
+    agents = AgentManager(writer, parts.agents, parts.bindings, parts.runtime, parts.models, parts.agent_secrets)
+    bindings = BindingManager(writer, parts.bindings)
+    listing = BindingListing(stores.bindings)
+    tokens = TokenManager(writer, parts.authenticator)
+    return [
+        Service(_descriptor(agent_pb2, "AgentService"), AgentServicer(agents, parts.agents, stores.agents, cursors)),
+        Service(
+            _descriptor(binding_pb2, "BindingService"),
+            BindingServicer(bindings, parts.bindings, listing, stores.events, cursors),
+        ),
+        Service(_descriptor(model_pb2, "ModelService"), ModelServicer(parts.models, cursors)),
+        Service(_descriptor(tool_pb2, "ToolService"), ToolServicer(parts.tools, cursors)),
+        Service(_descriptor(token_pb2, "TokenService"), TokenServicer(tokens, stores.tokens, cursors)),
+    ]
+
+
+def _descriptor(module: object, name: str) -> ServiceDescriptor:
+    found: ServiceDescriptor = module.DESCRIPTOR.services_by_name[name]  # type: ignore[attr-defined]
+    return found
+
+
+def _quiet(servicer: object) -> frozenset[str]:
+    """A run makes thousands of calls: those that go well are not worth a line each."""
+    return frozenset(name for name in dir(servicer) if name[0].isupper())
