@@ -1,5 +1,6 @@
 """The plugin runtime as a client sees it."""
 
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
@@ -29,6 +30,20 @@ class Runtime:
         """The first 200 plugins, and the folders that hold no readable one."""
         with errors_by_meaning():
             return await self.stub.ListPlugins(runtime_pb2.ListPluginsRequest(page_size=200), timeout=CALL_SECONDS)
+
+    async def reload_plugins(self) -> runtime_pb2.ReloadPluginsResponse:
+        """Has the runtime look through its folders again; what changed gets a new process."""
+        with errors_by_meaning():
+            return await self.stub.ReloadPlugins(runtime_pb2.ReloadPluginsRequest(), timeout=CALL_SECONDS)
+
+    async def plugin_log(
+        self, plugin_id: str, *, lines: int, follow: bool
+    ) -> AsyncIterator[runtime_pb2.TailPluginLogsResponse]:
+        """The last lines that a plugin printed, and with `follow` the new ones until it is left."""
+        request = runtime_pb2.TailPluginLogsRequest(plugin_id=plugin_id, lines=lines, once=not follow)
+        with errors_by_meaning():
+            async for line in self.stub.TailPluginLogs(request):
+                yield line
 
     async def list_runners(self) -> runtime_pb2.ListRunnersResponse:
         """The first 200 runners, and what cannot be used."""
