@@ -7,9 +7,9 @@ from pathlib import Path
 
 import structlog
 
-from portway.rpc.errors import NotAuthenticated, Reason, WrongState
+from portway.rpc.errors import Conflict, NotAuthenticated, Reason, WrongState
 from portway.rpc.identity import Peer, Role
-from portway.rpc.tokens import mint_token
+from portway.rpc.tokens import mint_token, parse_token
 from portway.server.storage_engine.writer import Writer
 from portway.server.tokens.authenticator import TokenAuthenticator
 from portway.server.tokens.store import add_token
@@ -30,8 +30,9 @@ class TokenFile:
 
 
 async def ensure_token_file(file: TokenFile, writer: Writer, authenticator: TokenAuthenticator) -> None:
-    """After this the file (mode 0600) holds a token that works. One that does is left alone; a missing, revoked or
-    unknown one is replaced by a new token. Who may write there owns the data anyway.
+    """After this the file (mode 0600) holds a token that works. One that does is left alone; one that this host never
+    saw is taken up, because who starts the host may have told it to other servers already, and who may write there owns
+    the data anyway. A missing or revoked one is replaced by a new token.
 
     Raises WrongState when the file cannot be read or written.
     """
@@ -39,17 +40,10 @@ async def ensure_token_file(file: TokenFile, writer: Writer, authenticator: Toke
         present = await asyncio.to_thread(_read, file.path)
         if present and await _works(present, file, authenticator):
             return
-        kind = file.role.name.lower()
-        minted = mint_token(kind)
-        new = NewToken(
-            workspace_id=file.workspace_id,
-            token_id=minted.token_id,
-            kind=kind,
-            role=kind,
-            subject=file.subject,
-            secret_hash=minted.secret_hash,
-            name=file.name,
-        )
+        if present and await _taken_up(present, file, writer):
+            return
+        minted = mint_token(file.role.name.lower())
+        new = _new_token(file, minted.token_id, minted.secret_hash)
         await writer.run(lambda tx: add_token(tx, new))
         await asyncio.to_thread(_write, file.path, minted.text)
     except OSError as error:
@@ -58,6 +52,35 @@ async def ensure_token_file(file: TokenFile, writer: Writer, authenticator: Toke
             reason=Reason.NOT_CONFIGURED,
         ) from error
     structlog.get_logger("portway.server.tokens").info("a token was made", name=file.name, file=str(file.path))
+
+
+async def _taken_up(text: str, file: TokenFile, writer: Writer) -> bool:
+    """Whether the text is a token of the right kind that no token of the store stands against."""
+    try:
+        parsed = parse_token(text)
+    except NotAuthenticated:
+        return False
+    if parsed.kind != file.role.name.lower():
+        return False
+    new = _new_token(file, parsed.token_id, parsed.secret_hash)
+    try:
+        await writer.run(lambda tx: add_token(tx, new))
+    except Conflict:
+        return False
+    return True
+
+
+def _new_token(file: TokenFile, token_id: str, secret_hash: bytes) -> NewToken:
+    kind = file.role.name.lower()
+    return NewToken(
+        workspace_id=file.workspace_id,
+        token_id=token_id,
+        kind=kind,
+        role=kind,
+        subject=file.subject,
+        secret_hash=secret_hash,
+        name=file.name,
+    )
 
 
 async def _works(text: str, file: TokenFile, authenticator: TokenAuthenticator) -> bool:
