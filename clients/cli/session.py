@@ -14,6 +14,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from portway.clients.box import Box
@@ -43,6 +44,7 @@ EXIT_CODES: tuple[tuple[type[PortwayError], int], ...] = (
 """0 well, 1 other failure, 2 wrong input, 3 not found, 4 not allowed, 5 not reachable; the first row that fits."""
 
 console = Console(highlight=False)
+_WIDEST = 10_000
 JSON_OPTION = typer.Option("--json", help="Print JSON for programs.")
 
 
@@ -125,10 +127,14 @@ def value_of(enum: EnumDescriptor, name: str, field: str) -> int:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    """Columns that are as wide as what they hold: an id that is cut is of no use, so a narrow terminal wraps lines."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(*row)
-    console.print(table)
+        table.add_row(*(escape(cell) for cell in row))
+    # On a console without an edge nothing is cut; the terminal wraps lines that are longer than it.
+    Console(width=_WIDEST, highlight=False).print(table)
 
 
 def when(time: Timestamp) -> str:
