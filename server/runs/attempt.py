@@ -42,7 +42,7 @@ class Stop:
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """Everything of one live attempt. Others see it through `cancel`, `steer` and `scope`."""
+    """Everything of one live attempt. `goes_on`: another attempt follows it."""
 
     assignment: Assignment
     scope: RunScope
@@ -52,6 +52,7 @@ class Attempt:
     grace: float = GRACE_SECONDS
     stop: Stop | None = None
     unresponsive: bool = False
+    goes_on: bool = False
     generation: str = ""
     pipeline: Pipeline | None = None
     _outgoing: Outgoing = field(default_factory=Outgoing)

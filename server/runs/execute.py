@@ -151,7 +151,8 @@ class Execution:
             ending = self._conclude(attempt, ending, settler, voice, usage)
             if not isinstance(ending, Superseded | ends.LeftBehind):
                 await _written(journal)
-                feed.end()
+                if not attempt.goes_on:
+                    feed.end()
             return ending
         finally:
             means.live.remove(self._run, attempt)
@@ -212,8 +213,11 @@ class Execution:
         elif isinstance(ending, Failed):
             delay = _delay_before_next(attempt, ending, voice)
             if delay is None:
-                settler.fail(ending, usage)
+                # Who has the whole answer need not be told that the runner misbehaved after it.
+                answered = voice.has_spoken and attempt.results.has_completed
+                settler.fail(ending, usage, answered=answered)
             else:
+                attempt.goes_on = True
                 settler.try_again(ending.failure.code, now() + round(delay * SECOND))
         return ending
 

@@ -55,6 +55,11 @@ class Results:
         }
         feed.draft = self._draft_payloads
 
+    @property
+    def has_completed(self) -> bool:
+        """Whether the runner said that it completed."""
+        return self.terminal is not None and self.terminal.HasField("run_completed")
+
     def expect(self, sequence: int) -> None:
         """Every result passes here first. Raises ProtocolBroken."""
         if self.terminal is not None:
