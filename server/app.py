@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from portway.rpc.configuration import read_file
 from portway.rpc.cursor import CursorCodec
 from portway.rpc.identity import Role
 from portway.rpc.limits import Limits
@@ -22,6 +23,8 @@ from portway.server.bindings.directory import BindingDirectory
 from portway.server.bindings.store import StoredBindings
 from portway.server.config import Config, HostConfig
 from portway.server.conversations.store import StoredConversations
+from portway.server.declarations.apply import Declarations
+from portway.server.declarations.read import read_declared
 from portway.server.deliveries.outbox import Outbox
 from portway.server.deliveries.store import StoredDeliveries
 from portway.server.effects.store import StoredEffects
@@ -237,8 +240,11 @@ def _calls(stores: Stores, models: ModelRegistry, tools: ToolRegistry) -> Runner
 
 
 async def _first_start(parts: Parts) -> None:
-    """What must be there before anybody can call: tokens in files."""
+    """What must be there before anybody can call: what the configuration file declares, and tokens in files."""
     host, writer = parts.config.host, parts.stores.database.writer
+    declared = read_declared(read_file(parts.config.file), parts.models)
+    # The runtime is dialled later: which fields of a runner's configuration are secrets is not known yet.
+    await Declarations(writer, parts.agent_secrets, parts.agents, parts.bindings).apply(declared, {})
     files = [
         (host.admin_token_file, Role.ADMIN, "admin", "first administrator"),
         (host.adapter_token_file, Role.ADAPTER, "web_chat", "bundled web chat"),
