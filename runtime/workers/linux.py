@@ -42,12 +42,28 @@ def set_name(name: str) -> None:
 
 def children_of_this_process() -> Sequence[int]:
     """Also those that were adopted."""
-    found: list[int] = []
-    for task in Path("/proc/self/task").iterdir():
-        try:
-            found.extend(int(pid) for pid in (task / "children").read_text().split())
-        except OSError:
-            continue
+    try:
+        return _listed_children()
+    except FileNotFoundError:
+        # A kernel without the list: every process is looked at.
+        return _searched_children()
+
+
+def _listed_children() -> Sequence[int]:
+    return [int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+
+
+def _searched_children() -> Sequence[int]:
+    parent = str(os.getpid())
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if fields[1] == parent:
+                found.append(int(entry.name))
     return found
 
 

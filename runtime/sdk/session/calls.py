@@ -9,12 +9,14 @@ from typing import Any
 from google.protobuf.message import Message
 
 from portway.rpc.call_errors import from_call_error
-from portway.rpc.errors import DeadlineExceeded, LimitExceeded, PortwayError, Unavailable
+from portway.rpc.errors import DeadlineExceeded, LimitExceeded, PayloadTooLarge, PortwayError, Unavailable
 from portway.runtime.sdk.session.clock import RunClock
 from portway.runtime.sdk.session.outbox import Outbox
 from portway.v1 import run_agent_pb2, run_call_pb2
 
 MAX_CALLS = 256
+# Below the 4 MiB of a message, with room for what surrounds it.
+MAX_CALL_BYTES = 4 * 1024 * 1024 - 1024
 # What may wait for a runner that reads an answer slower than the host sends it.
 MAX_WAITING_BYTES = 16 * 1024 * 1024
 
@@ -25,6 +27,7 @@ class _Call:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.changed = asyncio.Event()
+        self.sent = False
         self.done = False
         self.error: PortwayError | None = None
         self._answers: deque[Any] = deque()
@@ -135,7 +138,7 @@ class Calls:
                 yield call_id, call
             finally:
                 del self._calls[call_id]
-                if not call.done and self._closed is None:
+                if call.sent and not call.done and self._closed is None:
                     self._cancel(call_id)
 
     async def _only(self, call: _Call) -> Any:
@@ -151,7 +154,13 @@ class Calls:
         inner = getattr(frame.call, kind)
         inner.SetInParent()
         inner.CopyFrom(request)
-        self._outbox.put(frame.SerializeToString(), urgent=True)
+        raw = frame.SerializeToString()
+        if len(raw) > MAX_CALL_BYTES:
+            raise PayloadTooLarge(
+                f"{kind}: the request has {len(raw):,} bytes, and {MAX_CALL_BYTES:,} fit into one message; send less"
+            )
+        self._calls[call_id].sent = True
+        self._outbox.put(raw, urgent=True)
 
     async def _next(self, call: _Call) -> Any | None:
         """The next answer, None after the last."""

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Protocol
 
 from google.protobuf.message import DecodeError
@@ -126,6 +126,8 @@ class RunSession:
 
     async def _speak(self) -> None:
         results = self._make_runner().run(self.context, HostApi(self._calls, self._steering, self._run_token))
+        if not isinstance(results, AsyncIterator):
+            raise _not_iterable(results)
         try:
             await self._forward(results)
         finally:
@@ -157,6 +159,13 @@ class RunSession:
                 return
             if outbox.full:
                 await outbox.room()
+
+
+def _not_iterable(returned: object) -> ResultRefused:
+    if isinstance(returned, Coroutine):
+        returned.close()
+        return ResultRefused("run() has no `yield`, so it says nothing; yield results, such as MessageCompleted")
+    return ResultRefused(f"run() returned {type(returned).__name__}; it must yield results")
 
 
 def is_being_cancelled() -> bool:

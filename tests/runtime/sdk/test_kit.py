@@ -47,6 +47,17 @@ async def test_a_runner_runs_against_the_kit() -> None:
     assert list(things.state.values()) == [("1", 1)]
 
 
+class Silent(AgentRunner):
+    async def run(self, ctx: RunContext, host: HostApi) -> None:  # type: ignore[override]
+        """Forgets to yield."""
+
+
+async def test_a_runner_without_yield_is_told_so() -> None:
+    outcome = await run_runner(Silent)
+    assert outcome.error_code == "runner.protocol"
+    assert "no `yield`" in outcome.terminal.run_failed.error.message
+
+
 @pytest.mark.parametrize("missing", ["models.stream", "history.page", "state"])
 async def test_what_is_not_permitted_is_refused(missing: str) -> None:
     things = Things(model=in_turn(says("once upon a time")), history=transcript("tell"))

@@ -13,6 +13,7 @@ from portway.rpc.errors import (
     InvalidInput,
     LimitExceeded,
     NotFound,
+    PayloadTooLarge,
     PortwayError,
     RateLimited,
     Reason,
@@ -185,6 +186,14 @@ async def test_a_stream_that_is_left_early_is_cancelled_at_the_host(asked: Asked
     asked.answer(1, more=True, version=7)
     assert await waiting == 7
     assert (await asked.sent(2))[1].cancel
+
+
+async def test_a_request_that_fits_into_no_message_is_refused_here(asked: Asked) -> None:
+    request = run_pull_pb2.RunnerServiceCallToolRequest(name="x" * 4_200_000)
+    with pytest.raises(PayloadTooLarge, match="call_tool"):
+        await asked.calls.ask("call_tool", request)
+    await _settled()
+    assert asked.wire.frames == []
 
 
 async def test_an_upload_marks_all_but_its_last_piece(asked: Asked) -> None:
