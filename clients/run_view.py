@@ -129,11 +129,11 @@ class RunView:
         key = delta.message_key
         match delta.WhichOneof("kind"):
             case "text":
-                added = _beyond(self._text, key, delta.text, event.text_offset)
+                added = _beyond(self._text, key, delta.text, event)
                 if added:
                     yield TextAdded(key, added)
             case "reasoning":
-                added = _beyond(self._reasoning, key, delta.reasoning, event.text_offset)
+                added = _beyond(self._reasoning, key, delta.reasoning, event)
                 if added:
                     yield ReasoningAdded(key, added)
             case _:
@@ -146,13 +146,13 @@ class RunView:
         return MessageDone(completed.message_key, text, completed)
 
 
-def _beyond(lengths: dict[str, int], key: str, text: str, offset: int) -> str:
+def _beyond(lengths: dict[str, int], key: str, text: str, event: run_pb2.RunEvent) -> str:
     """The part of a chunk that was not shown yet. Offsets and lengths count code points."""
-    shown = lengths.get(key, 0)
+    shown, offset = lengths.get(key, 0), event.text_offset
     if offset > shown:
-        # Cannot happen on a stream without gaps; showing it is better than losing it.
-        lengths[key] = offset + len(text)
-        return text
-    added = text[shown - offset :]
+        # Provisional text from beyond what came so far: the committed chunk before it is still on its way.
+        if not event.sequence:
+            return ""
+        shown = offset
     lengths[key] = max(shown, offset + len(text))
-    return added
+    return text[shown - offset :]

@@ -13,6 +13,7 @@ from portway.server.runs.store import Ledgers, Runs
 from portway.server.runs.watcher import Overflow, Watcher
 
 RECENT_BYTES = 64 * 1024
+HELD_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class RunFeed:
         self.draft: Callable[[], Sequence[bytes]] = tuple
         self._recent: deque[Published] = deque()
         self._recent_bytes = 0
+        self._held: deque[tuple[int, Published]] = deque()
+        self._held_bytes = 0
 
     def begin(self, committed: int) -> None:
         """The run's owner takes over: from now on everything after `committed` passes through here."""
@@ -50,21 +53,41 @@ class RunFeed:
             self._recent_bytes += len(event.payload)
         while self._recent_bytes > RECENT_BYTES:
             self._recent_bytes -= len(self._recent.popleft().payload)
-        for watcher in self.watchers:
-            watcher.offer(events)
+        self._offer(events)
+        self._release()
 
-    def hint(self, payload: bytes) -> None:
-        """Text that is being written. What is committed later replaces it."""
-        if self.watchers:
-            events = (Published(0, payload),)
-            for watcher in self.watchers:
-                watcher.offer(events)
+    def hint(self, payload: bytes, after: int) -> None:
+        """Text that is being written, for after the event `after`: it never overtakes what was numbered before it.
+
+        What is committed later replaces it, so text that would be held too long is dropped here.
+        """
+        if not self.watchers:
+            return
+        event = Published(0, payload)
+        if after <= self.committed:
+            self._offer((event,))
+        elif self._held_bytes < HELD_BYTES:
+            self._held.append((after, event))
+            self._held_bytes += len(payload)
 
     def end(self) -> None:
         """The terminal event was committed."""
         self.ended = True
         for watcher in self.watchers:
             watcher.wake()
+
+    def _offer(self, events: Sequence[Published]) -> None:
+        for watcher in self.watchers:
+            watcher.offer(events)
+
+    def _release(self) -> None:
+        released: list[Published] = []
+        while self._held and self._held[0][0] <= self.committed:
+            event = self._held.popleft()[1]
+            self._held_bytes -= len(event.payload)
+            released.append(event)
+        if released:
+            self._offer(released)
 
     def recent_after(self, sequence: int) -> list[Published] | None:
         """Committed events after `sequence` where all of them are still in memory."""

@@ -81,7 +81,7 @@ class Results:
         except LimitExceeded as error:
             raise ProtocolBroken(error.message) from error
         if self._feed.watchers:
-            self._feed.hint(self._provisional(chunk))
+            self._feed.hint(self._provisional(chunk), self._journal.last_sequence)
         if self._draft.full:
             self.flush()
 

@@ -523,7 +523,8 @@ class RunEvent(_message.Message):
     """Cursor after this event; only on committed ones."""
     text_offset: _builtins.int
     """For a text or reasoning delta: how many Unicode code points of the same kind its message key had before this chunk, in this attempt. A watcher that
-    already has more (from provisional chunks) drops what it has: so provisional and committed chunks join without loss or repeat.
+    already has more (from provisional chunks) drops what it has, and drops a provisional chunk that begins beyond what it has: the committed one
+    before it is on its way. So provisional and committed chunks join without loss or repeat.
     """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:

@@ -17143,7 +17143,8 @@ class RunEvent(betterproto2.Message):
     text_offset: "int" = betterproto2.field(31, betterproto2.TYPE_INT64)
     """
     For a text or reasoning delta: how many Unicode code points of the same kind its message key had before this chunk, in this attempt. A watcher that
-    already has more (from provisional chunks) drops what it has: so provisional and committed chunks join without loss or repeat.
+    already has more (from provisional chunks) drops what it has, and drops a provisional chunk that begins beyond what it has: the committed one
+    before it is on its way. So provisional and committed chunks join without loss or repeat.
     """
 
 
