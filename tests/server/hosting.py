@@ -9,7 +9,7 @@ from typing import Any
 from portway.rpc.channel import PortwayChannel, open_channel
 from portway.rpc.ids import new_id
 from portway.rpc.status import errors_by_meaning
-from portway.server.agents.store import add_agent
+from portway.server.agents.store import add_agent, change_agent
 from portway.server.agents.types import AgentSpec, ManagedBy
 from portway.server.app import RunningHost, run_host
 from portway.server.bindings.store import add_binding
@@ -68,15 +68,28 @@ class Hosted:
     def runs(self) -> Any:
         return run_pb2_grpc.RunServiceStub(self.channel)
 
-    async def add_agent(self, spec: AgentSpec | None = None, agent_id: str = AGENT, bound: bool = True) -> None:
-        """An agent of the fake runner, bound to everything."""
-        wanted = spec or AgentSpec(name=agent_id, runner_id=RUNNER)
+    async def set_agent(self, **spec: Any) -> None:
+        """What the agent is that is bound to everything: one of the fake runner, by default without a box."""
+        wanted = AgentSpec(**{"name": AGENT, "runner_id": RUNNER, **spec})
+        await self.parts.stores.database.writer.run(lambda tx: change_agent(tx, WORKSPACE, AGENT, wanted))
+        self.parts.agents.forget(WORKSPACE, AGENT)
+        self.parts.bindings.forget(GLOBAL_WORKSPACE)
+
+    async def add_agent(self, agent_id: str, **spec: Any) -> None:
+        """One more agent of the fake runner, bound to nothing."""
+        wanted = AgentSpec(**{"name": agent_id, "runner_id": RUNNER, **spec})
         writer = self.parts.stores.database.writer
         await writer.run(lambda tx: add_agent(tx, WORKSPACE, agent_id, wanted, ManagedBy.API))
-        if bound:
-            binding = BindingSpec(agent_id=agent_id, scope=BindingScope.GLOBAL, event_types=())
-            await writer.run(lambda tx: add_binding(tx, GLOBAL_WORKSPACE, new_id("bnd"), binding, ManagedBy.API))
-            self.parts.bindings.forget(GLOBAL_WORKSPACE)
+
+    async def bind(self, agent_id: str, **spec: Any) -> str:
+        """One more binding."""
+        wanted = BindingSpec(agent_id=agent_id, **spec)
+        owner = GLOBAL_WORKSPACE if wanted.scope is BindingScope.GLOBAL else WORKSPACE
+        binding_id = new_id("bnd")
+        writer = self.parts.stores.database.writer
+        await writer.run(lambda tx: add_binding(tx, owner, binding_id, wanted, ManagedBy.API))
+        self.parts.bindings.forget(owner)
+        return binding_id
 
     async def submit(
         self, event: event_pb2.Event | str = "hi", key: str = "", agent_id: str = "", **more: Any
@@ -160,7 +173,8 @@ async def hosted(
 ) -> AsyncIterator[Hosted]:
     """A host on its own folder; the same folder again is the same host after a good stop."""
     credential = _credential(folder, runtime)
-    config = Config(        host=HostConfig(
+    config = Config(
+        host=HostConfig(
             listen="127.0.0.1:0",
             data=folder / "host",
             runtime=runtime.address if runtime else "",

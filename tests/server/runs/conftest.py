@@ -15,7 +15,7 @@ async def runtime() -> AsyncIterator[FakeRuntime]:
 
 @pytest.fixture
 async def host(tmp_path: Path, runtime: FakeRuntime) -> AsyncIterator[Hosted]:
-    """A host with one agent of the fake runner, bound to everything."""
+    """A host whose agent is one of the fake runner."""
     async with hosted(tmp_path, runtime) as serving:
-        await serving.add_agent()
+        await serving.set_agent()
         yield serving

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from portway.rpc.errors import InternalError, Reason, Unavailable
-from portway.server.agents.types import AgentSpec, NoticeTexts, RetryPolicy
+from portway.server.agents.types import NoticeTexts, RetryPolicy
 from portway.v1 import run_pb2, runner_pb2
 from tests.fakes.runtime_server import (
     RUNNER,
@@ -140,10 +140,7 @@ async def test_what_changes_something_and_breaks_a_rule_is_refused_and_recorded(
 async def test_a_retryable_failure_is_tried_again_as_often_as_the_agent_says(
     host: Hosted, runtime: FakeRuntime
 ) -> None:
-    spec = AgentSpec(
-        name="patient", runner_id=RUNNER, retry_policy=RetryPolicy(max_attempts=3, first_delay_seconds=0.01)
-    )
-    await host.add_agent(spec, "patient", bound=False)
+    await host.set_agent(retry_policy=RetryPolicy(max_attempts=3, first_delay_seconds=0.01))
 
     async def third_time_lucky(run: FakeRun) -> None:
         if run.context.attempt < 3:
@@ -152,7 +149,7 @@ async def test_a_retryable_failure_is_tried_again_as_often_as_the_agent_says(
         await run.answer("right")
 
     runtime.script = third_time_lucky
-    accepted = await host.submit(agent_id="patient")
+    accepted = await host.submit()
     events = await host.watch(accepted.run_id)
     run = await host.run(accepted.run_id)
     assert run.state == run_pb2.RUN_STATE_COMPLETED and run.attempt == 3
@@ -162,34 +159,30 @@ async def test_a_retryable_failure_is_tried_again_as_often_as_the_agent_says(
 
 
 async def test_what_people_have_seen_is_not_said_again_by_another_attempt(host: Hosted, runtime: FakeRuntime) -> None:
-    spec = AgentSpec(
-        name="patient", runner_id=RUNNER, retry_policy=RetryPolicy(max_attempts=3, first_delay_seconds=0.01)
-    )
-    await host.add_agent(spec, "patient", bound=False)
+    await host.set_agent(retry_policy=RetryPolicy(max_attempts=3, first_delay_seconds=0.01))
 
     async def speaks_and_crashes(run: FakeRun) -> None:
         await run.send(run.message("half an answer"))
         await crashes(run)
 
     runtime.script = speaks_and_crashes
-    accepted = await host.submit(agent_id="patient")
+    accepted = await host.submit()
     run = await host.ended(accepted.run_id)
     assert run.attempt == 1 and run.error.code == "runner.crashed"
 
 
 async def test_an_agent_has_its_own_words_for_failures(host: Hosted, runtime: FakeRuntime) -> None:
     texts = NoticeTexts(failed={"de": "Das ging schief.", "en": "It broke."})
-    spec = AgentSpec(name="german", runner_id=RUNNER, notices=texts, locale="de-AT")
-    await host.add_agent(spec, "german", bound=False)
+    await host.set_agent(notices=texts, locale="de-AT")
     runtime.script = fails
-    accepted = await host.submit(agent_id="german")
+    accepted = await host.submit()
     await host.ended(accepted.run_id)
     assert (await host.transcript(accepted.conversation_id))[-1].text == "Das ging schief."
 
 
 async def test_a_runner_that_the_runtime_does_not_have_fails_the_run_and_names_those_it_has(host: Hosted) -> None:
-    await host.add_agent(AgentSpec(name="other", runner_id="plugin:a/b/c"), "other", bound=False)
-    accepted = await host.submit(agent_id="other")
+    await host.set_agent(runner_id="plugin:a/b/c")
+    accepted = await host.submit()
     run = await host.ended(accepted.run_id)
     assert run.error.code == "runner.unavailable" and RUNNER in run.error.message
 
@@ -198,7 +191,7 @@ async def test_an_agent_that_names_an_unknown_model_fails_with_a_hint(tmp_path: 
     manifest = a_manifest()
     manifest.config_schema.add(name="model", type=runner_pb2.CONFIG_FIELD_TYPE_LLM_MODEL_SELECTOR)
     async with serve_fake_runtime(FakeRuntime(manifest=manifest)) as runtime, hosted(tmp_path, runtime) as host:
-        await host.add_agent(AgentSpec(name="m", runner_id=RUNNER, config_json='{"model": "dmeo"}'))
+        await host.set_agent(config_json='{"model": "dmeo"}')
         run = await host.asked()
     assert "dmeo" in run.error.message and "did you mean" in run.error.message
 
