@@ -1,5 +1,7 @@
 """The services of the host: every one of the contract, also those that this version does not serve yet."""
 
+from collections.abc import Sequence
+
 from google.protobuf.descriptor import ServiceDescriptor
 
 from portway.rpc.binding import Service
@@ -27,6 +29,8 @@ from portway.server.runs.explain import RunExplainer
 from portway.server.runs.owned import Owned
 from portway.server.runs.servicer import RunServicer
 from portway.server.runs.steer import Steering
+from portway.server.status.look import Lookout
+from portway.server.status.servicer import StatusServicer
 from portway.server.tokens.manage import TokenManager
 from portway.server.tokens.servicer import TokenServicer
 from portway.server.tools.servicer import ToolServicer
@@ -68,7 +72,6 @@ _NOT_SERVED = (
     (schedule_pb2, "ScheduleService"),
     (shell_pb2, "ShellService"),
     (skill_pb2, "SkillService"),
-    (status_pb2, "StatusService"),
     (task_pb2, "TaskService"),
     (workspace_pb2, "WorkspaceService"),
 )
@@ -76,11 +79,14 @@ _NOT_SERVED = (
 
 def services_of(parts: Parts) -> list[Service]:
     """All of them; a method that its servicer lacks answers UNIMPLEMENTED."""
-    return [
+    connections, adapters = Connections(), StoredAdapters(parts.stores.database.reader)
+    services = [
         *_work(parts),
+        _adapters(parts, connections, adapters),
         *_configuration(parts),
         *(Service(_descriptor(module, name), None) for module, name in _NOT_SERVED),
     ]
+    return [*services, _status(parts, connections, adapters, services)]
 
 
 def _work(parts: Parts) -> list[Service]:
@@ -121,15 +127,13 @@ def _work(parts: Parts) -> list[Service]:
         Service(_descriptor(event_pb2, "EventService"), events),
         Service(_descriptor(run_pb2, "RunService"), runs),
         Service(_descriptor(runner_service_pb2, "RunnerService"), calls, quiet_methods=_quiet(calls)),
-        Service(_descriptor(adapter_pb2, "AdapterService"), _adapters(parts)),
         Service(_descriptor(delivery_pb2, "DeliveryService"), DeliveryServicer(ledger, parts.outbox, cursors)),
         Service(_descriptor(artifact_pb2, "ArtifactService"), ArtifactServicer(keeper)),
     ]
 
 
-def _adapters(parts: Parts) -> AdapterServicer:
-    stores, connections = parts.stores, Connections()
-    adapters = StoredAdapters(stores.database.reader)
+def _adapters(parts: Parts, connections: Connections, adapters: StoredAdapters) -> Service:
+    stores = parts.stores
     gateway = Gateway(
         connections,
         adapters,
@@ -139,7 +143,40 @@ def _adapters(parts: Parts) -> AdapterServicer:
         runs=stores.runs,
         writer=stores.database.writer,
     )
-    return AdapterServicer(gateway, connections, adapters, stores.cursors, parts.version)
+    servicer = AdapterServicer(gateway, connections, adapters, stores.cursors, parts.version)
+    return Service(_descriptor(adapter_pb2, "AdapterService"), servicer)
+
+
+def _status(parts: Parts, connections: Connections, adapters: StoredAdapters, others: Sequence[Service]) -> Service:
+    """How everything is; it knows which of the other services' methods are there."""
+    host = parts.config.host
+    lookout = Lookout(
+        database=parts.stores.database,
+        data=host.data,
+        runs=parts.dispatcher,
+        deliveries=parts.stores.deliveries,
+        models=parts.models,
+        runtime=parts.runtime,
+        box=parts.box.status if parts.box is not None else None,
+        adapters=adapters,
+        connections=connections,
+    )
+    descriptor = _descriptor(status_pb2, "StatusService")
+    served = {
+        f"{service.descriptor.full_name}/{method.name}"
+        for service in [*others, Service(descriptor, StatusServicer)]
+        for method in service.descriptor.methods
+        if hasattr(service.servicer, method.name)
+    }
+    servicer = StatusServicer(
+        lookout,
+        version=parts.version,
+        name=host.name,
+        epoch=parts.stores.database.epoch,
+        data=str(host.data),
+        served=served,
+    )
+    return Service(descriptor, servicer)
 
 
 def _configuration(parts: Parts) -> list[Service]:
