@@ -7,6 +7,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from portway.rpc.call import Call
+from portway.rpc.client_stream import half_close, send
 from portway.rpc.errors import InvalidInput, Reason
 from portway.runtime.plugins.catalog import Catalog
 from portway.runtime.relay.failures import failure_of
@@ -69,14 +70,12 @@ class RunRelay:
 
 async def _to_worker(call: RunCall, upstream: _Upstream, first: bytes) -> None:
     message: bytes | None = first
-    try:
-        while message is not None:
-            await upstream.write(message)
-            message = await call.read_bytes()
-        await upstream.done_writing()
-    except asyncio.InvalidStateError:
-        # The run ended meanwhile: the other direction knows how.
-        return
+    while message is not None:
+        if not await send(upstream, message):
+            # The run has ended: the other direction knows how.
+            return
+        message = await call.read_bytes()
+    await half_close(upstream)
 
 
 async def _to_host(call: RunCall, upstream: _Upstream) -> None:

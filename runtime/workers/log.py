@@ -99,6 +99,7 @@ class PipeReader:
         self._stream = stream
         self._log = log
         self._rest = b""
+        self.ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         os.set_blocking(descriptor, False)
         self._loop.add_reader(descriptor, self._read)
@@ -132,3 +133,22 @@ class PipeReader:
         self._loop.remove_reader(self._descriptor)
         os.close(self._descriptor)
         self._descriptor = -1
+        self.ended.set()
+
+
+class Output:
+    """Both streams of a process."""
+
+    def __init__(self, stdout: int, stderr: int, log: PluginLog) -> None:
+        self._readers = (PipeReader(stdout, "stdout", log), PipeReader(stderr, "stderr", log))
+
+    async def finish(self, seconds: float) -> None:
+        """After the end of the process: takes what is still in the pipes. A process that was left behind may hold them
+        open, so it is not waited for longer than this."""
+        try:
+            async with asyncio.timeout(seconds):
+                for reader in self._readers:
+                    await reader.ended.wait()
+        except TimeoutError:
+            for reader in self._readers:
+                reader.close()

@@ -17,7 +17,7 @@ from portway.rpc.limits import MESSAGE_BYTES
 from portway.rpc.status import error_from_rpc
 from portway.runtime.plugins.types import Command, PluginDefinition
 from portway.runtime.workers.environment import WorkerFolder
-from portway.runtime.workers.log import PipeReader, PluginLog
+from portway.runtime.workers.log import Output, PluginLog
 from portway.runtime.workers.messages import Start
 from portway.runtime.workers.spawner import Process, ProcessEnd, Spawner
 from portway.runtime.workers.types import WorkerLimits
@@ -37,6 +37,8 @@ _OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
 ]
+# What a process printed last is there at once; only a process that it left behind keeps a pipe open.
+OUTPUT_SECONDS = 0.5
 _FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.02
 
 
@@ -44,7 +46,13 @@ class Worker:
     """A plugin's process. `finished_count` are runs that came to an end of their own."""
 
     def __init__(
-        self, plugin: PluginDefinition, generation: int, folder: WorkerFolder, process: Process, limits: WorkerLimits
+        self,
+        plugin: PluginDefinition,
+        generation: int,
+        folder: WorkerFolder,
+        process: Process,
+        output: Output,
+        limits: WorkerLimits,
     ) -> None:
         self.plugin = plugin
         self.generation = generation
@@ -57,6 +65,7 @@ class Worker:
         self.last_used = time.monotonic()
         self.stopping = False
         self._folder = folder
+        self._output = output
         self._limits = limits
         self._cookie = folder.cookie_file.read_text()
         self._channel = grpc.aio.insecure_channel(f"unix:{folder.socket}", options=_OPTIONS)
@@ -167,6 +176,7 @@ class Worker:
         await asyncio.wait([unused], timeout=self._limits.kill)
         unused.cancel()
         await self._channel.close()
+        await self._output.finish(OUTPUT_SECONDS)
         await asyncio.to_thread(shutil.rmtree, self._folder.path, True)
 
     async def _signal(self, number: int) -> None:
@@ -203,8 +213,8 @@ async def start_worker(
         open_files=plugin.limits.open_files,
         tag=folder.tag,
     )
-    process = await _spawn(spawner, start, log)
-    worker = Worker(plugin, generation, folder, process, limits)
+    process, output = await _spawn(spawner, start, log)
+    worker = Worker(plugin, generation, folder, process, output, limits)
     try:
         await worker.shake_hands()
     except (PortwayError, asyncio.CancelledError):
@@ -213,7 +223,7 @@ async def start_worker(
     return worker
 
 
-async def _spawn(spawner: Spawner, start: Start, log: PluginLog) -> Process:
+async def _spawn(spawner: Spawner, start: Start, log: PluginLog) -> tuple[Process, Output]:
     out, err = os.pipe(), os.pipe()
     try:
         process = await spawner.start(start, out[1], err[1])
@@ -224,9 +234,7 @@ async def _spawn(spawner: Spawner, start: Start, log: PluginLog) -> Process:
     finally:
         os.close(out[1])
         os.close(err[1])
-    PipeReader(out[0], "stdout", log)
-    PipeReader(err[0], "stderr", log)
-    return process
+    return process, Output(out[0], err[0], log)
 
 
 def _make(folder: WorkerFolder) -> None:

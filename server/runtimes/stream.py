@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import grpc
 
+from portway.rpc.client_stream import send
 from portway.rpc.errors import Reason, Unavailable
 from portway.rpc.status import error_from_rpc
 
@@ -47,7 +48,5 @@ class RunStream:
 
         Raises Unavailable once the stream has ended: the reader knows why.
         """
-        try:
-            await self._call.write(raw)
-        except (grpc.aio.AioRpcError, grpc.aio.InternalError, grpc.aio.UsageError, ValueError) as error:
-            raise Unavailable("the stream of the run has ended", reason=Reason.UNREACHABLE) from error
+        if not await send(self._call, raw):
+            raise Unavailable("the stream of the run has ended", reason=Reason.UNREACHABLE)

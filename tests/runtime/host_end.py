@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from portway.rpc.channel import PortwayChannel
+from portway.rpc.client_stream import send
 from portway.rpc.errors import PortwayError
 from portway.rpc.status import error_from_rpc
 from portway.runtime.sdk.testing.host import FakeHost
@@ -43,7 +44,7 @@ class Run:
 
     async def send(self, *frames: pb.RunInputFrame) -> None:
         async with self._writing:
-            await self.call.write(pb.RunAgentRequest(frames=frames).SerializeToString())
+            await send(self.call, pb.RunAgentRequest(frames=frames).SerializeToString())
 
     async def cancel(self, reason: str = "the person stopped it") -> None:
         await self.send(pb.RunInputFrame(cancel=pb.RunCancel(reason=reason)))
