@@ -1,4 +1,4 @@
-"""A server may end a stream while its client still writes: the client then gets everything that was said, and the end."""
+"""A server may end a stream while its client still writes: the client gets all that was said, and the end."""
 
 import asyncio
 from typing import Any
@@ -28,8 +28,8 @@ async def _reads_until_the_end(_requests: object, context: Any) -> None:
 async def channel() -> Any:
     server = grpc.aio.server()
     handlers: Any = {
-        "Ends": grpc.stream_stream_rpc_method_handler(_says_all_and_ends),  # type: ignore[arg-type]
-        "Reads": grpc.stream_stream_rpc_method_handler(_reads_until_the_end),  # type: ignore[arg-type]
+        "Ends": grpc.stream_stream_rpc_method_handler(_says_all_and_ends),
+        "Reads": grpc.stream_stream_rpc_method_handler(_reads_until_the_end),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Streams", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
