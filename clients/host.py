@@ -31,6 +31,7 @@ from portway.v1 import (
     transcript_pb2,
 )
 
+_MAX_LAUNCHER = 256
 CALL_SECONDS = 30.0
 """How long a plain call may take. Watching a run has no limit of its own: the run has one."""
 
@@ -94,16 +95,18 @@ class Portway:
 
         With a key of your own the same message can be sent again without harm; otherwise one is made for this call.
         """
+        key = idempotency_key or uuid.uuid4().hex
         address = event_pb2.EventAddress(
             conversation_id=conversation_id,
             surface="api",
             launcher_type="api",
-            launcher_id=conversation_id or uuid.uuid4().hex,
+            # Without a conversation the key makes one: sent again, it is the same message.
+            launcher_id=conversation_id or f"key-{key}"[:_MAX_LAUNCHER],
         )
         said = [content_pb2.ContentPart(text=content_pb2.TextPart(text=text)), *parts] if text else list(parts)
         request = event_pb2.SubmitEventRequest(
             event=event_pb2.Event(type="message.received", source="api", address=address, parts=said),
-            idempotency_key=idempotency_key or uuid.uuid4().hex,
+            idempotency_key=key,
             agent_id=agent_id,
         )
         with errors_by_meaning():

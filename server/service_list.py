@@ -16,6 +16,10 @@ from portway.server.artifacts.servicer import ArtifactServicer
 from portway.server.bindings.listing import BindingListing
 from portway.server.bindings.manage import BindingManager
 from portway.server.bindings.servicer import BindingServicer
+from portway.server.conversations.change import ConversationKeeper
+from portway.server.conversations.read import ConversationReader
+from portway.server.conversations.send import Talk
+from portway.server.conversations.servicer import ConversationServicer
 from portway.server.deliveries.ledger import DeliveryLedger
 from portway.server.deliveries.servicer import DeliveryServicer
 from portway.server.events.explain import MessageExplainer
@@ -65,7 +69,6 @@ _NOT_SERVED = (
     (audit_pb2, "AuditService"),
     (channel_pb2, "ChannelService"),
     (connector_pb2, "ConnectorService"),
-    (conversation_pb2, "ConversationService"),
     (direct_chat_pb2, "DirectChatService"),
     (knowledge_pb2, "KnowledgeService"),
     (node_pb2, "NodeService"),
@@ -129,7 +132,20 @@ def _work(parts: Parts) -> list[Service]:
         Service(_descriptor(runner_service_pb2, "RunnerService"), calls, quiet_methods=_quiet(calls)),
         Service(_descriptor(delivery_pb2, "DeliveryService"), DeliveryServicer(ledger, parts.outbox, cursors)),
         Service(_descriptor(artifact_pb2, "ArtifactService"), ArtifactServicer(keeper)),
+        _conversations(parts),
     ]
+
+
+def _conversations(parts: Parts) -> Service:
+    stores = parts.stores
+    servicer = ConversationServicer(
+        talk=Talk(parts.acceptor, parts.feeds, stores.runs, stores.transcript),
+        reader=ConversationReader(stores.conversations, stores.transcript, stores.runs),
+        keeper=ConversationKeeper(stores.database.writer, stores.transcript),
+        transcript=stores.transcript,
+        cursors=stores.cursors,
+    )
+    return Service(_descriptor(conversation_pb2, "ConversationService"), servicer)
 
 
 def _adapters(parts: Parts, connections: Connections, adapters: StoredAdapters) -> Service:
