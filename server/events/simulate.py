@@ -17,6 +17,7 @@ from portway.server.snapshot.context_parts import resources_of
 from portway.server.snapshot.explained import binding_message
 from portway.server.snapshot.freeze import freeze
 from portway.server.snapshot.grants import GrantBook
+from portway.server.snapshot.projection import project
 from portway.server.snapshot.wire import permissions_message
 from portway.server.storage_engine.reader import Reader
 from portway.v1 import event_pb2 as pb
@@ -111,7 +112,7 @@ class Simulator:
         placed = facts if facts.conversation_id else replace(facts, conversation_id=_UNKNOWN_CONVERSATION)
         actions = frozenset(event.capabilities.platform_actions)
         snapshot = freeze(self._grants.of(agent, runner), placed, "evt_simulated", actions)
-        response.resources.CopyFrom(resources_of(snapshot))
+        response.resources.CopyFrom(resources_of(snapshot, project(snapshot)))
         response.permissions.CopyFrom(permissions_message(snapshot.permissions))
         for layer in snapshot.layers:
             removed = "; ".join(layer.removed) or "took nothing away"

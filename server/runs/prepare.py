@@ -13,7 +13,7 @@ from portway.server.runs.assignment import Addressee, Assignment, Frozen
 from portway.server.runs.pending import QueuedRun
 from portway.server.runs.store import Ledgers, Runs
 from portway.server.runtimes.link import RuntimeLink
-from portway.server.snapshot.context import ContextWriter, snapshot_message, state_message
+from portway.server.snapshot.context import ContextWriter, state_message
 from portway.server.snapshot.context_parts import Place, struct_of
 from portway.server.snapshot.freeze import Snapshot, freeze
 from portway.server.snapshot.grants import GrantBook
@@ -85,7 +85,7 @@ class Preparer:
             actions = frozenset(addressee.event.capabilities.platform_actions)
             snapshot = freeze(self._grants.of(agent, runner), addressee.facts, run.event_id, actions)
             context = await self._context(addressee, snapshot)
-            kept = snapshot_message(snapshot, run.resolution)
+            kept = self._contexts.kept(snapshot, run.resolution)
             frozen = Frozen(kept.SerializeToString(), context.SerializeToString())
         # Kept without its secrets; the runner gets them.
         revealed = await self._secrets.reveal(addressee.workspace_id, snapshot.spec.config_json)

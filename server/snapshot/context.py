@@ -15,17 +15,16 @@ from portway.server.snapshot.context_parts import (
     event_of,
     input_of,
     resources_of,
-    static_refs,
     struct_of,
     trigger_of,
 )
 from portway.server.snapshot.explained import binding_message, layer_message
 from portway.server.snapshot.freeze import Snapshot
+from portway.server.snapshot.projection import Projection, Projections
 from portway.server.snapshot.wire import permissions_message
 from portway.server.state.types import Scope, StateSpace, StateValue
-from portway.server.storage_engine.documents import to_json
 from portway.server.transcript.wire import CURSOR_EPOCH, transcript_stream
-from portway.v1 import event_pb2, run_context_pb2, run_result_pb2, run_snapshot_pb2, runner_pb2
+from portway.v1 import event_pb2, run_context_pb2, run_result_pb2, run_snapshot_pb2
 
 _SCOPES = {
     Scope.CONVERSATION: run_result_pb2.STATE_SCOPE_CONVERSATION,
@@ -68,18 +67,20 @@ class ContextWriter:
     def __init__(self, host: HostFacts, cursors: CursorCodec) -> None:
         self._host = host
         self._cursors = cursors
+        self._projections = Projections()
 
     def context(
         self, run_id: str, event: event_pb2.Event, facts: EventFacts, place: Place, snapshot: Snapshot
     ) -> run_context_pb2.RunContext:
         """What is frozen: all but the attempt, its deadline and the state."""
+        projection = self._projections.of(snapshot)
         context = run_context_pb2.RunContext(
             run_id=run_id,
             trigger=trigger_of(event, facts, place),
             event=event_of(event, place),
             conversation=conversation_of(facts, snapshot),
             input=input_of(event, facts),
-            resources=resources_of(snapshot),
+            resources=resources_of(snapshot, projection),
             context=self._history(facts, place, snapshot),
             config=struct_of(snapshot.spec.config_json),
             agent_id=snapshot.agent_id,
@@ -97,16 +98,25 @@ class ContextWriter:
             context.delivery.capabilities.streaming = False
         context.adapter.platform = event.adapter.platform
         context.adapter.extra.CopyFrom(harmless(event.adapter.extra))
-        self._runtime(context.runtime, snapshot)
+        self._runtime(context.runtime, snapshot, projection)
         return context
 
-    def _runtime(self, runtime: run_context_pb2.RuntimeContext, snapshot: Snapshot) -> None:
+    def kept(self, snapshot: Snapshot, resolution: Resolution | None) -> run_snapshot_pb2.RunSnapshot:
+        """What is kept beside the context, for explaining and for later attempts."""
+        message = run_snapshot_pb2.RunSnapshot(state_scopes=[_SCOPES[scope] for scope in snapshot.state])
+        message.MergeFrom(self._projections.of(snapshot).kept)
+        message.layers.append(layer_message(snapshot.layers[2]))
+        if resolution is not None:
+            message.binding.CopyFrom(binding_message(resolution))
+        return message
+
+    def _runtime(self, runtime: run_context_pb2.RuntimeContext, snapshot: Snapshot, projection: Projection) -> None:
         runtime.host = self._host.name
         runtime.host_version = self._host.version
         runtime.protocol_version = PROTOCOL_VERSION
         runtime.locale = snapshot.spec.locale or "en"
         runtime.time_zone = snapshot.spec.time_zone or "UTC"
-        runtime.static_refs.extend(static_refs(snapshot))
+        runtime.static_refs.extend(projection.static_refs)
         budget_of(runtime, snapshot.spec.run_budget)
 
     def _history(self, facts: EventFacts, place: Place, snapshot: Snapshot) -> run_context_pb2.HistoryContext:
@@ -129,20 +139,6 @@ class ContextWriter:
             inline_reason="history is never inlined; pull it",
             available_calls=calls,
         )
-
-
-def snapshot_message(snapshot: Snapshot, resolution: Resolution | None) -> run_snapshot_pb2.RunSnapshot:
-    """What is kept beside the context, for explaining and for later attempts."""
-    message = run_snapshot_pb2.RunSnapshot(
-        layers=[layer_message(layer) for layer in snapshot.layers],
-        manifest=runner_pb2.RunnerManifest.FromString(snapshot.runner.manifest),
-        agent_spec_json=to_json(snapshot.spec),
-        agent_revision=snapshot.agent_revision,
-        state_scopes=[_SCOPES[scope] for scope in snapshot.state],
-    )
-    if resolution is not None:
-        message.binding.CopyFrom(binding_message(resolution))
-    return message
 
 
 def state_message(values: Mapping[StateSpace, Sequence[StateValue]]) -> run_context_pb2.StateSnapshot:

@@ -1,6 +1,5 @@
 """The pieces of a run's context."""
 
-import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,9 +9,8 @@ from google.protobuf.struct_pb2 import Struct
 from portway.server.agents.types import Budget
 from portway.server.events.facts import EventFacts
 from portway.server.events.wire import media_of
-from portway.server.models.types import Capability
 from portway.server.snapshot.freeze import Snapshot
-from portway.server.tools.wire import resource_to_wire
+from portway.server.snapshot.projection import Projection
 from portway.v1 import event_pb2, run_context_pb2
 
 _SOURCES = {
@@ -32,28 +30,18 @@ class Place:
     parent_run_id: str = ""
 
 
-def resources_of(snapshot: Snapshot) -> run_context_pb2.RunResources:
+def resources_of(snapshot: Snapshot, projection: Projection) -> run_context_pb2.RunResources:
     """The projection of a snapshot that runners see."""
     allowed = snapshot.permissions.allowed
-    return run_context_pb2.RunResources(
-        models=[
-            run_context_pb2.ModelResource(
-                model_id=model.model_id,
-                type=model.kind,
-                provider=model.provider_id,
-                context_window=model.context_window or 0,
-                vision=Capability.IMAGES in model.capabilities,
-                tool_calling=Capability.TOOLS in model.capabilities,
-            )
-            for model in snapshot.models.values()
-        ],
-        tools=[resource_to_wire(tool) for tool in snapshot.tools.values()],
+    resources = run_context_pb2.RunResources(
         storage_plugin="storage_plugin" in allowed,
         storage_workspace="storage_workspace" in allowed,
         storage_binding="storage_binding" in allowed,
         platform_actions=sorted(snapshot.permissions.platform_actions),
         box=bool(snapshot.session_id) and "box_exec" in allowed,
     )
+    resources.MergeFrom(projection.resources)
+    return resources
 
 
 def trigger_of(event: event_pb2.Event, facts: EventFacts, place: Place) -> run_context_pb2.Trigger:
@@ -100,18 +88,6 @@ def input_of(event: event_pb2.Event, facts: EventFacts) -> run_context_pb2.RunIn
     if event.HasField("interaction"):
         given.interaction.CopyFrom(event.interaction)
     return given
-
-
-def static_refs(snapshot: Snapshot) -> list[run_context_pb2.StaticRef]:
-    tools = "\n".join(f"{tool.name}\0{tool.description}" for tool in snapshot.tools.values())
-    models = "\n".join(snapshot.models)
-    policy = f"{snapshot.agent_id}@{snapshot.agent_revision}"
-    contents = {"system_policy": policy, "tool_schemas": tools, "resource_manifest": f"{models}\0{tools}"}
-    version = str(snapshot.agent_revision)
-    return [
-        run_context_pb2.StaticRef(name=name, hash=hashlib.sha256(text.encode()).hexdigest(), version=version)
-        for name, text in contents.items()
-    ]
 
 
 def budget_of(runtime: run_context_pb2.RuntimeContext, budget: Budget) -> None:
