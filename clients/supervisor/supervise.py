@@ -65,6 +65,9 @@ class Supervisor:
         finally:
             for name in _STOP_ORDER:
                 await children[name].stop(_GRACE[name])
+            for task in keeping:
+                # One that still waits for a part that it needs would wait for ever.
+                task.cancel()
             await asyncio.gather(*keeping, return_exceptions=True)
 
     async def _until_asked(
