@@ -109,8 +109,9 @@ class Spawner:
         except asyncio.CancelledError:
             await process.signal(signal.SIGKILL)
             raise
-        if process.end.done():
+        if process.pid == 0:
             raise Unavailable(f"the plugin's process {process.end.result()}")
+        # It may have ended already: what it said of that is still to be read.
         return process
 
     def next_id(self) -> int:

@@ -151,7 +151,7 @@ class HostEnd:
         try:
             async with asyncio.TaskGroup() as answering:
                 for raw in first or [start.SerializeToString()]:
-                    await call.write(raw)
+                    await send(call, raw)
                 yield Run(call, FakeHost(things, permissions), answering)
         finally:
             call.cancel()

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from portway.rpc.client_stream import send
 from portway.rpc.errors import InvalidInput, NotFound, Reason, Unavailable, WrongState
 from portway.runtime.sdk import RunInput, SteeringMessage
 from portway.runtime.sdk.testing.things import Things, in_turn, says, transcript
@@ -189,7 +190,7 @@ async def test_a_second_start_fails_the_run(runtime: LiveRuntime) -> None:
 async def test_frames_that_cannot_be_read_fail_the_run_and_nothing_else(runtime: LiveRuntime) -> None:
     async with runtime.host.run("hang") as run:
         await run.until("message_delta")
-        await run.call.write(b"\xff\xff\xff\xff")
+        await send(run.call, b"\xff\xff\xff\xff")
         assert isinstance(await run.failure(), InvalidInput)
     assert (await runtime.host.finished("ok healthy")).message == "healthy"
 
