@@ -67,7 +67,8 @@ class _Told:
 
 def services(names: list[str]) -> list[Service]:
     """Reflection over `names` (and over itself), and channelz."""
-    servicer = Reflection([*names, *_REFLECTION_NAMES, _CHANNELZ.full_name])
+    # Of the newer version no file can be given, so it is not listed: who lists everything asks for the file of each.
+    servicer = Reflection([*names, _REFLECTION.full_name, _CHANNELZ.full_name])
     quiet = frozenset({"ServerReflectionInfo"})
     return [
         *(

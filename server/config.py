@@ -14,7 +14,7 @@ class HostLimits:
     """How much the host takes on. Times are in seconds.
 
     `runner_patience`: how long a run waits for the runtime to come. `stop_grace`: how long a run may take to end after
-    it was told to. `drain`: how long a stopping host waits for what executes.
+    it was told to. `drain`: how long a stopping host waits for what executes. `artifact_bytes`: the largest file.
     """
 
     active_runs: int = 256
@@ -24,9 +24,10 @@ class HostLimits:
     drain: float = 10.0
     concurrent_calls: int = 4096
     calls_per_second: float | None = None
+    artifact_bytes: int = 20 * 1024 * 1024
 
     def __post_init__(self) -> None:
-        for name in ("active_runs", "waiting_runs", "concurrent_calls", "stop_grace"):
+        for name in ("active_runs", "waiting_runs", "concurrent_calls", "stop_grace", "artifact_bytes"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0")
 

@@ -125,7 +125,7 @@ def _work(parts: Parts) -> list[Service]:
     )
     calls = RunnerServicer(parts.run_tokens, parts.means.operations)
     ledger = DeliveryLedger(stores.deliveries, parts.outbox)
-    keeper = ArtifactKeeper(stores.database, stores.artifacts, stores.blobs)
+    keeper = ArtifactKeeper(stores.database, stores.artifacts, stores.blobs, parts.config.host.limits.artifact_bytes)
     return [
         Service(_descriptor(event_pb2, "EventService"), events),
         Service(_descriptor(run_pb2, "RunService"), runs),

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from portway.rpc.errors import DataLoss, InvalidInput, OutOfRange, PayloadTooLarge, Quota
-from portway.rpc.identity import Caller, Role
+from portway.rpc.identity import Caller
 from portway.rpc.ids import new_id
 from portway.server.artifacts.mime import HEAD_BYTES, checked_type
 from portway.server.artifacts.store import Artifacts, add_artifact, read_artifact, remove_artifact
@@ -16,8 +16,7 @@ from portway.server.storage_engine.clock import SECOND
 from portway.server.storage_engine.database import Database
 from portway.server.storage_engine.transaction import Transaction
 
-MEMBER_LIMIT = 20 * 1024 * 1024
-OPERATOR_LIMIT = 1024 * 1024 * 1024
+LIMIT = 20 * 1024 * 1024
 UNUSED_SECONDS = 86_400.0
 READ_BYTES = 1024 * 1024
 _KINDS = ("image", "audio", "video")
@@ -38,10 +37,12 @@ class Wanted:
 class ArtifactKeeper:
     """Files of a workspace. `Reaper` drops what nobody keeps."""
 
-    def __init__(self, database: Database, artifacts: Artifacts, blobs: Blobs) -> None:
+    def __init__(self, database: Database, artifacts: Artifacts, blobs: Blobs, limit: int = LIMIT) -> None:
+        """`limit`: bytes that one file may have."""
         self._database = database
         self._artifacts = artifacts
         self._blobs = blobs
+        self._limit = limit
 
     async def create(self, caller: Caller, wanted: Wanted, pieces: AsyncIterator[bytes]) -> Artifact:
         """The artifact, whole and on disk.
@@ -49,7 +50,7 @@ class ArtifactKeeper:
         Raises InvalidInput (type, digest or size that does not match), PayloadTooLarge, LimitExceeded (disk).
         """
         self._database.ensure_room()
-        limit = limit_of(caller)
+        limit = self._limit
         if wanted.size > limit:
             raise _too_large(caller, limit, f"has {wanted.size / _MIB:.1f} MiB")
         async with self._blobs.upload(caller.workspace_id, limit) as upload:
@@ -112,11 +113,6 @@ async def _receive(caller: Caller, upload: BlobWriter, pieces: AsyncIterator[byt
             head += piece[: HEAD_BYTES - len(head)]
         await upload.write(piece)
     return bytes(head)
-
-
-def limit_of(caller: Caller) -> int:
-    """How large a file may be."""
-    return OPERATOR_LIMIT if caller.role in (Role.ADMIN, Role.OPERATOR) else MEMBER_LIMIT
 
 
 def _too_large(caller: Caller, limit: int, said: str) -> PayloadTooLarge:

@@ -54,8 +54,8 @@ class RunExplainer:
         return response
 
     async def steps(self, run: Run) -> list[event_pb2.ExplainStep]:
-        """What happened in order: of the ledger what an operator can use, the effects, the deliveries."""
-        steps: list[event_pb2.ExplainStep] = []
+        """What happened in order: what it was allowed, what an operator can use of the ledger, effects, deliveries."""
+        steps = [_bound(run), *await self._granted(run)]
         after = 0
         while len(steps) < MAX_STEPS:
             page = await self._ledgers.ledger(run.workspace_id, run.run_id, after, 200)
@@ -74,7 +74,20 @@ class RunExplainer:
             steps.append(step)
         for delivery in await self._deliveries.of_run(run.workspace_id, run.run_id, 200):
             steps.append(delivery_step(delivery))
+        steps.sort(key=lambda step: step.time.ToMicroseconds())
         return steps
+
+    async def _granted(self, run: Run) -> list[event_pb2.ExplainStep]:
+        """What each layer of the authorization took away; nothing before the first attempt."""
+        try:
+            kept, raw = await self._ledgers.snapshot(run.workspace_id, run.run_id)
+        except NotFound:
+            return []
+        resources = run_context_pb2.RunContext.FromString(raw).resources
+        layers = run_snapshot_pb2.RunSnapshot.FromString(kept).layers
+        taken = "; ".join(f"{layer.name} takes away {', '.join(layer.removed)}" for layer in layers if layer.removed)
+        may = f"{len(resources.models)} models, {len(resources.tools)} tools"
+        return [_step("snapshot", f"it may use {may}; {taken or 'nothing was taken away'}", run.start_time, run.run_id)]
 
 
 def conclusion(run: Run) -> str:
@@ -84,6 +97,11 @@ def conclusion(run: Run) -> str:
     if run.state.final:
         return f"It {run.state.value} with {run.failure.code}: {run.failure.message}"
     return "It was asked to stop and has not stopped yet." if run.cancelling else _CONCLUSIONS[run.state]
+
+
+def _bound(run: Run) -> event_pb2.ExplainStep:
+    chose = f"the binding {run.binding_id} chose" if run.binding_id else "the caller named"
+    return _step("binding", f"{chose} the agent {run.agent_id}", run.create_time, run.binding_id or run.agent_id)
 
 
 def delivery_step(delivery: Delivery) -> event_pb2.ExplainStep:

@@ -1,6 +1,7 @@
 """The way of a new user: start, say something, have a command run in the sandbox, look at what was recorded."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -107,7 +108,7 @@ async def test_tokens_made_by_the_command_line_work_until_they_are_revoked(stack
 
     async def as_viewer(*arguments: str) -> int:
         process = await asyncio.create_subprocess_exec(
-            *("python", "-m", "portway.clients.cli.main", *arguments),
+            *(sys.executable, "-m", "portway.clients.cli.main", *arguments),
             env=environment,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,

@@ -63,8 +63,8 @@ class ArtifactServiceServicer:
 
     def CreateArtifact(self, request_iterator, context):
         """CreateArtifact uploads bytes. The first request is `start`. The artifact exists when the answer comes, whole and on disk.
-        Errors: INVALID_ARGUMENT (MIME type, digest or size that does not match), RESOURCE_EXHAUSTED with reason PAYLOAD_TOO_LARGE (20 MiB for members, the operator's limit
-        otherwise) or DISK_LOW. Cancelling leaves no artifact.
+        Errors: INVALID_ARGUMENT (MIME type, digest or size that does not match), RESOURCE_EXHAUSTED with reason PAYLOAD_TOO_LARGE (20 MiB unless the operator says
+        otherwise) or DISK_FULL. Cancelling leaves no artifact.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

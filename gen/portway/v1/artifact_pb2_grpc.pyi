@@ -35,8 +35,8 @@ class ArtifactServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ArtifactServiceAsyncStub: ...
     CreateArtifact: _grpc.StreamUnaryMultiCallable[_artifact_pb2.CreateArtifactRequest, _artifact_pb2.CreateArtifactResponse]
     """CreateArtifact uploads bytes. The first request is `start`. The artifact exists when the answer comes, whole and on disk.
-    Errors: INVALID_ARGUMENT (MIME type, digest or size that does not match), RESOURCE_EXHAUSTED with reason PAYLOAD_TOO_LARGE (20 MiB for members, the operator's limit
-    otherwise) or DISK_LOW. Cancelling leaves no artifact.
+    Errors: INVALID_ARGUMENT (MIME type, digest or size that does not match), RESOURCE_EXHAUSTED with reason PAYLOAD_TOO_LARGE (20 MiB unless the operator says
+    otherwise) or DISK_FULL. Cancelling leaves no artifact.
     """
     GetArtifact: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.GetArtifactRequest, _artifact_pb2.GetArtifactResponse]
     """GetArtifact describes an artifact.
@@ -58,8 +58,8 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateArtifact: _aio.StreamUnaryMultiCallable[_artifact_pb2.CreateArtifactRequest, _artifact_pb2.CreateArtifactResponse]  # type: ignore[assignment]
     """CreateArtifact uploads bytes. The first request is `start`. The artifact exists when the answer comes, whole and on disk.
-    Errors: INVALID_ARGUMENT (MIME type, digest or size that does not match), RESOURCE_EXHAUSTED with reason PAYLOAD_TOO_LARGE (20 MiB for members, the operator's limit
-    otherwise) or DISK_LOW. Cancelling leaves no artifact.
+    Errors: INVALID_ARGUMENT (MIME type, digest or size that does not match), RESOURCE_EXHAUSTED with reason PAYLOAD_TOO_LARGE (20 MiB unless the operator says
+    otherwise) or DISK_FULL. Cancelling leaves no artifact.
     """
     GetArtifact: _aio.UnaryUnaryMultiCallable[_artifact_pb2.GetArtifactRequest, _artifact_pb2.GetArtifactResponse]  # type: ignore[assignment]
     """GetArtifact describes an artifact.
@@ -84,8 +84,8 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_pb2.CreateArtifactResponse, _abc.Awaitable[_artifact_pb2.CreateArtifactResponse]]:
         """CreateArtifact uploads bytes. The first request is `start`. The artifact exists when the answer comes, whole and on disk.
-        Errors: INVALID_ARGUMENT (MIME type, digest or size that does not match), RESOURCE_EXHAUSTED with reason PAYLOAD_TOO_LARGE (20 MiB for members, the operator's limit
-        otherwise) or DISK_LOW. Cancelling leaves no artifact.
+        Errors: INVALID_ARGUMENT (MIME type, digest or size that does not match), RESOURCE_EXHAUSTED with reason PAYLOAD_TOO_LARGE (20 MiB unless the operator says
+        otherwise) or DISK_FULL. Cancelling leaves no artifact.
         """
 
     @_abc_1.abstractmethod

@@ -22380,8 +22380,8 @@ class ArtifactServiceSyncStub:
     def create_artifact(self, messages: "Iterable[CreateArtifactRequest]") -> "CreateArtifactResponse":
         """
         CreateArtifact uploads bytes. The first request is `start`. The artifact exists when the answer comes, whole and on disk.
-        Errors: INVALID_ARGUMENT (MIME type, digest or size that does not match), RESOURCE_EXHAUSTED with reason PAYLOAD_TOO_LARGE (20 MiB for members, the operator's limit
-        otherwise) or DISK_LOW. Cancelling leaves no artifact.
+        Errors: INVALID_ARGUMENT (MIME type, digest or size that does not match), RESOURCE_EXHAUSTED with reason PAYLOAD_TOO_LARGE (20 MiB unless the operator says
+        otherwise) or DISK_FULL. Cancelling leaves no artifact.
         """
 
         return self._channel.stream_unary(
@@ -22442,8 +22442,8 @@ class ArtifactServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "CreateArtifactResponse":
         """
         CreateArtifact uploads bytes. The first request is `start`. The artifact exists when the answer comes, whole and on disk.
-        Errors: INVALID_ARGUMENT (MIME type, digest or size that does not match), RESOURCE_EXHAUSTED with reason PAYLOAD_TOO_LARGE (20 MiB for members, the operator's limit
-        otherwise) or DISK_LOW. Cancelling leaves no artifact.
+        Errors: INVALID_ARGUMENT (MIME type, digest or size that does not match), RESOURCE_EXHAUSTED with reason PAYLOAD_TOO_LARGE (20 MiB unless the operator says
+        otherwise) or DISK_FULL. Cancelling leaves no artifact.
         """
 
         return await self._stream_unary(
