@@ -188,6 +188,23 @@ async def test_a_worker_answers_only_who_knows_its_cookie(process: RuntimeProces
         assert (await host.finished("ok fine")).message == "fine"
 
 
+async def test_a_dead_plugins_identity_is_worth_nothing_afterwards(process: RuntimeProcess) -> None:
+    async with process.serving() as (host, stub):
+        await host.finished("ok")
+        before = (await _plugin(stub)).pid
+        folder = _private_folder(before)
+        cookie = (folder / "cookie").read_text()
+        os.kill(before, signal.SIGKILL)
+        await until(lambda: not folder.exists())
+        assert (await host.finished("ok back")).message == "back"
+        after = _private_folder((await _plugin(stub)).pid)
+        async with grpc.aio.insecure_channel(f"unix:{after}/socket") as channel:
+            worker = worker_pb2_grpc.WorkerServiceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await worker.Ping(worker_pb2.PingRequest(), metadata=[("authorization", f"Bearer {cookie}")])
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
 async def test_a_runtime_ends_with_its_supervisor(tmp_path: Path) -> None:
     runtime = RuntimeProcess(tmp_path)
     code = (
