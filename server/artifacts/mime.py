@@ -81,7 +81,7 @@ _INSIDE = {
     "application/x-ole-storage": ("application/",),
     "audio/ogg": ("audio/", "video/ogg", "application/ogg"),
     "video/webm": ("video/", "audio/", "application/x-matroska"),
-    "video/mp4": ("video/", "audio/", "image/", "application/mp4"),
+    "video/mp4": ("audio/mp4", "video/", "audio/", "image/", "application/mp4"),
     "audio/mp4": ("audio/", "video/mp4"),
     "image/heic": ("image/heif", "image/heic-sequence", "image/avif"),
     "image/tiff": ("image/",),
@@ -137,7 +137,9 @@ def _fits(wanted: str, found: str) -> bool:
         return wanted not in _CERTAIN
     if found == TEXT:
         return wanted == "image/svg+xml" or not (wanted.startswith(_NEVER_TEXT) or wanted in _CERTAIN)
-    return any(wanted.startswith(one) for one in _INSIDE.get(found, ())) and wanted not in _CERTAIN - {found}
+    inside = _INSIDE.get(found, ())
+    # A type that has a signature of its own is believed only where it is named whole: an MP4 file may hold sound alone.
+    return wanted in inside or (wanted not in _CERTAIN and wanted.startswith(inside))
 
 
 def _is_text(head: bytes) -> bool:
