@@ -39,7 +39,7 @@ async def test_it_echoes_and_counts_in_the_kit() -> None:
     for count in (1, 2):
         outcome = await run_runner(_echo(), "hello there", things=things, permissions=["state"])
         assert outcome.messages == [f"You said: hello there ({count})"]
-        assert outcome.streamed.strip() == outcome.messages[0]
+        assert outcome.streamed == outcome.messages[0]
 
 
 async def test_it_needs_its_permission() -> None:

@@ -1,5 +1,6 @@
 """The smallest plugin that does something: it streams what it was told and counts in the conversation's state."""
 
+import re
 from collections.abc import AsyncIterator
 
 from portway.runtime.sdk import AgentRunner, HostApi, MessageCompleted, RunContext, RunResult, StateScope, TextDelta
@@ -12,6 +13,6 @@ class Echo(AgentRunner):
         await host.state.set(StateScope.CONVERSATION, "echo.count", count)
 
         answer = f"{ctx.config.get('prefix', 'You said:')} {ctx.input.text} ({count})"
-        for word in answer.split(" "):
-            yield TextDelta(word + " ")
+        for word in re.findall(r"\s*\S+", answer):
+            yield TextDelta(word)
         yield MessageCompleted.of_text(answer)
