@@ -20,7 +20,7 @@ async def host() -> AsyncIterator[ChatHost]:
         yield running
 
 
-@pytest.fixture(params=STARTERS.values(), ids=STARTERS.keys())
+@pytest.fixture(params=list(STARTERS.values()), ids=list(STARTERS))
 async def adapter(request: pytest.FixtureRequest, host: ChatHost, tmp_path: Path) -> AsyncIterator[AdapterUnderTest]:
     async with request.param(host, tmp_path) as running:
         await running.connected()
