@@ -3,7 +3,7 @@ the server first, the database last."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -103,6 +103,7 @@ async def run_host(config: Config) -> AsyncIterator[RunningHost]:
         stack.push_async_callback(parts.models.close)
         await _first_start(parts)
         await _enter_jobs(stack, parts)
+        await _first_contact(parts)
         await Recovery(database.writer, parts.stores.runs, parts.stores.runs, parts.closer, parts.dispatcher).recover()
         server = await stack.enter_async_context(_serve(parts))
         try:
@@ -277,6 +278,16 @@ async def _enter_jobs(stack: AsyncExitStack, parts: Parts) -> None:
             task.cancel()
 
     stack.callback(stop)
+
+
+async def _first_contact(parts: Parts) -> None:
+    """Wait a little for runtime and box, which start at the same time: a run that begins now should find both."""
+    expected = [parts.runtime.reached.wait()] if parts.config.host.runtime else []
+    if parts.box_link is not None:
+        expected.append(parts.box_link.answered.wait())
+    with suppress(TimeoutError):
+        async with asyncio.timeout(parts.config.host.limits.first_contact):
+            await asyncio.gather(*expected)
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ class HostLimits:
 
     `runner_patience`: how long a run waits for the runtime to come. `stop_grace`: how long a run may take to end after
     it was told to. `drain`: how long a stopping host waits for what executes. `artifact_bytes`: the largest file.
+    `first_contact`: how long a starting host waits for runtime and box before it serves without them.
     """
 
     active_runs: int = 256
@@ -25,6 +26,7 @@ class HostLimits:
     concurrent_calls: int = 4096
     calls_per_second: float | None = None
     artifact_bytes: int = 20 * 1024 * 1024
+    first_contact: float = 5.0
 
     def __post_init__(self) -> None:
         for name in ("active_runs", "waiting_runs", "concurrent_calls", "stop_grace", "artifact_bytes"):

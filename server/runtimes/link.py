@@ -44,6 +44,8 @@ class RuntimeLink:
         self._channel: PortwayChannel | None = None
         self._changed = asyncio.Event()
         self.state = LinkState(False, "", "it was not reached yet")
+        self.reached = asyncio.Event()
+        """The runtime has told its runners at least once."""
 
     @property
     def runners(self) -> Mapping[str, Runner]:
@@ -121,6 +123,7 @@ class RuntimeLink:
                     if not self.state.connected:
                         self._channel = channel
                         self._set(LinkState(True, address, ""))
+                        self.reached.set()
 
     def _take(self, event: runtime_pb2.WatchRunnersResponse) -> None:
         match event.WhichOneof("kind"):

@@ -28,6 +28,8 @@ class BoxLink:
         self._ask = ask
         self._availability = _NOT_ASKED
         self._changed = asyncio.Event()
+        self.answered = asyncio.Event()
+        """The box has said something of itself at least once."""
 
     def availability(self) -> Availability:
         """As of the last answer."""
@@ -37,6 +39,7 @@ class BoxLink:
         """Asks now; true when the box answered, whatever it said."""
         try:
             found, answered = _availability(await self._ask()), True
+            self.answered.set()
         except PortwayError as error:
             found, answered = Availability(False, f"the box cannot be reached: {error.message}"), False
         if found != self._availability:

@@ -22,7 +22,7 @@ from tests.fakes.runtime_server import RUNNER, FakeRuntime
 
 WORKSPACE = "default"
 AGENT = "assistant"
-LIMITS = HostLimits(runner_patience=5.0, stop_grace=0.3, drain=5.0)
+LIMITS = HostLimits(runner_patience=5.0, stop_grace=0.3, drain=5.0, first_contact=0.2)
 
 
 def text_part(text: str) -> content_pb2.ContentPart:
