@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 
+from portway.rpc.client_stream import half_close, send
 from portway.rpc.status import errors_by_meaning
 from portway.v1 import artifact_pb2, artifact_pb2_grpc
 
@@ -19,7 +20,13 @@ class Artifacts:
     async def create(self, content: bytes, *, name: str, mime_type: str = "") -> artifact_pb2.Artifact:
         """Upload bytes; the artifact is whole and on disk when this returns."""
         with errors_by_meaning():
-            answer = await self.stub.CreateArtifact(_frames(content, name, mime_type))
+            call = self.stub.CreateArtifact()
+            # A file that is refused is refused at once: then the rest is not sent, and the answer says why.
+            for frame in _frames(content, name, mime_type):
+                if not await send(call, frame):
+                    break
+            await half_close(call)
+            answer = await call
         return answer.artifact
 
     async def read(self, artifact_id: str, *, offset: int = 0, length: int = 0) -> AsyncIterator[bytes]:

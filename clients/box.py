@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from portway.rpc.channel import ClientTls, open_channel
+from portway.rpc.client_stream import send
 from portway.rpc.status import errors_by_meaning
 from portway.v1 import (
     box_pb2,
@@ -86,7 +87,7 @@ class Box:
         start = process_pb2.ExecStart(session_id=session_id, workspace_id=workspace_id, command=command)
         with errors_by_meaning():
             call = self.processes.Exec()
-            await call.write(process_pb2.ExecRequest(start=start))
+            await send(call, process_pb2.ExecRequest(start=start))
             feeding = asyncio.create_task(_feed(call, stdin))
             try:
                 async for answer in call:
@@ -108,10 +109,12 @@ async def _feed(
     call: grpc.aio.StreamStreamCall[process_pb2.ExecRequest, process_pb2.ExecResponse],
     stdin: AsyncIterator[bytes] | None,
 ) -> None:
+    """Give the program its input. It may end before it has read everything: then nobody wants the rest."""
     if stdin is not None:
         async for piece in stdin:
-            await call.write(process_pb2.ExecRequest(stdin=piece))
-    await call.write(process_pb2.ExecRequest(close_stdin=process_pb2.CloseStdin()))
+            if not await send(call, process_pb2.ExecRequest(stdin=piece)):
+                return
+    await send(call, process_pb2.ExecRequest(close_stdin=process_pb2.CloseStdin()))
 
 
 def _duration(seconds: float) -> Duration:

@@ -84,18 +84,14 @@ def main(argv: Sequence[str]) -> int:
     follow_supervisor(os.environ)
     configure_logging("host")
     try:
-        config = _config(arguments)
-    except ConfigurationError as error:
-        print(f"portway host: {error}", file=sys.stderr)
-        return EXIT_CODE
-    try:
-        uvloop.run(_serve(config, arguments.ready_file))
-    except (PortwayError, BaseExceptionGroup) as error:
+        # What the file declares is checked only where the models are known, so settings can be wrong later too.
+        uvloop.run(_serve(_config(arguments), arguments.ready_file))
+    except (PortwayError, ConfigurationError, BaseExceptionGroup) as error:
         problem = _first(error)
-        if not isinstance(problem, PortwayError):
+        if not isinstance(problem, PortwayError | ConfigurationError):
             raise
         print(f"portway host: {problem}", file=sys.stderr)
-        return EXIT_CODE if isinstance(problem, InvalidInput) else _REFUSED
+        return EXIT_CODE if isinstance(problem, InvalidInput | ConfigurationError) else _REFUSED
     return 0
 
 

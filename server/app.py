@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from portway.rpc.configuration import read_file
+from portway.rpc.configuration import ConfigurationError, read_file
 from portway.rpc.cursor import CursorCodec
 from portway.rpc.identity import Role
 from portway.rpc.limits import Limits
@@ -24,7 +24,7 @@ from portway.server.bindings.store import StoredBindings
 from portway.server.config import Config, HostConfig
 from portway.server.conversations.store import StoredConversations
 from portway.server.declarations.apply import Declarations
-from portway.server.declarations.read import read_declared
+from portway.server.declarations.read import Declared, read_declared
 from portway.server.deliveries.outbox import Outbox
 from portway.server.deliveries.store import StoredDeliveries
 from portway.server.effects.store import StoredEffects
@@ -243,7 +243,7 @@ def _calls(stores: Stores, models: ModelRegistry, tools: ToolRegistry) -> Runner
 async def _first_start(parts: Parts) -> None:
     """What must be there before anybody can call: what the configuration file declares, and tokens in files."""
     host, writer = parts.config.host, parts.stores.database.writer
-    declared = read_declared(read_file(parts.config.file), parts.models)
+    declared = _declared(parts)
     # The runtime is dialled later: which fields of a runner's configuration are secrets is not known yet.
     await Declarations(writer, parts.agent_secrets, parts.agents, parts.bindings).apply(declared, {})
     files = [
@@ -254,6 +254,15 @@ async def _first_start(parts: Parts) -> None:
         if path is not None:
             wanted = TokenFile(path=path, workspace_id=DEFAULT_WORKSPACE, role=role, subject=subject, name=name)
             await ensure_token_file(wanted, writer, parts.authenticator)
+
+
+def _declared(parts: Parts) -> Declared:
+    """Raises ConfigurationError that names the file."""
+    sections = read_file(parts.config.file)
+    try:
+        return read_declared(sections, parts.models)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{parts.config.file}: {error}") from error
 
 
 async def _enter_jobs(stack: AsyncExitStack, parts: Parts) -> None:

@@ -107,6 +107,7 @@ def up(folder: Path, *arguments: str, **environment: str) -> "subprocess.Complet
         ("models:\n  defualt: demo\n", "unknown key `defualt`; did you mean `default`?"),
         ("box:\n  max_sesions: 4\n", "unknown key `max_sesions`; did you mean `max_sessions`?"),
         ("host: {listen: [\n", "is not valid YAML"),
+        ("agents:\n  - {agent_id: a, runner_id: 'plugin:x/y/z', nmae: n}\n", "nmae"),
     ],
 )
 def test_a_configuration_with_a_typing_error_is_refused_with_a_suggestion(
