@@ -1,9 +1,11 @@
 """Reflection for any valid token, and channelz for operators, on the same terms as every other service."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import grpc
+from google.protobuf import descriptor_pool
 from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
@@ -28,7 +30,22 @@ class Reflection:
 
 async def _requests(call: Call[Any, Any]) -> AsyncIterator[Any]:
     while (request := await call.read()) is not None:
+        if request.HasField("file_containing_symbol"):
+            request.file_containing_symbol = _findable(request.file_containing_symbol)
         yield request
+
+
+def _findable(symbol: str) -> str:
+    """The service of a method and the message of a field stand for it: the library finds only what stands by itself."""
+    parent, _, name = symbol.rpartition(".")
+    pool = descriptor_pool.Default()
+    with suppress(KeyError):
+        if name in pool.FindServiceByName(parent).methods_by_name:
+            return parent
+    with suppress(KeyError):
+        if name in pool.FindMessageTypeByName(parent).fields_by_name:
+            return parent
+    return symbol
 
 
 class Channelz:
