@@ -74,6 +74,9 @@ class ChannelQueue:
             self._filling.offered.append(delivery)
         elif not self.complete:
             self._stale = True
+        elif self._is_here(delivery):
+            # A reading may show a commit before the loop is told of it.
+            return
         elif self._size < self._capacity:
             self._insert(delivery)
         else:
@@ -194,6 +197,14 @@ class ChannelQueue:
     def next_time(self) -> float | None:
         """When a held lane may go on; None when none is held."""
         return self._held[0][0] if self._held else None
+
+    def _is_here(self, delivery: Delivery) -> bool:
+        if delivery.delivery_id in self._in_flight:
+            return True
+        lane = self._lanes.get(delivery.conversation_id)
+        if lane is None or not lane.waiting or lane.waiting[-1].sequence < delivery.sequence:
+            return False
+        return any(one.delivery_id == delivery.delivery_id for one in lane.waiting)
 
     def _insert(self, delivery: Delivery) -> None:
         lane = self._lanes.setdefault(delivery.conversation_id, Lane())

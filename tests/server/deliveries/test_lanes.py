@@ -115,6 +115,21 @@ def test_what_is_committed_while_the_database_is_read_is_not_missed_and_not_doub
     assert queue.size == 2
 
 
+def test_what_the_database_shows_before_its_commit_is_told_is_not_doubled() -> None:
+    queue = ChannelQueue(credit=1, capacity=9)
+    sent, waiting = a_delivery("a", 1), a_delivery("b", 1)
+    queue.begin_filling()
+    queue.fill([sent, waiting], complete=True, now=0.0, wall=0)
+    assert taken(queue) == ["dlv_a_1"]
+    for told in (sent, waiting):
+        queue.offer(told)
+    queue.finish("dlv_a_1")
+    assert taken(queue) == ["dlv_b_1"]
+    queue.finish("dlv_b_1")
+    assert taken(queue) == []
+    assert queue.size == 0
+
+
 def test_what_ended_while_the_database_was_read_is_not_sent_again() -> None:
     queue = ChannelQueue(credit=9, capacity=9)
     queue.fill([a_delivery("a", 1)], complete=False, now=0.0, wall=0)
