@@ -1,9 +1,11 @@
 """File work of a session, as blocking functions: by descriptors, beneath a mount, as the session's user."""
 
+import contextlib
 import hashlib
 import os
 import posixpath
 import stat
+import threading
 from collections.abc import Callable
 
 from portway.box.files.places import Place
@@ -145,12 +147,14 @@ def make_parents(place: Place) -> None:
 
 
 class AtomicWrite:
-    """A file that appears whole under its name, or not at all."""
+    """A file that appears whole under its name, or not at all. Its methods may be called on several threads."""
 
     def __init__(self, place: Place, mode: int) -> None:
         self._place = place
         self._mode = mode
         self._digest = hashlib.sha256()
+        # A caller that goes away while a piece is written closes it from another thread.
+        self._turn = threading.Lock()
         self._parent, self._name = _open_parent(place)
         self._temporary = f".{self._name[:100]}.{os.urandom(6).hex()}.part"
         try:
@@ -175,19 +179,21 @@ class AtomicWrite:
             raise WrongState(f"{self._place.path} is {kind}")
 
     def write(self, data: bytes) -> None:
-        self._digest.update(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        with self._turn:
+            self._digest.update(data)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._fd, view) :]
 
     def commit(self, expected_sha256: str) -> tuple[FileInfo, str]:
         """Puts the file in its place. Raises `Stale` where the file that is there is not the expected one."""
-        if expected_sha256 and expected_sha256 != self._current():
-            raise Stale(f"{self._place.path} is not the file that was expected; read it again")
-        os.fchmod(self._fd, self._mode & 0o777)
-        os.rename(self._temporary, self._name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
-        self._temporary = ""
-        return FileInfo.of(self._place.path, os.fstat(self._fd)), self._digest.hexdigest()
+        with self._turn:
+            if expected_sha256 and expected_sha256 != self._current():
+                raise Stale(f"{self._place.path} is not the file that was expected; read it again")
+            os.fchmod(self._fd, self._mode & 0o777)
+            os.rename(self._temporary, self._name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+            self._temporary = ""
+            return FileInfo.of(self._place.path, os.fstat(self._fd)), self._digest.hexdigest()
 
     def _current(self) -> str:
         try:
@@ -199,16 +205,15 @@ class AtomicWrite:
 
     def close(self) -> None:
         """Leaves everything as it was, where the file was not committed."""
-        if self._fd < 0:
-            return
-        os.close(self._fd)
-        self._fd = -1
-        if self._temporary:
-            try:
-                os.unlink(self._temporary, dir_fd=self._parent)
-            except FileNotFoundError:
-                pass
-        os.close(self._parent)
+        with self._turn:
+            if self._fd < 0:
+                return
+            os.close(self._fd)
+            self._fd = -1
+            if self._temporary:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._temporary, dir_fd=self._parent)
+            os.close(self._parent)
 
 
 def edit(place: Place, old: str, new: str, *, everywhere: bool) -> tuple[FileInfo, int]:

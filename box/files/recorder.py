@@ -42,7 +42,7 @@ async def record_to(threads: FileThreads, session: OpenSession, path: str) -> As
         return
     access = session.sandbox.files()
     place = find_place(access, session.spec.working_directory, path, writing=True)
-    file = await threads.run(access, place.path, partial(AtomicWrite, place, 0))
+    file = await threads.acquire(access, place.path, partial(AtomicWrite, place, 0), AtomicWrite.close)
     recorder = OutputRecorder(threads, access, place, file)
     try:
         yield recorder

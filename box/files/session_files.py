@@ -1,14 +1,17 @@
 """File work on threads of its own, each piece done as the session's user."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from portway.box.backends.types import FileAccess
 from portway.box.files.failures import told_about
 from portway.box.isolation.syscalls import files_as
+from portway.rpc.errors import PortwayError
 
 T = TypeVar("T")
 THREADS = 8
@@ -31,6 +34,17 @@ class FileThreads:
                     return work()
 
         return await asyncio.get_running_loop().run_in_executor(self._pool, as_owner)
+
+    async def acquire(self, access: FileAccess, path: str, work: Callable[[], T], release: Callable[[T], None]) -> T:
+        """As `run`, for work that makes something: a caller that goes away meanwhile leaves nothing behind."""
+        making = asyncio.ensure_future(self.run(access, path, work))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            with contextlib.suppress(PortwayError):
+                made = await making
+                await self.run(access, path, partial(release, made))
+            raise
 
     async def run_until_cancelled(self, access: FileAccess, path: str, work: Callable[[Callable[[], bool]], T]) -> T:
         """As `run`, for long work that asks again and again whether it should stop."""

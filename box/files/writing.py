@@ -23,7 +23,7 @@ class FileWriting:
     @asynccontextmanager
     async def begun(self, *, mode: int, make_parents: bool) -> AsyncIterator[None]:
         work = partial(_begin, self._place, mode, make_parents)
-        self._file = file = await self._threads.run(self._access, self._place.path, work)
+        self._file = file = await self._threads.acquire(self._access, self._place.path, work, AtomicWrite.close)
         try:
             yield
         finally:

@@ -94,3 +94,14 @@ except OSError:
 print("full", flush=True)
 time.sleep(30)
 """
+
+# Without single quotes. Swaps a directory and a link to the folder of the machine that is its argument.
+FLIP_LINKS = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+os.mkdir("place"); open("place/outside.txt", "w").write("inside\\n")
+os.symlink(sys.argv[1], "link")
+print("flipping", flush=True)
+while True:
+    libc.renameat2(-100, b"place", -100, b"link", 2)
+"""

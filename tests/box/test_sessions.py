@@ -1,13 +1,16 @@
 """Sessions: made once, compared, bounded, found, watched, removed when nobody uses them."""
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
-from portway.rpc.channel import PortwayChannel
+from portway.rpc.channel import PortwayChannel, open_channel
 from portway.rpc.errors import InvalidInput, NotAuthenticated, NotFound, NotPermitted, PortwayError, WrongState
 from portway.rpc.ids import new_id
 from portway.rpc.status import errors_by_meaning
@@ -18,10 +21,11 @@ from tests.box.inside import Inside, begin, dial, new_session, seconds
 from tests.waiting import until
 
 MEBI = 1024 * 1024
+Stream = grpc.aio.StreamStreamCall[bytes, bytes]
 
 
-def creating(session_id: str, workspace_id: str = "", **spec: object) -> session_pb2.CreateSessionRequest:
-    wanted = session_pb2.SessionSpec(**spec)  # type: ignore[arg-type]
+def creating(session_id: str, workspace_id: str = "", **spec: Any) -> session_pb2.CreateSessionRequest:
+    wanted = session_pb2.SessionSpec(**spec)
     return session_pb2.CreateSessionRequest(session_id=session_id, workspace_id=workspace_id, spec=wanted)
 
 
@@ -46,7 +50,7 @@ async def test_many_who_ask_for_one_session_at_once_share_it(channel: PortwayCha
 
 async def test_another_spec_is_refused_with_the_fields_that_differ(channel: PortwayChannel) -> None:
     session_id = name()
-    first = {"env": {"A": "1"}, "limits": session_pb2.SessionLimits(memory_bytes=128 * MEBI, pids=50)}
+    first: dict[str, Any] = {"env": {"A": "1"}, "limits": session_pb2.SessionLimits(memory_bytes=128 * MEBI, pids=50)}
     await ask(channel, creating(session_id, **first))
     with pytest.raises(WrongState) as caught:
         limits = session_pb2.SessionLimits(memory_bytes=256 * MEBI, pids=50)
@@ -229,7 +233,7 @@ async def test_a_writable_root_can_be_written_to_but_not_the_system_in_it(channe
     ],
 )
 async def test_a_spec_that_cannot_be_is_refused_with_its_field(
-    channel: PortwayChannel, spec: Mapping[str, object], field: str
+    channel: PortwayChannel, spec: Mapping[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidInput) as caught:
         await ask(channel, creating(name(), **spec))
@@ -267,28 +271,19 @@ async def test_roles_and_tokens_decide_who_may_do_what(box: BoxProcess, inside: 
             await ask(service, box_pb2.ShutdownBoxRequest())
     wrong = box.tokens["admin"].text[:-4] + "0000"
     for token in (wrong, "nonsense", "pw_admin_" + "0" * 32 + "_" + "0" * 64):
-        async with dial_with(box, token) as nobody:
+        async with open_channel(box.address, token=token) as nobody:
             with pytest.raises(NotAuthenticated):
                 await ask(nobody, get)
 
 
-def dial_with(box: BoxProcess, token: str) -> "PortwayChannel":
-    from portway.rpc.channel import open_channel  # noqa: PLC0415
-
-    return open_channel(box.address, token=token)
-
-
 async def test_every_method_needs_a_token(box: BoxProcess) -> None:
-    import grpc  # noqa: PLC0415
-
     async with grpc.aio.insecure_channel(box.address) as channel:
         for file in (session_pb2, process_pb2, file_pb2, box_pb2):
             for service in file.DESCRIPTOR.services_by_name.values():
                 for method in service.methods:
-                    call = channel.stream_stream(f"/{service.full_name}/{method.name}")()
+                    call: Stream = channel.stream_stream(f"/{service.full_name}/{method.name}")()
                     with pytest.raises(NotAuthenticated), errors_by_meaning():
                         await call.read()
-                        await call
 
 
 async def test_usage_is_told(inside: Inside, channel: PortwayChannel, box: BoxProcess) -> None:
@@ -325,7 +320,7 @@ async def test_a_mount_shows_what_is_allowed_and_nothing_else() -> None:
         (shared / "sub").mkdir(parents=True)
         (shared / "file.txt").write_text("shared")
         (shared / "link").symlink_to("/etc")
-        Path(folder).chmod(0o755)
+        os.chmod(folder, 0o755)
         box.settings = {"mount_roots": [str(shared)]}
         box.start()
         async with dial(box) as channel:

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from portway.box.backends.interface import NothingRan, Stream
 from portway.box.backends.namespace.zygote_client import Ended
@@ -44,13 +44,10 @@ class RunningProcess:
         pipes: CommandPipes,
         finished: "asyncio.Task[tuple[Ended, Counted]]",
         send_signal: Callable[[int], None],
-        *,
-        can_count: bool,
     ) -> None:
         self._pipes = pipes
         self._finished = finished
         self._send_signal = send_signal
-        self._can_count = can_count
         self._began = time.monotonic()
         self._head_of_errors = b""
 
@@ -132,9 +129,7 @@ class RunningProcess:
 class RunningSearch:
     """Implements `Search`: a launcher that walks files instead of becoming a command."""
 
-    def __init__(
-        self, output: int, finished: "asyncio.Task[tuple[Ended, Counted]]", kill: Callable[[], Awaitable[None]]
-    ):
+    def __init__(self, output: int, finished: "asyncio.Task[tuple[Ended, Counted]]", kill: Callable[[], None]):
         self._output = Descriptor(output)
         self._finished = finished
         self._kill = kill
@@ -145,7 +140,7 @@ class RunningSearch:
     async def close(self) -> None:
         self._output.close()
         if not self._finished.done():
-            await self._kill()
+            self._kill()
             with contextlib.suppress(Unavailable):
                 await asyncio.shield(self._finished)
 

@@ -75,47 +75,45 @@ class NamespaceSandbox:
         try:
             pipes = _open_pipes(command, theirs)
             try:
-                arguments = _sealed(self._arguments + _packed(command_arguments(command)))
-                theirs.insert(3, arguments)
-                self._hand_over(launcher, COMMAND + _packed(command_line(command))[:-1], theirs)
+                theirs.insert(3, _sealed(self._arguments + _packed(command_arguments(command))))
+                _hand_over(launcher, COMMAND + _packed(command_line(command))[:-1], theirs)
             except BaseException:
                 pipes.close()
                 raise
+        except BaseException:
+            self._let_go(launcher)
+            raise
         finally:
             for descriptor in theirs:
                 os.close(descriptor)
         finished = self._follow(launcher)
         self._pool.refill()
         pid = launcher.process.pid
-        can_count = self._parts.groups is not None
-        return RunningProcess(pipes, finished, lambda number: self._zygote.signal(pid, number), can_count=can_count)
+        return RunningProcess(pipes, finished, lambda number: self._zygote.signal(pid, number))
 
     async def search(self, request: bytes, mount: int) -> RunningSearch:
         launcher = await self._pool.take()
-        reading, writing = nonblocking_pipe(reader_is_ours=True)
         try:
-            self._hand_over(launcher, SEARCH + request, [self._parts.directories[mount], writing])
+            reading, writing = nonblocking_pipe(reader_is_ours=True)
+            try:
+                _hand_over(launcher, SEARCH + request, [self._parts.directories[mount], writing])
+            except BaseException:
+                os.close(reading)
+                raise
+            finally:
+                os.close(writing)
         except BaseException:
-            os.close(reading)
+            self._let_go(launcher)
             raise
-        finally:
-            os.close(writing)
         finished = self._follow(launcher)
         self._pool.refill()
         pid = launcher.process.pid
+        return RunningSearch(reading, finished, lambda: self._zygote.signal(pid, signal.SIGKILL))
 
-        async def kill() -> None:
-            self._zygote.signal(pid, signal.SIGKILL)
-
-        return RunningSearch(reading, finished, kill)
-
-    def _hand_over(self, launcher: Launcher, packet: bytes, descriptors: list[int]) -> None:
-        try:
-            wire.send_raw(launcher.process.line, packet, descriptors)
-        except OSError as error:
-            self._follow(launcher)
-            self._zygote.signal(launcher.process.pid, signal.SIGKILL)
-            raise Unavailable(f"the sandbox did not take the command: {error.strerror}", retry_after=0.2) from None
+    def _let_go(self, launcher: Launcher) -> None:
+        """A launcher that got no command ends when its line closes; its lane is then free again."""
+        launcher.dismiss()
+        self._follow(launcher)
 
     def _follow(self, launcher: Launcher) -> "asyncio.Task[tuple[Ended, Counted]]":
         self._running.add(launcher.process.pid)
@@ -168,6 +166,13 @@ class NamespaceSandbox:
             os.close(descriptor)
         if not keep_workspace:
             shutil.rmtree(parts.home, ignore_errors=True)
+
+
+def _hand_over(launcher: Launcher, packet: bytes, descriptors: list[int]) -> None:
+    try:
+        wire.send_raw(launcher.process.line, packet, descriptors)
+    except OSError as error:
+        raise Unavailable(f"the sandbox did not take the command: {error.strerror}", retry_after=0.2) from None
 
 
 def _open_pipes(command: CommandSpec, theirs: list[int]) -> CommandPipes:
