@@ -6,7 +6,7 @@ import random
 class Backoff:
     """Pauses in seconds. `reset` after a success."""
 
-    def __init__(self, first: float = 0.1, factor: float = 1.8, cap: float = 5.0) -> None:
+    def __init__(self, first: float = 0.1, factor: float = 1.8, cap: float = 2.0) -> None:
         self._first = first
         self._factor = factor
         self._cap = cap

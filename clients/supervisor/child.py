@@ -15,7 +15,8 @@ from portway.rpc.configuration import EXIT_CODE as CONFIGURATION_WRONG
 from portway.rpc.supervised import SUPERVISOR_VARIABLE
 
 _FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 10.0
+_LONGEST_PAUSE = 3.0
+"""With the time a part needs to start, everything is back within ten seconds, however often something dies."""
 _STEADY_AFTER = 30.0
 """Seconds after which a process counts as steady: its next crash begins with the short pause again."""
 _LOOK = 0.02
