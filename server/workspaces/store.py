@@ -2,21 +2,22 @@
 
 from typing import Protocol
 
-from portway.rpc.errors import Conflict, NotFound
+from portway.rpc.errors import Conflict, NotFound, Stale
 from portway.server.storage_engine.reader import Reader
 from portway.server.storage_engine.rows import columns
-from portway.server.storage_engine.transaction import Row, SqlValue, Transaction
+from portway.server.storage_engine.transaction import ReadTransaction, Row, SqlValue, Transaction
 from portway.server.workspaces.types import Workspace
 
 _COLUMNS = columns(Workspace)
 _BY_ID = f"SELECT {_COLUMNS} FROM workspaces WHERE workspace_id = :workspace_id"
 _PAGE = f"SELECT {_COLUMNS} FROM workspaces WHERE workspace_id > :after ORDER BY workspace_id LIMIT :limit"
 _INSERT = """
-INSERT INTO workspaces (workspace_id, name, disabled, create_time, update_time)
-VALUES (:workspace_id, :name, 0, :now, :now) ON CONFLICT (workspace_id) DO NOTHING
+INSERT INTO workspaces (workspace_id, name, disabled, revision, create_time, update_time)
+VALUES (:workspace_id, :name, 0, 1, :now, :now) ON CONFLICT (workspace_id) DO NOTHING
 """
-_UPDATE = """
-UPDATE workspaces SET name = :name, disabled = :disabled, update_time = :now WHERE workspace_id = :workspace_id
+_UPDATE = f"""
+UPDATE workspaces SET name = :name, disabled = :disabled, revision = revision + 1, update_time = :now
+WHERE workspace_id = :workspace_id AND (:expected = 0 OR revision = :expected) RETURNING {_COLUMNS}
 """
 
 
@@ -34,7 +35,7 @@ def add_workspace(tx: Transaction, workspace_id: str, name: str) -> Workspace:
     """Raises Conflict when the id is taken."""
     if not ensure_workspace(tx, workspace_id, name):
         raise Conflict(f"There is a workspace {workspace_id!r} already. Choose another id.")
-    return Workspace(workspace_id, name, False, tx.now, tx.now)
+    return Workspace(workspace_id, name, False, 1, tx.now, tx.now)
 
 
 def ensure_workspace(tx: Transaction, workspace_id: str, name: str) -> bool:
@@ -42,20 +43,34 @@ def ensure_workspace(tx: Transaction, workspace_id: str, name: str) -> bool:
     return bool(tx.execute(_INSERT, {"workspace_id": workspace_id, "name": name, "now": tx.now}))
 
 
-def change_workspace(tx: Transaction, workspace_id: str, *, name: str, disabled: bool) -> None:
-    """Raises NotFound."""
+def change_workspace(
+    tx: Transaction, workspace_id: str, *, name: str, disabled: bool, expected_revision: int = 0
+) -> Workspace:
+    """Raises NotFound; Stale when its revision is not the expected one (0: any)."""
     params: dict[str, SqlValue] = {
         "workspace_id": workspace_id,
         "name": name,
         "disabled": int(disabled),
+        "expected": expected_revision,
         "now": tx.now,
     }
-    if not tx.execute(_UPDATE, params):
+    row = tx.one(_UPDATE, params)
+    if row is None:
+        revision = read_workspace(tx, workspace_id).revision
+        raise Stale(f"The workspace {workspace_id!r} is at revision {revision} now. Read it again, then write.")
+    return _workspace(row)
+
+
+def read_workspace(tx: ReadTransaction, workspace_id: str) -> Workspace:
+    """Raises NotFound."""
+    row = tx.one(_BY_ID, {"workspace_id": workspace_id})
+    if row is None:
         raise NotFound.of("workspace", workspace_id)
+    return _workspace(row)
 
 
 def _workspace(row: Row) -> Workspace:
-    return Workspace(row[0], row[1], bool(row[2]), row[3], row[4])
+    return Workspace(row[0], row[1], bool(row[2]), *row[3:])
 
 
 class StoredWorkspaces:
@@ -65,10 +80,7 @@ class StoredWorkspaces:
         self._reader = reader
 
     async def workspace(self, workspace_id: str) -> Workspace:
-        row = await self._reader.run(lambda tx: tx.one(_BY_ID, {"workspace_id": workspace_id}))
-        if row is None:
-            raise NotFound.of("workspace", workspace_id)
-        return _workspace(row)
+        return await self._reader.run(lambda tx: read_workspace(tx, workspace_id))
 
     async def page(self, after: str, limit: int) -> list[Workspace]:
         rows = await self._reader.run(lambda tx: tx.all(_PAGE, {"after": after, "limit": limit}))

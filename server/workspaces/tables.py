@@ -10,6 +10,7 @@ workspaces = Table(
     text("workspace_id", primary_key=True),
     text("name"),
     number("disabled"),
+    number("revision"),
     number("create_time"),
     number("update_time"),
 )

@@ -7,10 +7,11 @@ DEFAULT_WORKSPACE = "default"
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """`disabled` refuses new work and keeps the data."""
+    """`disabled` refuses new work and keeps the data; `revision` grows with every change."""
 
     workspace_id: str
     name: str
     disabled: bool
+    revision: int
     create_time: int
     update_time: int

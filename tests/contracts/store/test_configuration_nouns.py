@@ -134,7 +134,7 @@ async def test_workspaces_are_added_once(database: Database) -> None:
     await database.writer.run(lambda tx: change_workspace(tx, "default", name="Ours", disabled=True))
     workspaces = StoredWorkspaces(database.reader)
     found = await workspaces.workspace("default")
-    assert (found.name, found.disabled) == ("Ours", True)
+    assert (found.name, found.disabled, found.revision) == ("Ours", True, 2)
     assert await workspaces.page("", 9) == [found]
     with pytest.raises(NotFound):
         await workspaces.workspace("other")

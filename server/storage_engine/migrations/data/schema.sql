@@ -1,4 +1,4 @@
--- made from revisions 281673cce346b935b842b8bd9b30203db9efb623d329d87f4778b31b993e8585
+-- made from revisions a101dfef77ca41ad8085e032c35535b717e9af3f24cf745a06ef6342bab6c492
 CREATE TABLE adapter_cursors (
   workspace_id TEXT NOT NULL,
   adapter_id TEXT NOT NULL,
@@ -365,6 +365,7 @@ CREATE TABLE workspaces (
   workspace_id TEXT NOT NULL,
   name TEXT DEFAULT '' NOT NULL,
   disabled INTEGER DEFAULT '0' NOT NULL,
+  revision INTEGER DEFAULT '0' NOT NULL,
   create_time INTEGER DEFAULT '0' NOT NULL,
   update_time INTEGER DEFAULT '0' NOT NULL,
   PRIMARY KEY (workspace_id)

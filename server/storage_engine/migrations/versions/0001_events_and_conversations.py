@@ -59,6 +59,7 @@ def _workspaces() -> None:
         text("workspace_id", primary_key=True),
         text("name"),
         number("disabled"),
+        number("revision"),
         number("create_time"),
         number("update_time"),
     )
