@@ -8,7 +8,7 @@ from typing import Any
 
 from portway.rpc.call import Call
 from portway.rpc.errors import InvalidInput
-from portway.rpc.validation import check
+from portway.rpc.validation import check, parse
 from portway.server.runner_calls.operations import Operation, Shape
 from portway.server.runner_calls.pipeline import Pipeline
 from portway.server.runs.live import RunTokens
@@ -88,7 +88,9 @@ class RunnerServicer:
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(answers.write_to(call))
             pipeline = Pipeline(run, self._operations, answers, group)
-            while (request := await call.read()) is not None:
+            # Read as bytes: each call is checked by itself, so that a wrong one is an answer and not the end.
+            while (raw := await call.read_bytes()) is not None:
+                request = parse(run_call_pb2.OpenSessionRequest, raw)
                 run.check_alive()
                 if len(request.calls) > MAX_ANSWERS:
                     raise InvalidInput.field("calls", f"at most {MAX_ANSWERS} a message")

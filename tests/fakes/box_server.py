@@ -47,6 +47,8 @@ class FakeBox:
     violations: list[str] = field(default_factory=list)
     running: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
+    address: str = ""
+    token: str = ""
     _outcomes: dict[str, process_pb2.ExecOnceResponse | Exception] = field(default_factory=dict)
     _effects: dict[tuple[str, str], tuple[bytes, process_pb2.ExecOnceResponse]] = field(default_factory=dict)
 
@@ -217,5 +219,6 @@ async def serve_fake_box(fake: FakeBox, address: str = "127.0.0.1:0") -> AsyncIt
         serve(services, address=address, authenticator=authenticator, grace=0.1) as server,
         Box(server.address, token=token.text) as client,
     ):
+        fake.address, fake.token = server.address, token.text
         yield client
     assert not fake.violations, "the box saw wrong requests: " + "; ".join(fake.violations)

@@ -23,9 +23,9 @@ def a_manifest(
     *, permissions: Sequence[str] = EVERYTHING, capabilities: Sequence[str] = (), **more: Any
 ) -> runner_pb2.RunnerManifest:
     """A runner that may do everything and whose capabilities a test names."""
-    granted = runner_pb2.RunnerPermissions(
-        **{name: True for name in permissions}, history_scope=runner_pb2.HISTORY_SCOPE_WORKSPACE
-    )
+    granted = runner_pb2.RunnerPermissions(history_scope=runner_pb2.HISTORY_SCOPE_WORKSPACE)
+    for name in permissions:
+        setattr(granted, name, True)
     able = runner_pb2.RunnerCapabilities(
         **{name: True for name in ("streaming", "tool_calling", "event_context", *capabilities)}
     )
@@ -45,8 +45,9 @@ class FakeRun:
         self.steers: list[Any] = []
         self.steered = asyncio.Event()
         self.reason = ""
-        self._answers: dict[int, asyncio.Queue[run_call_pb2.RunAnswer]] = {}
-        self._last_call = 0
+        self.answers: dict[int, asyncio.Queue[run_call_pb2.RunAnswer]] = {}
+        self.last_call = 0
+        self._writing = asyncio.Lock()
 
     @property
     def context(self) -> Any:
@@ -64,7 +65,9 @@ class FakeRun:
         return frame
 
     async def send(self, *frames: run_agent_pb2.RunOutputFrame) -> None:
-        await self._call.write(run_agent_pb2.RunAgentResponse(frames=frames))
+        # A stream has one writer at a time.
+        async with self._writing:
+            await self._call.write(run_agent_pb2.RunAgentResponse(frames=frames))
 
     async def say(self, text: str, key: str = "answer") -> None:
         """A piece of a message."""
@@ -83,9 +86,9 @@ class FakeRun:
 
     async def ask_all(self, name: str, *requests: Any) -> list[run_call_pb2.RunAnswer]:
         """Every answer to one call, the last one last."""
-        self._last_call += 1
-        call_id = self._last_call
-        answers = self._answers[call_id] = asyncio.Queue()
+        self.last_call += 1
+        call_id = self.last_call
+        answers = self.answers[call_id] = asyncio.Queue()
         for index, request in enumerate(requests):
             frame = run_agent_pb2.RunOutputFrame()
             frame.call.call_id, frame.call.more = call_id, index < len(requests) - 1
@@ -97,6 +100,11 @@ class FakeRun:
         while found[-1].more:
             found.append(await answers.get())
         return found
+
+    async def cancel_call(self, call_id: int) -> None:
+        frame = run_agent_pb2.RunOutputFrame()
+        frame.call.call_id, frame.call.cancel = call_id, True
+        await self.send(frame)
 
     async def ask(self, name: str, *requests: Any) -> Any:
         """The only answer to a call: its response, or its error."""
@@ -112,7 +120,7 @@ class FakeRun:
                 self.steers.append(frame.steer)
                 self.steered.set()
             case "answer":
-                self._answers[frame.answer.call_id].put_nowait(frame.answer)
+                self.answers[frame.answer.call_id].put_nowait(frame.answer)
             case "credit" | "approval":
                 pass
             case other:

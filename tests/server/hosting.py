@@ -18,6 +18,7 @@ from portway.server.config import Config, HostConfig, HostLimits
 from portway.server.models.config import DemoConfig, ModelsConfig
 from portway.server.transcript.types import Order, PageQuery
 from portway.v1 import content_pb2, event_pb2, event_pb2_grpc, run_pb2, run_pb2_grpc, runner_service_pb2_grpc
+from tests.fakes.box_server import FakeBox
 from tests.fakes.runtime_server import RUNNER, FakeRuntime
 
 WORKSPACE = "default"
@@ -155,10 +156,10 @@ def _read(path: Path) -> str:
     return path.read_text().strip()
 
 
-def _credential(folder: Path, runtime: FakeRuntime | None) -> Path:
+def _credential(folder: Path, part: str, token: str) -> Path:
     folder.mkdir(exist_ok=True)
-    path = folder / "runtime.credential"
-    path.write_text(runtime.token if runtime else "")
+    path = folder / f"{part}.credential"
+    path.write_text(token)
     return path
 
 
@@ -167,18 +168,22 @@ async def hosted(
     folder: Path,
     runtime: FakeRuntime | None,
     *,
+    box: FakeBox | None = None,
     limits: HostLimits = LIMITS,
     models: ModelsConfig | None = None,
     **more: Any,
 ) -> AsyncIterator[Hosted]:
     """A host on its own folder; the same folder again is the same host after a good stop."""
-    credential = _credential(folder, runtime)
+    credential = _credential(folder, "runtime", runtime.token if runtime else "")
+    box_credential = _credential(folder, "box", box.token if box else "")
     config = Config(
         host=HostConfig(
             listen="127.0.0.1:0",
             data=folder / "host",
             runtime=runtime.address if runtime else "",
-            runtime_credential=credential if runtime else None,
+            runtime_credential=credential,
+            box=box.address if box else "",
+            box_credential=box_credential,
             admin_token_file=folder / "admin.token",
             limits=limits,
             **more,

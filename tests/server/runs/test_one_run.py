@@ -92,7 +92,8 @@ async def test_text_is_shown_while_it_is_written_and_joins_without_loss_or_repea
 
     runtime.script = talk
     accepted = await host.submit()
-    first, second = [], []
+    first: list[run_pb2.RunEvent] = []
+    second: list[run_pb2.RunEvent] = []
 
     async def watch(found: list[run_pb2.RunEvent]) -> None:
         async for response in host.runs.WatchRun(run_pb2.WatchRunRequest(run_id=accepted.run_id)):
