@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from portway.box.backends.namespace.machine import Machine
 from portway.rpc.tokens import MintedToken, mint_token
 
 ROOT, UNPRIVILEGED = "root", "unprivileged"
@@ -168,11 +169,25 @@ def interpreter(mode: str) -> list[str]:
 
 def why_not(mode: str) -> str:
     """Why a mode cannot be tried on this machine; empty where it can."""
-    if mode == ROOT and os.geteuid() != 0:
-        return "root mode needs a test run as root"
-    if mode == UNPRIVILEGED and os.geteuid() == 0 and _open_interpreter() is None:
+    if shutil.which("bwrap") is None:
+        return "bubblewrap is not installed"
+    if mode == ROOT:
+        return "" if Machine.look().root else "root mode needs a test run as root, with root's capabilities"
+    if os.geteuid() == 0 and _open_interpreter() is None:
         return f"no Python {sys.version_info.major}.{sys.version_info.minor} on this machine is open to a plain user"
-    return ""
+    return _refused_namespaces()
+
+
+@cache
+def _refused_namespaces() -> str:
+    """What this machine says when a plain user asks for namespaces."""
+    user = _as_plain_user() if os.geteuid() == 0 else []
+    tried = subprocess.run(
+        [*user, "bwrap", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "--proc", "/proc", "true"],
+        capture_output=True,
+        cwd="/",
+    )
+    return "" if tried.returncode == 0 else f"namespaces are refused here: {tried.stderr.decode().strip()}"
 
 
 def _as_plain_user() -> list[str]:

@@ -11,8 +11,8 @@ from portway.rpc.errors import LimitExceeded
 from portway.rpc.ids import new_id
 from portway.v1 import box_pb2, box_pb2_grpc, process_pb2, session_pb2
 from tests.asking import ask
-from tests.box.box_process import ROOT, BoxProcess
-from tests.box.inside import Inside, begin, command, new_session, next_frame, until_said
+from tests.box.box_process import BoxProcess
+from tests.box.inside import Inside, begin, command, enforces, new_session, next_frame, until_said
 from tests.box.machine import processes_with, seen, until_gone
 from tests.box.programs import FORK_UNTIL_REFUSED, HOLD_ALL_TERMINALS
 
@@ -33,15 +33,15 @@ async def test_memory_is_bounded(small: Inside, box: BoxProcess) -> None:
     )
     assert result.stdout.startswith("begun")
     assert "OPEN" not in result.stdout
-    if box.mode == ROOT:
+    if await enforces(small.channel, "memory"):
         assert result.exit.status == process_pb2.EXIT_STATUS_OUT_OF_MEMORY
         assert result.exit.peak_memory_bytes <= 130 * MEBI
     assert (await small.sh("echo still")).stdout == "still\n"
 
 
 async def test_memory_of_all_processes_together_is_bounded(small: Inside, box: BoxProcess) -> None:
-    if box.mode != ROOT:
-        pytest.skip("an unprivileged box bounds each process alone, and says so in its status")
+    if not await enforces(small.channel, "memory"):
+        pytest.skip("this box bounds the memory of each process alone, and says so in its status")
     one = "blocks = [bytearray(8 << 20) for _ in range(6)]; import time; time.sleep(5)"
     result = await small.attempt(f"for each in 1 2 3 4 5 6 7 8; do /usr/bin/python3 -c '{one}' & done; wait; exit 1")
     assert result.exit.status == process_pb2.EXIT_STATUS_OUT_OF_MEMORY
@@ -107,8 +107,8 @@ async def test_open_files_are_bounded(small: Inside) -> None:
 
 
 async def test_processor_time_is_shared_out(channel: PortwayChannel, box: BoxProcess) -> None:
-    if box.mode != ROOT:
-        pytest.skip("an unprivileged box cannot bound processor time, and says so in its status")
+    if not await enforces(channel, "cpu"):
+        pytest.skip("this box cannot bound processor time, and says so in its status")
     slow = await new_session(channel, limits=session_pb2.SessionLimits(cpu_millis=200))
     spin = "for each in 1 2 3 4; do (while :; do :; done) & done; wait"
     result = await slow.attempt(spin, timeout=2.0)

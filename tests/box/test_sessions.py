@@ -17,7 +17,7 @@ from portway.rpc.status import errors_by_meaning
 from portway.v1 import box_pb2, file_pb2, process_pb2, session_pb2, session_pb2_grpc
 from tests.asking import ask
 from tests.box.box_process import ROOT, BoxProcess, box_process, why_not
-from tests.box.inside import Inside, begin, dial, new_session, seconds
+from tests.box.inside import Inside, begin, dial, enforces, new_session, seconds
 from tests.waiting import until
 
 MEBI = 1024 * 1024
@@ -292,7 +292,7 @@ async def test_usage_is_told(inside: Inside, channel: PortwayChannel, box: BoxPr
     session = (await ask(channel, session_pb2.GetSessionRequest(session_id=inside.session_id))).session
     assert session.usage.disk_bytes >= 3_000_000
     assert session.running_count == 1
-    if box.mode == ROOT:
+    if await enforces(channel, "memory"):
         assert session.usage.memory_bytes > 0
         assert session.usage.pids >= 1
         assert not session.unenforced_limits

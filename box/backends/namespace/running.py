@@ -50,6 +50,7 @@ class RunningProcess:
         self._send_signal = send_signal
         self._began = time.monotonic()
         self._head_of_errors = b""
+        self._signalled: int | None = None
 
     async def read(self, stream: Stream, limit: int) -> bytes:
         if stream is Stream.STDOUT:
@@ -75,10 +76,12 @@ class RunningProcess:
             resize_terminal(self._pipes.stdin.fileno(), size)
 
     async def signal(self, number: int) -> None:
-        self._send_signal(number)
+        if not self._finished.done():
+            self._signalled = number
+            self._send_signal(number)
 
     async def kill(self) -> None:
-        self._send_signal(signal.SIGKILL)
+        await self.signal(signal.SIGKILL)
 
     async def wait(self) -> Exit:
         ended, counted = await asyncio.shield(self._finished)
@@ -93,6 +96,9 @@ class RunningProcess:
         self, code: int | None, status: int, counted: Counted
     ) -> tuple[ExitStatus, int | None, int | None]:
         if code is None and not os.WIFSIGNALED(status):
+            if self._signalled is not None:
+                # It was ended while it was still being set up.
+                return ExitStatus.KILLED, None, self._signalled
             return ExitStatus.COMPLETED, await self._why_not_started(), None
         # bubblewrap writes 128 + signal, as shells do: an exit code in that range stands for the signal.
         number = os.WTERMSIG(status) if code is None else code - 128

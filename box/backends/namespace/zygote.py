@@ -22,7 +22,7 @@ from portway.box.backends.namespace.stage import HOST, enter_small_root
 from portway.box.isolation import syscalls
 from portway.box.isolation.syscalls import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, MS_BIND
 
-_POLL_SECONDS = 5
+_POLL_MILLISECONDS, _EARLY_MILLISECONDS = 5000, 2
 _REMOVE_TRIES, _REMOVE_PAUSE_SECONDS = 500, 0.01
 
 
@@ -37,6 +37,7 @@ class Zygote:
         self._workers: set[int] = set()
         # Launchers that ended, with those of their processes that were still there and are being killed.
         self._ending: dict[int, _Ending] = {}
+        self._early: list[tuple[int, int]] = []
         self._wakeup, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _note)
@@ -47,13 +48,15 @@ class Zygote:
         poll.register(self._line, select.POLLIN)
         poll.register(self._wakeup, select.POLLIN)
         while True:
-            ready = [descriptor for descriptor, _event in poll.poll(_POLL_SECONDS * 1000)]
+            patience = _EARLY_MILLISECONDS if self._early else _POLL_MILLISECONDS
+            ready = [descriptor for descriptor, _event in poll.poll(patience)]
             if self._wakeup in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wakeup, 4096)
             if self._line.fileno() in ready and not self._obey():
                 return
             self._reap()
+            self._signal_later()
 
     def _obey(self) -> bool:
         received = wire.receive(self._line)
@@ -67,7 +70,8 @@ class Zygote:
                 case "launcher":
                     self._fork_launcher(order, descriptors)
                 case "signal":
-                    self._signal(order["pid"], order["signal"])
+                    if not self._signal(order["pid"], order["signal"]):
+                        self._early.append((order["pid"], order["signal"]))
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -99,14 +103,15 @@ class Zygote:
         else:
             wire.send(self._line, {"kind": "done", "request": order.request}, opened)
 
-    def _signal(self, launcher: int, number: int) -> None:
+    def _signal(self, launcher: int, number: int) -> bool:
+        """Whether the signal reached the command, or there is nothing any more that it could reach."""
         if launcher not in self._launchers:
-            return
+            return True
         with contextlib.suppress(ProcessLookupError):
             if number == signal.SIGKILL:
                 # What it leaves behind becomes a child of this process and is killed in `_reap`.
                 os.kill(launcher, number)
-                return
+                return True
             for init in _children(launcher):
                 for command in _children(init)[:1]:
                     group = os.getpgid(command)
@@ -115,6 +120,12 @@ class Zygote:
                         os.kill(command, number)
                     else:
                         os.killpg(group, number)
+                    return True
+        return False
+
+    def _signal_later(self) -> None:
+        """Signals for commands that were still being set up."""
+        self._early = [(launcher, number) for launcher, number in self._early if not self._signal(launcher, number)]
 
     def _reap(self) -> None:
         while True:
