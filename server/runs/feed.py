@@ -104,6 +104,11 @@ class Feeds:
         self._ledgers = ledgers
         self._feeds: dict[tuple[str, str], RunFeed] = {}
 
+    @property
+    def open_count(self) -> int:
+        """Runs that execute or are watched."""
+        return len(self._feeds)
+
     def own(self, workspace_id: str, run_id: str, committed: int) -> RunFeed:
         """For who executes the run. `release` it when the terminal event is committed or the run is given up."""
         feed = self._open(workspace_id, run_id)

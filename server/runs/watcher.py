@@ -92,6 +92,11 @@ class Watcher:
         self._complete_from = max(self._complete_from, last)
         self._ended = ended
 
+    @property
+    def held_bytes(self) -> int:
+        """Of events that wait to be read."""
+        return self._bytes
+
     def offer(self, events: Sequence[Event]) -> None:
         """Called by the feed; never waits."""
         for event in events:
