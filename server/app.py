@@ -272,6 +272,7 @@ async def _enter_jobs(stack: AsyncExitStack, parts: Parts) -> None:
         stores.database.writer.broken(),
         parts.audit.run(),
         parts.outbox.run(),
+        parts.authenticator.run(),
         Reaper(stores.database.writer, stores.artifacts, stores.blobs).run(),
         parts.dispatcher.serve(),
     ]

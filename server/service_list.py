@@ -13,6 +13,8 @@ from portway.server.agents.manage import AgentManager
 from portway.server.agents.servicer import AgentServicer
 from portway.server.artifacts.keeper import ArtifactKeeper
 from portway.server.artifacts.servicer import ArtifactServicer
+from portway.server.audit.servicer import AuditServicer
+from portway.server.audit.store import StoredAudit
 from portway.server.bindings.listing import BindingListing
 from portway.server.bindings.manage import BindingManager
 from portway.server.bindings.servicer import BindingServicer
@@ -38,6 +40,9 @@ from portway.server.status.servicer import StatusServicer
 from portway.server.tokens.manage import TokenManager
 from portway.server.tokens.servicer import TokenServicer
 from portway.server.tools.servicer import ToolServicer
+from portway.server.workspaces.manage import WorkspaceManager
+from portway.server.workspaces.servicer import WorkspaceServicer
+from portway.server.workspaces.store import StoredWorkspaces
 from portway.v1 import (
     adapter_pb2,
     agent_pb2,
@@ -66,7 +71,6 @@ from portway.v1 import (
 )
 
 _NOT_SERVED = (
-    (audit_pb2, "AuditService"),
     (channel_pb2, "ChannelService"),
     (connector_pb2, "ConnectorService"),
     (direct_chat_pb2, "DirectChatService"),
@@ -76,7 +80,6 @@ _NOT_SERVED = (
     (shell_pb2, "ShellService"),
     (skill_pb2, "SkillService"),
     (task_pb2, "TaskService"),
-    (workspace_pb2, "WorkspaceService"),
 )
 
 
@@ -203,6 +206,8 @@ def _configuration(parts: Parts) -> list[Service]:
     bindings = BindingManager(writer, parts.bindings)
     listing = BindingListing(stores.bindings)
     tokens = TokenManager(writer, parts.authenticator)
+    workspaces = StoredWorkspaces(stores.database.reader)
+    audit = AuditServicer(StoredAudit(stores.database.reader), cursors)
     return [
         Service(_descriptor(agent_pb2, "AgentService"), AgentServicer(agents, parts.agents, stores.agents, cursors)),
         Service(
@@ -212,6 +217,11 @@ def _configuration(parts: Parts) -> list[Service]:
         Service(_descriptor(model_pb2, "ModelService"), ModelServicer(parts.models, cursors)),
         Service(_descriptor(tool_pb2, "ToolService"), ToolServicer(parts.tools, cursors)),
         Service(_descriptor(token_pb2, "TokenService"), TokenServicer(tokens, stores.tokens, cursors)),
+        Service(
+            _descriptor(workspace_pb2, "WorkspaceService"),
+            WorkspaceServicer(WorkspaceManager(writer, workspaces), workspaces, cursors),
+        ),
+        Service(_descriptor(audit_pb2, "AuditService"), audit),
     ]
 
 

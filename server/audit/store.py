@@ -6,21 +6,28 @@ from typing import Protocol
 from portway.server.audit.types import AuditFilter, AuditRecord, NewAuditRecord
 from portway.server.storage_engine.reader import Reader
 from portway.server.storage_engine.rows import columns, typed, values
-from portway.server.storage_engine.sequences import allocate
+from portway.server.storage_engine.sequences import allocate, latest
 from portway.server.storage_engine.transaction import Row, Transaction
 
 STREAM = "audit"
 
 _COLUMNS = columns(AuditRecord)
-_FILTERS = """
-  AND (:action = '' OR action = :action) AND (:resource = '' OR resource = :resource)
+_CHOSEN = """
+  AND (:action = '' OR action = :action OR (:kind <> '' AND substr(action, 1, length(:kind)) = :kind))
+  AND (:resource = '' OR resource = :resource)
   AND (:subject = '' OR subject = :subject) AND (:refused_only = 0 OR allowed = 0)
-ORDER BY sequence DESC LIMIT :limit
 """
+_FILTERS = f"{_CHOSEN} ORDER BY sequence DESC LIMIT :limit"
 _PAGE = f"SELECT {_COLUMNS} FROM audit WHERE workspace_id = :workspace_id AND sequence < :before {_FILTERS}"
 _PAGE_OF_RUN = f"""
 SELECT {_COLUMNS} FROM audit
 WHERE workspace_id = :workspace_id AND run_id = :run_id AND run_id <> '' AND sequence < :before {_FILTERS}
+"""
+_FOLLOW = f"""
+SELECT {_COLUMNS} FROM audit
+WHERE workspace_id = :workspace_id AND sequence > :after AND sequence <= :until
+  AND (:run_id = '' OR run_id = :run_id) {_CHOSEN}
+ORDER BY sequence LIMIT :limit
 """
 
 NEWEST = 2**62
@@ -31,6 +38,12 @@ class Audit(Protocol):
 
     async def page(self, workspace_id: str, which: AuditFilter, before: int, limit: int) -> list[AuditRecord]:
         """Newest first, below sequence `before` (NEWEST for the first page)."""
+
+    async def follow(self, workspace_id: str, which: AuditFilter, after: int, until: int) -> list[AuditRecord]:
+        """Oldest first, above sequence `after` and up to `until`."""
+
+    async def latest_sequence(self, workspace_id: str) -> int:
+        """0 before the first record."""
 
 
 def append_audit(tx: Transaction, records: Sequence[NewAuditRecord]) -> None:
@@ -59,5 +72,19 @@ class StoredAudit:
 
     async def page(self, workspace_id: str, which: AuditFilter, before: int, limit: int) -> list[AuditRecord]:
         sql = _PAGE_OF_RUN if which.run_id else _PAGE
-        params = values(which, workspace_id=workspace_id, before=before, limit=limit)
+        params = values(which, kind=_kind(which), workspace_id=workspace_id, before=before, limit=limit)
         return [_record(row) for row in await self._reader.run(lambda tx: tx.all(sql, params))]
+
+    async def follow(self, workspace_id: str, which: AuditFilter, after: int, until: int) -> list[AuditRecord]:
+        params = values(
+            which, kind=_kind(which), workspace_id=workspace_id, after=after, until=until, limit=until - after
+        )
+        return [_record(row) for row in await self._reader.run(lambda tx: tx.all(_FOLLOW, params))]
+
+    async def latest_sequence(self, workspace_id: str) -> int:
+        return await self._reader.run(lambda tx: latest(tx, workspace_id, STREAM))
+
+
+def _kind(which: AuditFilter) -> str:
+    """What an action begins with, where a filter takes all of a kind."""
+    return which.action.removesuffix("*") if which.action.endswith(".*") else ""

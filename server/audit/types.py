@@ -45,7 +45,7 @@ class AuditRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFilter:
-    """Which records a page shows; an empty field filters nothing."""
+    """Which records a page shows; an empty field filters nothing. `action` may be `tools.*`: all of a kind."""
 
     action: str = ""
     resource: str = ""

@@ -12,6 +12,7 @@ from portway.server.storage_engine.writer import Writer
 from portway.server.tokens.authenticator import TokenAuthenticator
 from portway.server.tokens.store import add_token, read_token, revoke_token, rotate_token
 from portway.server.tokens.types import NewToken, Token
+from portway.server.workspaces.store import read_workspace
 
 # The others stand for a run, a runtime or a box: they are made by what they belong to.
 ROLES = (Role.ADMIN, Role.OPERATOR, Role.ADAPTER, Role.NODE, Role.VIEWER, Role.MEMBER)
@@ -25,19 +26,23 @@ class TokenManager:
         self._authenticator = authenticator
 
     async def create(
-        self, caller: Caller, *, name: str, role: Role, ttl_seconds: float, request_id: str
+        self, caller: Caller, *, name: str, role: Role, ttl_seconds: float, request_id: str, workspace_id: str
     ) -> tuple[Token, MintedToken]:
-        """Raises InvalidInput, NotPermitted; Conflict for a request that made its token before."""
+        """Raises InvalidInput, NotPermitted, NotFound (workspace); Conflict for a request that made its token."""
         if role not in ROLES:
             raise InvalidInput.field("role", f"{role.name} is not a role of an API token")
+        if ttl_seconds < 0:
+            raise InvalidInput.field("ttl", "must not be negative")
         _check_rank(caller, role)
+        owner = _owner(caller, workspace_id)
         kind = role.name.lower()
-        token_id = derived_id("tok", "token", caller.workspace_id, request_id) if request_id else ""
+        token_id = derived_id("tok", "token", owner, request_id) if request_id else ""
         minted = mint_token(kind, token_id)
 
         def unit(tx: Transaction) -> Token:
+            read_workspace(tx, owner)
             new = NewToken(
-                workspace_id=caller.workspace_id,
+                workspace_id=owner,
                 token_id=minted.token_id,
                 kind=kind,
                 role=kind,
@@ -80,6 +85,14 @@ class TokenManager:
         return answer
 
 
+def _owner(caller: Caller, workspace_id: str) -> str:
+    if workspace_id in ("", caller.workspace_id):
+        return caller.workspace_id
+    if caller.role is not Role.ADMIN:
+        raise NotPermitted("Only an administrator makes tokens of another workspace.", reason=Reason.NOT_GRANTED)
+    return workspace_id
+
+
 def _check_rank(caller: Caller, role: Role) -> None:
     if role is Role.ADMIN and caller.role is not Role.ADMIN:
         raise NotPermitted(
@@ -95,7 +108,7 @@ def _check_rank_of(tx: ReadTransaction, caller: Caller, token_id: str) -> Token:
 
 def _record(caller: Caller, action: str, token: Token, details: str = "") -> NewAuditRecord:
     return NewAuditRecord(
-        workspace_id=caller.workspace_id,
+        workspace_id=token.workspace_id,
         action=action,
         resource=token.token_id,
         allowed=True,

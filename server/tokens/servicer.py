@@ -28,6 +28,7 @@ class TokenServicer:
             role=Role(request.role),
             ttl_seconds=request.ttl.ToMilliseconds() / 1000,
             request_id=request.request_id,
+            workspace_id=request.workspace_id,
         )
         return token_pb2.CreateTokenResponse(token=token_message(token), secret=minted.text)
 

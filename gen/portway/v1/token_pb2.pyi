@@ -87,12 +87,15 @@ class CreateTokenRequest(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     TTL_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What it is for."""
     role: _options_pb2.Role.ValueType
     """Role."""
     request_id: _builtins.str
     """The same again is refused with ALREADY_EXISTS, because a secret is shown once."""
+    workspace_id: _builtins.str
+    """Workspace of the token; empty: the caller's own. Only administrators make tokens of another one."""
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
         """How long it works; not set: until it is revoked."""
@@ -104,10 +107,11 @@ class CreateTokenRequest(_message.Message):
         role: _options_pb2.Role.ValueType = ...,
         ttl: _duration_pb2.Duration | None = ...,
         request_id: _builtins.str = ...,
+        workspace_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id", "role", b"role", "ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id", "role", b"role", "ttl", b"ttl", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

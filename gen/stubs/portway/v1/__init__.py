@@ -6526,6 +6526,11 @@ class CreateTokenRequest(betterproto2.Message):
     The same again is refused with ALREADY_EXISTS, because a secret is shown once.
     """
 
+    workspace_id: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Workspace of the token; empty: the caller's own. Only administrators make tokens of another one.
+    """
+
 
 default_message_pool.register_message("portway.v1", "CreateTokenRequest", CreateTokenRequest)
 
@@ -29753,7 +29758,7 @@ class TokenServiceSyncStub:
     def create_token(self, message: "CreateTokenRequest") -> "CreateTokenResponse":
         """
         CreateToken makes a token. Its secret is in this answer and nowhere else.
-        Errors: INVALID_ARGUMENT, PERMISSION_DENIED (a role above the caller's). Cancelling: made or not; a token whose secret was not seen can be revoked by its id.
+        Errors: INVALID_ARGUMENT, PERMISSION_DENIED (a role above the caller's, or another workspace), NOT_FOUND (workspace), ALREADY_EXISTS (request_id). Cancelling: made or not; a token whose secret was not seen can be revoked by its id.
         """
 
         return self._channel.unary_unary(
@@ -29814,7 +29819,7 @@ class TokenServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "CreateTokenResponse":
         """
         CreateToken makes a token. Its secret is in this answer and nowhere else.
-        Errors: INVALID_ARGUMENT, PERMISSION_DENIED (a role above the caller's). Cancelling: made or not; a token whose secret was not seen can be revoked by its id.
+        Errors: INVALID_ARGUMENT, PERMISSION_DENIED (a role above the caller's, or another workspace), NOT_FOUND (workspace), ALREADY_EXISTS (request_id). Cancelling: made or not; a token whose secret was not seen can be revoked by its id.
         """
 
         return await self._unary_unary(
