@@ -15,6 +15,8 @@ from pathlib import Path
 from portway.rpc.configuration import ConfigurationError
 
 SESSION_SECONDS = 30 * 24 * 3600
+COOKIE_SECONDS = 400 * 24 * 3600
+"""The cookie outlives the session, so that who signs in again is the same user as before."""
 _KEY_BYTES = 32
 _FORM = re.compile(r"[A-Za-z0-9_-]{32,128}")
 _COOKIE = re.compile(r"1\.(?P<user>[0-9a-f]{24})\.(?P<end>[0-9]{1,12})\.(?P<seal>[0-9a-f]{64})")
@@ -57,12 +59,17 @@ class WebKey:
 
     def session(self, cookie: str | None) -> Session | None:
         """The session behind a cookie; None where there is none, or its time is over."""
+        session = self.earlier(cookie)
+        return session if session is not None and time.time() < session.end else None
+
+    def earlier(self, cookie: str | None) -> Session | None:
+        """The session behind a cookie, even where its time is over: it says who is about to sign in again."""
         match = _COOKIE.fullmatch(cookie or "")
         if match is None:
             return None
         user, end = match["user"], int(match["end"])
         genuine = hmac.compare_digest(self._seal(user, end), match["seal"])
-        return Session(user, end) if genuine and time.time() < end else None
+        return Session(user, end) if genuine else None
 
     def _seal(self, user: str, end: int) -> str:
         return hmac.new(self._seal_key, f"{user}.{end}".encode(), "sha256").hexdigest()

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from portway.adapters.web_chat.guard import SESSION
-from portway.adapters.web_chat.keys import SESSION_SECONDS, Session, WebKey
+from portway.adapters.web_chat.keys import COOKIE_SECONDS, Session, WebKey
 from portway.adapters.web_chat.settings import Places
 
 DATA = Path(__file__).parent / "data"
@@ -29,7 +29,7 @@ class Pages:
         given = request.query_params.get("key")
         session: Session | None = request.scope[SESSION]
         if given is not None:
-            return self._sign_in(request, given, session)
+            return self._sign_in(request, given)
         if session is not None:
             response: Response = FileResponse(DATA / "page" / "index.html")
             if session.stale:
@@ -47,7 +47,7 @@ class Pages:
             if len(body) > _MAX_FORM:
                 return _form(413, wrong=True)
         given = parse_qs(body.decode("ascii", "replace")).get("key", [""])[0]
-        return self._sign_in(request, given, request.scope[SESSION])
+        return self._sign_in(request, given)
 
     async def sign_out(self, request: Request) -> Response:
         response = RedirectResponse("/", status_code=303)
@@ -58,21 +58,21 @@ class Pages:
         """For the page to learn why its connection was refused."""
         return JSONResponse({"user": request.scope[SESSION].user})
 
-    def _sign_in(self, request: Request, given: str, earlier: Session | None) -> Response:
+    def _sign_in(self, request: Request, given: str) -> Response:
         if not self._key.fits(given):
             log.warning(
                 "a sign-in with a wrong web key was refused", peer=request.client.host if request.client else ""
             )
             return _form(401, wrong=True)
         response = RedirectResponse("/", status_code=303)
-        self._set_cookie(response, earlier)
+        self._set_cookie(response, self._key.earlier(request.cookies.get(self._key.cookie)))
         return response
 
     def _set_cookie(self, response: Response, earlier: Session | None) -> None:
         response.set_cookie(
             self._key.cookie,
             self._key.open(earlier),
-            max_age=SESSION_SECONDS,
+            max_age=COOKIE_SECONDS,
             path="/",
             httponly=True,
             samesite="strict",

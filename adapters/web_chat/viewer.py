@@ -72,9 +72,7 @@ class Viewer:
         self.wake.set()
 
     def drop_run(self, run_id: str) -> None:
-        """A run is over and its messages are in the transcript."""
-        self._runs.pop(run_id, None)
-        self._seen.pop(run_id, None)
+        """A run is over and its messages are in the transcript. What it did last is still told before that."""
         self._gone.append(run_id)
         self.wake.set()
 
@@ -92,6 +90,8 @@ class Viewer:
             items: list[object] = [item_json(item) for item in self._items]
             frames.append({"t": "items", "c": self.conversation_id, "items": items, "after": self._after})
             self._items.clear()
-        frames.extend({"t": "gone", "c": self.conversation_id, "run": run_id} for run_id in self._gone)
+        for run_id in self._gone:
+            self._seen.pop(run_id, None)
+            frames.append({"t": "gone", "c": self.conversation_id, "run": run_id})
         self._gone.clear()
         return frames

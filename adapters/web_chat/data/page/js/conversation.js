@@ -119,9 +119,10 @@ export class Conversation extends EventTarget {
     return [...rows, ...tail];
   }
 
-  // Each tool call belongs to the message that came after it. What has none yet goes to `rest`; of a run that is over it
-  // belongs to the last thing the run said.
+  // Each tool call belongs to the message that came after it, or during which it was made. What has none yet goes to
+  // `rest`, in the order that it will have then; of a run that is over it belongs to the last thing the run said.
   place(runId, blocks, before, rest) {
+    const open = [];
     let waiting = [];
     const add = (id) => {
       if (waiting.length) before.set(id, [...(before.get(id) ?? []), ...waiting]);
@@ -130,9 +131,12 @@ export class Conversation extends EventTarget {
     blocks.forEach((block, index) => {
       if (block.type === 'tool') waiting.push({ type: 'tool', key: `tool:${runId}:${block.call}`, block });
       else if (block.item && this.known.has(block.item)) add(block.item);
-      else if (rest || block.type === 'reasoning') waiting.push({ type: 'live', key: `live:${runId}:${block.type}:${block.key || index}`, block });
+      else {
+        const row = { type: 'live', key: `live:${runId}:${block.type}:${block.key || index}`, block };
+        (block.type === 'reasoning' ? waiting : open).push(row);
+      }
     });
-    if (rest) rest.push(...waiting);
+    if (rest) rest.push(...waiting, ...open);
     else add(this.items.findLast((item) => item.run === runId && item.role !== 'user')?.id);
   }
 

@@ -4,6 +4,7 @@
 
 const PREFIX = 'portway.outbox.';
 const FIRST_RETRY = 2000;
+const TAKEN = 'SAME_KEY_OTHER_BODY';
 
 export function newKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -58,7 +59,9 @@ export class Outbox extends EventTarget {
   refused(frame) {
     const entry = this.find(frame.key);
     if (!entry || entry.state === 'accepted') return;
-    if (frame.retry) {
+    // The key is this page's own secret: if the host knows it, it has the message, as sent before signing in anew.
+    if (frame.code === TAKEN) this.accepted({ key: frame.key });
+    else if (frame.retry) {
       Object.assign(entry, { state: 'waiting', problem: frame.message });
       setTimeout(() => entry.state === 'waiting' && this.deliver(entry), (frame.after ?? 0) * 1000 || FIRST_RETRY);
     } else {

@@ -39,9 +39,14 @@ export class ToolView {
 }
 
 function stateText(block, state) {
-  const seconds = block.seconds ? ` · ${block.seconds.toFixed(block.seconds < 10 ? 1 : 0)} s` : '';
+  const seconds = block.seconds ? ` · ${duration(block.seconds)}` : '';
   if (block.error === 'interrupted') return say('tool_interrupted');
   return say(`tool_${state}`) + seconds;
+}
+
+function duration(seconds) {
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
+  return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
 }
 
 function outputText(block) {

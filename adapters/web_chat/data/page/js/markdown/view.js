@@ -65,7 +65,7 @@ function tableNode(table) {
 
 function codeNode(block) {
   const head = h('figcaption', {}, h('span', {}, block.language), copyButton(() => block.text));
-  return h('figure', { class: 'code' }, head, h('pre', { tabindex: '0' }, h('code', {}, block.text)));
+  return h('figure', { class: block.language ? 'code' : 'code bare' }, head, h('pre', { tabindex: '0' }, h('code', {}, block.text)));
 }
 
 export function copyButton(read) {
