@@ -99,6 +99,17 @@ class Call(Generic[Req, Resp]):
         self.check_size(raw, "request")
         return cast(bytes, raw)
 
+    async def hear_out(self, seconds: float) -> None:
+        """Reads and drops what the caller is sending, to its end or for so long. The library's clients replace the
+        status of a call that ends while they write by an error of their own: a refusal would not reach them."""
+        try:
+            async with asyncio.timeout(seconds):
+                while await self._context.read() is not grpc.aio.EOF:
+                    pass
+        except (grpc.aio.BaseError, TimeoutError):
+            # Gone, or a reader of the method was stopped amid a read, or still sending: the status goes out anyway.
+            return
+
     async def _confirm_the_end(self) -> None:
         """The library reports a caller that went away as an end, and cancels only afterwards: half an upload would look
         whole. Sending the headers tells the two apart. Where a response was sent already there is nothing left to tell

@@ -24,6 +24,7 @@ from portway.rpc.errors import (
     NotAvailable,
     NotPermitted,
     PortwayError,
+    RateLimited,
     Reason,
     Unavailable,
 )
@@ -36,6 +37,9 @@ from portway.rpc.validation import check, parse
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[Any, Context], Awaitable[Any]]
+_HEAR_OUT_SECONDS = 0.2
+_AT_ONCE = (RateLimited, Unavailable)
+"""Too many callers, or a server that ends: nobody is heard out."""
 
 
 class Gate:
@@ -99,6 +103,8 @@ class Gate:
         wire = to_wire(meaning)
         facts = {"facts": dict(meaning.facts)} if meaning.facts else {}
         self.finish(call, started, wire.code.name, reason=str(meaning.reason), **facts)
+        if call.method.request_streams and not isinstance(meaning, _AT_ONCE):
+            await call.hear_out(_HEAR_OUT_SECONDS)
         try:
             await context.abort(wire.code, wire.message, wire.trailers)
         except grpc.aio.AbortError:

@@ -208,6 +208,26 @@ async def test_an_upload_that_ends_is_complete() -> None:
     assert echo.servicer.seen == ["", "", "committed"]
 
 
+async def test_a_refusal_reaches_a_caller_that_is_still_sending() -> None:
+    async with echo_server() as echo:
+        for _ in range(20):
+            call = echo.stub.method("Chat", "stream_stream")(timeout=5)
+            with pytest.raises(InvalidInput, match="text"), errors_by_meaning():
+                await call.write(EchoMessage(text="x" * 101))
+                for _ in range(20):
+                    await call.write(EchoMessage(data=b"x" * 1000))
+                await call.done_writing()
+                await call.read()
+
+
+async def test_a_refusal_does_not_wait_for_ever_for_a_caller_that_sends_no_end() -> None:
+    async with echo_server() as echo:
+        call = echo.stub.method("Chat", "stream_stream")(timeout=5)
+        await call.write(EchoMessage(text="x" * 101))
+        with pytest.raises(InvalidInput, match="text"), errors_by_meaning():
+            await call.read()
+
+
 async def test_a_relay_passes_bytes_it_cannot_parse() -> None:
     async with echo_server() as echo:
         call = Stub(echo.member, raw=True).method("Relay", "stream_stream")(iter([b"\xff\xff", b""]), timeout=5)
