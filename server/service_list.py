@@ -179,6 +179,7 @@ def _status(parts: Parts, connections: Connections, adapters: StoredAdapters, ot
         box=parts.box.status if parts.box is not None else None,
         adapters=adapters,
         connections=connections,
+        agents=parts.stores.agents,
     )
     descriptor = _descriptor(status_pb2, "StatusService")
     served = {

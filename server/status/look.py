@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from portway.rpc.errors import PortwayError
+from portway.rpc.errors import DeadlineExceeded, PortwayError
+from portway.rpc.status import errors_by_meaning
 from portway.server.adapters.connection import Connections
 from portway.server.adapters.store import StoredAdapters
+from portway.server.agents.check_again import problem_of
+from portway.server.agents.store import Agents
 from portway.server.deliveries.store import StoredDeliveries
 from portway.server.deliveries.types import DeliveryState
 from portway.server.models.registry import ModelRegistry
@@ -20,6 +23,7 @@ from portway.v1 import box_pb2, runtime_pb2, runtime_pb2_grpc
 
 ASK_SECONDS = 2.0
 MAX_ADAPTERS = 100
+MAX_AGENTS = 200
 _STUCK = (DeliveryState.UNKNOWN, DeliveryState.FAILED, DeliveryState.DEAD_LETTER)
 
 Answer = TypeVar("Answer")
@@ -59,6 +63,7 @@ class Lookout:
         box: Callable[[], Awaitable[box_pb2.GetBoxStatusResponse]] | None,
         adapters: StoredAdapters,
         connections: Connections,
+        agents: Agents,
     ) -> None:
         self._database = database
         self._data = data
@@ -69,6 +74,7 @@ class Lookout:
         self._box = box
         self._adapters = adapters
         self._connections = connections
+        self._agents = agents
 
     async def look(self, workspace_id: str) -> Seen:
         """The state of everything, as the workspace may see it."""
@@ -80,6 +86,7 @@ class Lookout:
             self._see_database(),
             self._see_models(),
             *await self._see_adapters(workspace_id),
+            *await self._see_agents(workspace_id),
         ]
         return Seen(tuple(parts), await self._figures(workspace_id), box, runtime)
 
@@ -135,6 +142,14 @@ class Lookout:
             parts.append(Part(f"adapter:{record.adapter_id}", state, reason))
         return parts
 
+    async def _see_agents(self, workspace_id: str) -> list[Part]:
+        """Those that cannot answer as they are. While the runtime is away nothing is known of them."""
+        if not self._runtime.state.connected:
+            return []
+        agents = await self._agents.page(workspace_id, "", MAX_AGENTS)
+        problems = ((agent, problem_of(agent, self._runtime.runners)) for agent in agents if not agent.spec.disabled)
+        return [Part(f"agent:{agent.agent_id}", PartState.DEGRADED, problem) for agent, problem in problems if problem]
+
     async def _figures(self, workspace_id: str) -> Figures:
         counts = await self._deliveries.counts(workspace_id)
         disk = await asyncio.to_thread(shutil.disk_usage, self._data)
@@ -153,8 +168,9 @@ class Lookout:
 async def _asked(question: Awaitable[Answer]) -> Answer | str:
     """The answer, or why there is none in time."""
     try:
-        return await asyncio.wait_for(question, ASK_SECONDS)
-    except TimeoutError:
+        with errors_by_meaning():
+            return await asyncio.wait_for(question, ASK_SECONDS)
+    except (TimeoutError, DeadlineExceeded):
         return f"no answer within {ASK_SECONDS:.0f} s"
     except PortwayError as error:
         return error.message
