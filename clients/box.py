@@ -44,6 +44,15 @@ class Box:
     ) -> None:
         await self._channel.close()
 
+    async def reachable(self, seconds: float) -> bool:
+        """Whether there is a connection, made within so long. Without one nothing that is asked gets anywhere."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._channel.channel_ready()
+        except TimeoutError:
+            return False
+        return True
+
     async def session(self, session_id: str, *, workspace_id: str = "", profile: str = "") -> session_pb2.Session:
         """The session with this id, made where it does not exist."""
         request = session_pb2.CreateSessionRequest(

@@ -9,7 +9,7 @@ from typing import TypeVar
 from google.protobuf.duration_pb2 import Duration
 
 from portway.clients.box import Box
-from portway.rpc.errors import InternalError, NotFound, Reason, WrongState
+from portway.rpc.errors import DeadlineExceeded, InternalError, NotFound, Reason, Unavailable, WrongState
 from portway.rpc.status import errors_by_meaning
 from portway.server.tools.box import Command, CommandResult, Ending, FileRange, FoundFile, FoundLine, Search
 from portway.server.tools.types import BoxSession
@@ -19,6 +19,8 @@ from portway.v1 import file_pb2, process_pb2, session_pb2
 OUTPUT_LIMIT = 16_000
 
 _CALL_SECONDS = 60.0
+# How long a box that is being started anew is waited for.
+_AWAY_SECONDS = 10.0
 # What a command's call may take beyond the command itself: making the session, killing what ignores its signal.
 _COMMAND_MARGIN = 30.0
 _WRITE_FRAME = 256 * 1024
@@ -48,6 +50,7 @@ class BoxClient:
         self._made: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     async def run(self, session: BoxSession, command: Command, effect_id: str) -> CommandResult:
+        await self._reach()
         request = _exec_request(session, command, effect_id)
         answer, begun = await self._in_session(session, lambda: self._exec(request, command))
         return _command_result(answer, begun)
@@ -55,6 +58,7 @@ class BoxClient:
     async def find_run(self, session: BoxSession, command: Command, effect_id: str) -> CommandResult:
         request = _exec_request(session, command, effect_id)
         request.reconcile = True
+        await self._reach()
         try:
             return _command_result(await self._exec(request, command), begun=False)
         except NotFound as error:
@@ -62,6 +66,13 @@ class BoxClient:
                 f"the sandbox {session.session_id!r} is gone, and with it the result of a command that was begun",
                 reason=Reason.EFFECT_UNKNOWN,
             ) from error
+
+    async def _reach(self) -> None:
+        """What is sent while nobody is there has surely not happened; an error after this may mean that it has."""
+        if not await self._box.reachable(_AWAY_SECONDS):
+            raise WrongState(
+                "the box cannot be reached, so nothing was run; see `portway status`", reason=Reason.TOOL_UNAVAILABLE
+            )
 
     async def _exec(self, request: process_pb2.ExecOnceRequest, command: Command) -> process_pb2.ExecOnceResponse:
         with errors_by_meaning():
@@ -163,8 +174,8 @@ class BoxClient:
         try:
             with errors_by_meaning():
                 answer = await self._box.sessions.CreateSession(request, timeout=_CALL_SECONDS)
-        except WrongState as error:
-            # Nothing that a model asked for: the box cannot give this agent a session at all.
+        except (WrongState, Unavailable, DeadlineExceeded) as error:
+            # Nothing that a model asked for: the box cannot give this agent a session at all, and so nothing was run.
             raise WrongState(error.message, reason=Reason.TOOL_UNAVAILABLE, fields=error.fields) from error
         self._made[(session.workspace_id, session.session_id)] = None
         if len(self._made) > _MAX_SESSIONS:

@@ -98,8 +98,11 @@ class ToolRegistry:
                 yield event
 
     async def reconcile(self, scope: ToolScope, call: ToolCall) -> ToolResult:
-        """What an earlier call with this effect id did; it is not made again. `WrongState` EFFECT_UNKNOWN."""
-        return await self._available(call.name).reconcile(scope, call)
+        """What an earlier call with this effect id did; it is not made again. `WrongState` EFFECT_UNKNOWN.
+
+        A source that cannot be used now is asked all the same: it is often on its way back.
+        """
+        return await self._source(call.name).reconcile(scope, call)
 
     def _available(self, name: str) -> ToolSource:
         source = self._source(name)

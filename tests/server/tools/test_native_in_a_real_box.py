@@ -22,6 +22,7 @@ from portway.server.models.types import (
     ToolDefinition,
     ToolResultPart,
 )
+from portway.server.tools import box_client
 from portway.server.tools.box_client import BoxClient
 from portway.server.tools.box_link import BoxLink
 from portway.server.tools.native import NativeTools
@@ -186,3 +187,27 @@ async def test_a_command_that_was_running_when_the_box_was_killed_is_unknown_and
         with pytest.raises(WrongState) as repeated:
             await mine.call("exec", "eff_lost", command="sleep 30")
         assert found.value.reason == repeated.value.reason == Reason.EFFECT_UNKNOWN
+
+
+async def test_a_box_that_is_being_started_anew_is_waited_for(tmp_path: Path, desk: Desk) -> None:
+    async with own_box(tmp_path) as (box, mine, _, _link):
+        await mine.call("exec", "eff_before", command="true")
+        box.kill()
+        running = asyncio.create_task(mine.call("exec", "eff_meanwhile", command="echo ran"))
+        known = ToolCall("exec", {"command": "true"}, "eff_before")
+        asking = asyncio.create_task(mine.registry.reconcile(mine.scope, known))
+        await asyncio.to_thread(box.start)
+        assert (await running).text.endswith("ran")
+        assert (await asking).text.startswith("exit code 0")
+
+
+async def test_a_command_for_a_box_that_nobody_reaches_is_known_not_to_have_run(
+    tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(box_client, "_AWAY_SECONDS", 0.2)
+    async with own_box(tmp_path) as (box, mine, _, _link):
+        await mine.call("exec", "eff_before", command="true")
+        box.kill()
+        with pytest.raises(WrongState, match="nothing was run") as refused:
+            await mine.call("exec", "eff_after", command="true")
+        assert refused.value.reason == Reason.TOOL_UNAVAILABLE
