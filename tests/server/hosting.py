@@ -171,6 +171,7 @@ async def hosted(
     box: FakeBox | None = None,
     limits: HostLimits = LIMITS,
     models: ModelsConfig | None = None,
+    file: Path | None = None,
     **more: Any,
 ) -> AsyncIterator[Hosted]:
     """A host on its own folder; the same folder again is the same host after a good stop."""
@@ -189,6 +190,7 @@ async def hosted(
             **more,
         ),
         models=models or ModelsConfig(demo=DemoConfig(slow_chunk_seconds=0.0)),
+        file=file,
     )
     async with run_host(config) as host:
         token = _read(folder / "admin.token")

@@ -1,6 +1,7 @@
 """AgentService over the wire, with a runner that has a configuration."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,8 @@ from tests.server.callers import calling_as
 from tests.server.hosting import WORKSPACE, Hosted
 
 
-def an_agent(name: str = "helper", config: dict[str, object] | None = None, **more: object) -> agent_pb2.Agent:
-    agent = agent_pb2.Agent(**{"name": name, "runner_id": RUNNER, **more})  # type: ignore[arg-type]
+def an_agent(name: str = "helper", config: dict[str, Any] | None = None, **more: Any) -> agent_pb2.Agent:
+    agent = agent_pb2.Agent(**{"name": name, "runner_id": RUNNER, **more})
     agent.config.update(config or {})
     return agent
 
@@ -76,8 +77,8 @@ async def test_every_policy_comes_back_as_it_was_given(served: Hosted) -> None:
     agent.retry_policy.max_attempts = 3
     made = await create(served, agent)
     made.ClearField("managed_by")
-    for field in ("revision", "create_time", "update_time"):
-        made.ClearField(field)  # type: ignore[arg-type]
+    for name in ("revision", "create_time", "update_time"):
+        made.ClearField(name)
     for field, value in agent.ListFields():
         given, got = value, getattr(made, field.name)
         if field.message_type is not None and not field.is_repeated:
