@@ -147,8 +147,11 @@ class Session:
                 raise Unavailable("the connection was cut")
         finally:
             self._connection.ended.set()
-            for task in [*tasks, *self._connection.watching.values()]:
+            for task in [*tasks[1:], *self._connection.watching.values()]:
                 task.cancel()
+            # A write that is broken off half-way keeps the library from sending the status.
+            self._connection.outgoing.put_nowait(None)
+            await asyncio.wait(tasks[:1])
 
     async def _write(self) -> None:
         while (frame := await self._connection.outgoing.get()) is not None:
