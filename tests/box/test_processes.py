@@ -128,8 +128,11 @@ async def test_several_run_side_by_side_and_are_listed_in_pages(inside: Inside) 
 
 async def test_what_ignores_the_request_to_end_is_killed_after_the_grace_time(inside: Inside) -> None:
     mark = new_id("mark")
-    await start(inside, f"trap '' TERM; (trap '' TERM; sleep 600) & while :; do sleep 0.05; done; : {mark}")
-    await seen(mark)
+    deaf = "trap '' TERM; (sleep 600) & echo deaf; while :; do sleep 0.05; done"
+    await start(inside, f"{deaf}; : {mark}")
+    # Its command line is there before it has asked for anything: only what it prints says that the signal is ignored.
+    while (await get(inside)).stdout_bytes < len("deaf\n"):  # noqa: ASYNC110 - the box does not tell when output comes
+        await asyncio.sleep(0.01)
     stopped = await stop(inside, grace=0.3)
     assert (stopped.state, stopped.exit.signal) == (EXITED, 9)
     assert processes_with(mark) == []
