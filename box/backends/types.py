@@ -38,7 +38,10 @@ class HostMount:
 
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
-    """A sandbox to make. `key` names it on disk and in the kernel: letters and digits, unique in the installation."""
+    """A sandbox to make. `key` names it on disk and in the kernel: letters and digits, unique in the installation.
+
+    `env` and `directory` are those of most of its commands.
+    """
 
     key: str
     limits: Limits
@@ -47,6 +50,7 @@ class SandboxSpec:
     persistent: bool = False
     mounts: tuple[HostMount, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
+    directory: str = WORKSPACE
     workspace: HostMount | None = None
 
 

@@ -12,6 +12,8 @@ from portway.box.isolation.limits import Limits
 CPU_PERIOD_MICROSECONDS = 100_000
 # null, zero, full, random, urandom, tty, ptmx and the terminals; nobody makes device files inside.
 _DEVICES = ("c 1:3 rw", "c 1:5 rw", "c 1:7 rw", "c 1:8 rw", "c 1:9 rw", "c 5:0 rw", "c 5:2 rw", "c 136:* rw")
+# bubblewrap and its init.
+_OWN_IN_LANE = 2
 # What is counted for each command; the rest is limited for the session as a whole.
 _LANE_KINDS = frozenset({"memory", "pids", "cpuacct", "kill"})
 
@@ -60,7 +62,7 @@ class CgroupTree:
     def create(self, key: str, limits: Limits) -> "SessionGroups":
         """The groups of one session, with its limits in force."""
         self.bases()
-        groups = SessionGroups([(placed, placed.base / key) for placed in self._placed])
+        groups = SessionGroups([(placed, placed.base / key) for placed in self._placed], limits.pids)
         groups.make(limits)
         return groups
 
@@ -83,8 +85,9 @@ class CgroupTree:
 class SessionGroups:
     """The groups of one session."""
 
-    def __init__(self, directories: list[tuple[Placed, Path]]) -> None:
+    def __init__(self, directories: list[tuple[Placed, Path]], pids: int) -> None:
         self._directories = directories
+        self._pids = pids
 
     def make(self, limits: Limits) -> None:
         for placed, directory in self._directories:
@@ -97,7 +100,7 @@ class SessionGroups:
 
     def lane(self, index: int) -> "Lane":
         """A group for one command at a time."""
-        lane = Lane(self._directories, f"lane{index}")
+        lane = Lane(self._directories, f"lane{index}", self._pids)
         lane.make()
         return lane
 
@@ -128,10 +131,12 @@ class SessionGroups:
 class Lane:
     """The group of one command. It is used again after `renew`, so that a warm command makes no directory."""
 
-    def __init__(self, parents: list[tuple[Placed, Path]], name: str) -> None:
+    def __init__(self, parents: list[tuple[Placed, Path]], name: str, pids: int) -> None:
         self._parents = parents
         self._name = name
+        self._pids = pids
         self._oom_before = 0
+        self._cpu_before = 0.0
 
     def _own(self) -> Iterator[tuple[Placed, Path]]:
         for placed, parent in self._parents:
@@ -141,7 +146,12 @@ class Lane:
         for placed, directory in self._own():
             if placed.kinds & _LANE_KINDS:
                 directory.mkdir(exist_ok=True)
+                self._limit(placed, directory)
         self._oom_before = self._oom_kills()
+
+    def _limit(self, placed: Placed, directory: Path) -> None:
+        if "pids" in placed.kinds:
+            (directory / "pids.max").write_text(str(self._pids + _OWN_IN_LANE))
 
     def open_for_joining(self) -> list[int]:
         """Descriptors to write `0` to by the process that joins; the caller closes them."""
@@ -156,7 +166,16 @@ class Lane:
                     cpu = _read_cpu(placed, directory)
                 if "memory" in placed.kinds:
                     peak = int((directory / _PEAK[placed.version]).read_text())
-        return Counted(cpu, peak, self._oom_kills() > self._oom_before)
+        used = None if cpu is None else max(0.0, cpu - self._cpu_before)
+        return Counted(used, peak, self._oom_kills() > self._oom_before)
+
+    def begin(self) -> None:
+        """Counts from here on: what was used to set things up is not the command's."""
+        for placed, directory in self._own():
+            if "cpuacct" in placed.kinds:
+                self._cpu_before = _read_cpu(placed, directory) or 0.0
+            if "memory" in placed.kinds and placed.version == 1:
+                (directory / _PEAK[1]).write_text("0")
 
     def _oom_kills(self) -> int:
         for placed, directory in self._own():
@@ -185,12 +204,7 @@ class Lane:
                 # Version 2 cannot set its counters back on every kernel; a new directory can.
                 remove_group(directory)
                 directory.mkdir()
-                continue
-            for kind, file in (("memory", "memory.max_usage_in_bytes"), ("cpuacct", "cpuacct.usage")):
-                if kind in placed.kinds:
-                    (directory / file).write_text("0")
-            if "pids" in placed.kinds:
-                (directory / "pids.max").write_text("max")
+            self._limit(placed, directory)
         self._oom_before = self._oom_kills()
 
     def remove(self) -> None:
@@ -225,8 +239,7 @@ def _settings(placed: Placed, limits: Limits) -> Iterator[tuple[str, str]]:
         if "cpu" in placed.kinds:
             yield "cpu.max", f"{quota} {CPU_PERIOD_MICROSECONDS}"
     if "pids" in placed.kinds:
-        # bubblewrap itself, its init, and a launcher that waits for the next command are no processes of the session.
-        yield "pids.max", str(limits.pids + 3)
+        yield "pids.max", str(limits.pids + limits.own_processes)
 
 
 @contextlib.contextmanager

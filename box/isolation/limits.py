@@ -31,6 +31,8 @@ class Limits:
     inodes: int = 65_536
     temporary_bytes: int = 64 * MEBI
     open_files: int = 4096
+    # What the box itself runs beside the session's processes: bubblewrap, its init, sandboxes that wait.
+    own_processes: int = 32
 
 
 def rlimits(limits: Limits, *, bound_address_space: bool) -> dict[str, int]:
@@ -43,7 +45,7 @@ def rlimits(limits: Limits, *, bound_address_space: bool) -> dict[str, int]:
         "core": 0,
         "nofile": limits.open_files,
         "fsize": max(limits.disk_bytes, limits.temporary_bytes),
-        "nproc": limits.pids + 8,
+        "nproc": limits.pids + limits.own_processes,
         "memlock": 64 * KIBI,
         "sigpending": max(256, limits.pids),
         "msgqueue": 0,

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import posixpath
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -160,6 +161,18 @@ def effective_capabilities() -> int:
 def join_new_keyring() -> None:
     """A session keyring of its own: keys that the caller's login session holds are not possessed any more."""
     _libc.syscall(_SYS_KEYCTL[_MACHINE], _KEYCTL_JOIN_SESSION_KEYRING, None)
+
+
+def is_directory(base: int, path: str, user: int | None) -> bool:
+    """Whether `path` beneath `base` is a directory that `user` (`None`: this process's) may enter."""
+    owner = os.geteuid() if user is None else user
+    group = os.getegid() if user is None else user
+    with files_as(owner, group):
+        try:
+            os.close(open_beneath(base, posixpath.join(path, "."), os.O_PATH | os.O_DIRECTORY))
+        except OSError:
+            return False
+    return True
 
 
 @contextmanager

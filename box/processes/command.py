@@ -1,10 +1,8 @@
 """From a command as asked for to one that a backend can start."""
 
-from collections.abc import Mapping
-
-from portway.box.backends.types import TEMPORARY, WORKSPACE, CommandSpec
+from portway.box.backends.types import CommandSpec
 from portway.box.processes.types import CommandRequest
-from portway.box.sessions.directory import check_environment
+from portway.box.sessions.environment import check_environment, session_environment
 from portway.box.sessions.mounts import is_plain_absolute
 from portway.box.sessions.types import SessionSpec
 from portway.rpc.errors import InvalidInput
@@ -14,22 +12,14 @@ DEFAULT_TIMEOUT_SECONDS = 30.0
 MAX_ARGUMENT_BYTES = 128 * 1024 - 1
 MAX_ARGV_BYTES = 128 * 1024
 MAX_ENV_BYTES = 256 * 1024
-_BASE_ENV: Mapping[str, str] = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "HOME": WORKSPACE,
-    "USER": "user",
-    "LOGNAME": "user",
-    "SHELL": "/bin/sh",
-    "LANG": "C.UTF-8",
-    "TMPDIR": TEMPORARY,
-}
 
 
 def to_spec(command: CommandRequest, session: SessionSpec, *, wants_input: bool) -> CommandSpec:
     """Raises `InvalidInput` for what cannot be executed as it stands."""
     argv = command.argv or ("/bin/sh", "-c", command.shell)
     _check_argv(argv, "command.shell" if command.shell else "command.argv")
-    env = {**_BASE_ENV, **({"TERM": "xterm-256color"} if command.terminal else {}), **session.env, **command.env}
+    terminal = {"TERM": "xterm-256color"} if command.terminal else {}
+    env = terminal | session_environment(session) | dict(command.env)
     check_environment(command.env, "command.env")
     if sum(len(name.encode()) + len(value.encode()) + 2 for name, value in env.items()) > MAX_ENV_BYTES:
         raise InvalidInput.field("command.env", f"has more than {MAX_ENV_BYTES} bytes together with the session's")

@@ -12,6 +12,7 @@ from portway.box.backends.interface import Backend, Sandbox
 from portway.box.backends.types import SandboxSpec
 from portway.box.isolation.limits import Limits
 from portway.box.sessions.compatibility import differences
+from portway.box.sessions.environment import check_environment, session_environment
 from portway.box.sessions.live import LiveSession, unavailable_while_draining
 from portway.box.sessions.mounts import MountRules, check_working_directory
 from portway.box.sessions.profiles import ProfileBook
@@ -22,7 +23,6 @@ from portway.box.status.errors import ErrorLog
 from portway.box.tasks import TaskOwner
 from portway.rpc.errors import (
     FieldViolation,
-    InvalidInput,
     LimitExceeded,
     NotFound,
     PortwayError,
@@ -188,6 +188,8 @@ class SessionDirectory:
             network=spec.network.mode,
             read_only_root=spec.read_only_root,
             persistent=spec.persistent,
+            env=tuple(session_environment(spec).items()),
+            directory=spec.working_directory,
             # Judged again at every opening: an operator may have taken a root away meanwhile.
             mounts=self._mounts.mounts(spec),
             workspace=self._mounts.workspace(spec),
@@ -263,9 +265,3 @@ def _require_compatible(ref: SessionRef, fields: Iterable[str]) -> None:
     if violations:
         names = ", ".join(violation.field for violation in violations)
         raise WrongState(f"session {ref.session_id!r} exists with another spec: {names} differ", fields=violations)
-
-
-def check_environment(env: Mapping[str, str], field: str) -> None:
-    for name, value in env.items():
-        if not name or "=" in name or "\0" in name or "\0" in value:
-            raise InvalidInput.field(field, f"{name!r} is not a name and value that an environment can hold")

@@ -280,3 +280,26 @@ async def test_a_megabyte_a_line_and_a_hundred_of_them_arrive_whole(inside: Insi
     while (frame := await next_frame(call)).WhichOneof("kind") != "exit":
         received += len(frame.stdout)
     assert received == 100_000_000
+
+
+@pytest.mark.parametrize("name", ["IFS", "OLDPWD", "UID", "A-B", "ÄÖ", "_", "PS1", "SHLVL", "PATH"])
+async def test_any_variable_reaches_the_command_as_it_is(inside: Inside, name: str) -> None:
+    value = "/usr/bin:/bin" if name == "PATH" else " some 'odd' value\n$HOME "
+    program = f"import os; print(repr(os.environb.get({name.encode()!r})))"
+    result = await inside.argv("/usr/bin/python3", "-c", program, env={name: value})
+    assert result.stdout.strip() == repr(value.encode())
+
+
+async def test_a_command_sees_the_same_whether_it_was_waited_for_or_not(inside: Inside) -> None:
+    script = "env | sort; pwd; ls /proc/self/fd; cat /proc/self/status | grep -E '^(Sig|Cap|Nice)'; umask; ulimit -a"
+    # A variable that a shell keeps for itself is given by another way in.
+    waited, anew = await asyncio.gather(inside.sh(script), inside.sh(script, env={"OLDPWD": "/x"}))
+    assert waited.stdout == anew.stdout.replace("OLDPWD=/x\n", "")
+    there = await inside.sh(f"mkdir -p sub/dir; cd sub/dir; {script}", cwd="/workspace")
+    again = await inside.sh(script, cwd="/workspace/sub/dir")
+    assert again.stdout == there.stdout.replace("OLDPWD=/workspace\n", "")
+
+
+async def test_outputs_can_be_opened_anew_by_name(inside: Inside) -> None:
+    result = await inside.sh("echo one > /dev/stdout; echo two > /dev/stderr; echo three | cat /dev/stdin")
+    assert (result.stdout, result.stderr) == ("one\nthree\n", "two\n")

@@ -1,18 +1,15 @@
-"""Launchers of a session: made ahead of need, each in a lane (a control group) of its own, and the lanes used again."""
+"""Launchers of a session, each in a lane (a control group) of its own; lanes are used again."""
 
 import asyncio
-import contextlib
 import os
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from portway.box.backends.namespace import wire
 from portway.box.backends.namespace.zygote_client import Ended, LaunchedProcess, ZygoteClient
 from portway.box.isolation.cgroups import Counted, Lane, SessionGroups
-from portway.box.tasks import TaskOwner
 from portway.rpc.errors import Unavailable
 
-MOST_WAITING = 16
 _NOTHING_COUNTED = Counted(None, None, False)
 
 
@@ -23,12 +20,25 @@ class Launcher:
     process: LaunchedProcess
     lane: Lane | None
 
+    def hand_over(self, packet: bytes, descriptors: list[int]) -> None:
+        """Gives it its command, or search. Raises `Unavailable` where it is gone."""
+        try:
+            wire.send_raw(self.process.line, packet, descriptors)
+        except OSError as error:
+            raise Unavailable(f"the sandbox did not take the command: {error.strerror}", retry_after=0.2) from None
+
+    def count_from_here(self) -> None:
+        """What it took to come so far is not the command's."""
+        if self.lane is not None:
+            self.lane.begin()
+
     def dismiss(self) -> None:
+        """Without a command, it ends when its line closes."""
         self.process.line.close()
 
 
-class LauncherPool:
-    """Keeps as many launchers waiting as commands ran lately, at least one."""
+class Lanes:
+    """Makes launchers, and takes their lanes back when nothing is left of what they became."""
 
     def __init__(
         self,
@@ -41,57 +51,17 @@ class LauncherPool:
         self._groups = groups
         self._order = dict(order)
         self._namespaces = namespaces
-        self._waiting: deque[Launcher] = deque()
-        self._lanes: list[Lane] = []
-        self._lane_count = 0
-        self._running = 0
-        self._making = 0
+        self._free: list[Lane] = []
+        self._count = 0
         self._closed = False
-        self._tasks = TaskOwner("launchers of a session")
 
-    async def fill(self) -> None:
-        """The first launcher, so that the first command is a warm one too."""
-        self._waiting.append(await self._make())
-
-    async def take(self) -> Launcher:
-        while self._waiting:
-            launcher = self._waiting.popleft()
-            if not launcher.process.ended.done():
-                break
-            self._give_back(launcher.lane)
-        else:
-            launcher = await self._make()
-        self._running += 1
-        return launcher
-
-    def refill(self) -> None:
-        """Makes the next launcher while the command that took one runs."""
-        if not self._closed and len(self._waiting) + self._making < min(MOST_WAITING, max(1, self._running)):
-            self._making += 1
-            self._tasks.start(self._add())
-
-    async def _add(self) -> None:
-        try:
-            # Without one ahead of need the next command makes its own, and says what is wrong.
-            with contextlib.suppress(Unavailable, OSError):
-                launcher = await self._make()
-                if self._closed:
-                    launcher.dismiss()
-                else:
-                    self._waiting.append(launcher)
-        finally:
-            self._making -= 1
-
-    async def _make(self) -> Launcher:
+    async def make(self) -> Launcher:
         if self._closed:
             raise Unavailable("the session is being deleted")
         lane = self._lane()
         joins = lane.open_for_joining() if lane is not None else []
         try:
             process = await self._zygote.launch(self._order, [*self._namespaces, *joins])
-        except BaseException:
-            self._give_back(lane)
-            raise
         finally:
             for descriptor in joins:
                 os.close(descriptor)
@@ -100,21 +70,16 @@ class LauncherPool:
     def _lane(self) -> Lane | None:
         if self._groups is None:
             return None
-        if self._lanes:
-            return self._lanes.pop()
-        self._lane_count += 1
-        return self._groups.lane(self._lane_count)
-
-    def _give_back(self, lane: Lane | None) -> None:
-        if lane is not None and not self._closed:
-            self._lanes.append(lane)
+        if self._free:
+            return self._free.pop()
+        self._count += 1
+        return self._groups.lane(self._count)
 
     async def finish(self, launcher: Launcher) -> tuple[Ended, Counted]:
-        """Waits for the end of a launcher that was taken, makes sure that nothing is left, and counts."""
+        """Waits for its end, makes sure that nothing is left, and counts."""
         try:
             ended = await launcher.process.ended
         finally:
-            self._running -= 1
             launcher.dismiss()
         lane = launcher.lane
         if lane is None:
@@ -124,14 +89,9 @@ class LauncherPool:
         counted = lane.counted()
         if not self._closed:
             lane.renew()
-            self._give_back(lane)
+            self._free.append(lane)
         return ended, counted
 
-    async def close(self) -> None:
+    def close(self) -> None:
+        """No more launchers; the lanes go with the session's groups."""
         self._closed = True
-        while self._waiting:
-            launcher = self._waiting.popleft()
-            launcher.dismiss()
-            with contextlib.suppress(Unavailable):
-                await launcher.process.ended
-        await self._tasks.close()

@@ -23,6 +23,7 @@ FAILED_TO_LAUNCH = 97
 OUT_OF_MEMORY_SCORE = 900
 _LINE = 3
 _FIRST_FREE = 32
+_FIXED = 5
 _RESET_SIGNALS = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
 
 
@@ -75,10 +76,11 @@ def _serve(line: socket.socket) -> None:
 
 
 def _execute(argv: list[bytes], descriptors: list[int]) -> None:
-    """`descriptors`: input, output, errors, arguments for bubblewrap, its status line; in that order from 0 on."""
-    opened = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in FILTERS]
+    """`descriptors`: input, output, errors, arguments for bubblewrap, its status line; others go behind the filters."""
+    filters = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in FILTERS]
+    ordered = [*descriptors[:_FIXED], *filters, *descriptors[_FIXED:]]
     # First out of the way of each other, then to their places.
-    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE) for descriptor in (*descriptors, *opened)]
+    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE) for descriptor in ordered]
     for place, descriptor in enumerate(moved):
         os.dup2(descriptor, place, inheritable=True)
     syscalls.close_from(len(moved))

@@ -7,10 +7,10 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from portway.box.backends.namespace import wire
 from portway.box.backends.namespace.arguments import command_arguments, command_line, session_arguments
-from portway.box.backends.namespace.lanes import Launcher, LauncherPool
+from portway.box.backends.namespace.lanes import Lanes, Launcher
 from portway.box.backends.namespace.launcher import COMMAND, SEARCH
+from portway.box.backends.namespace.prepared import WAIT_FOR_SCRIPT, Prepared, PreparedPool, script_for
 from portway.box.backends.namespace.running import CommandPipes, RunningProcess, RunningSearch
 from portway.box.backends.namespace.stage import StagedSession
 from portway.box.backends.namespace.zygote_client import Ended, ZygoteClient
@@ -27,6 +27,7 @@ from portway.box.backends.types import (
 from portway.box.isolation.cgroups import Counted, SessionGroups
 from portway.box.isolation.descriptors import nonblocking_pipe, open_terminal, widen_pipe
 from portway.box.isolation.limits import rlimits
+from portway.box.isolation.syscalls import is_directory
 from portway.box.isolation.users import UserLease
 from portway.box.tasks import TaskOwner
 from portway.rpc.errors import Unavailable
@@ -57,46 +58,114 @@ class NamespaceSandbox:
         self._arguments = _packed(session_arguments(parts.staged, present))
         bounds = rlimits(parts.spec.limits, bound_address_space=not parts.memory_is_bounded)
         order = {"rlimits": bounds, "user": parts.lease.user if parts.lease else None}
-        self._pool = LauncherPool(zygote, parts.groups, order, parts.namespaces)
+        self._lanes = Lanes(zygote, parts.groups, order, parts.namespaces)
+        self._prepared = PreparedPool(self._prepare)
         self._running: set[int] = set()
         self._ends = TaskOwner("commands of a session")
         self._cpu_of_ended = 0.0
 
     async def warm(self) -> None:
-        await self._pool.fill()
+        """Puts the first sandbox up."""
+        await self._prepared.fill()
 
     @property
     def unenforced(self) -> tuple[str, ...]:
         return self._parts.unenforced
 
     async def start(self, command: CommandSpec) -> RunningProcess:
-        launcher = await self._pool.take()
+        running = self._start_prepared(command) or await self._start_anew(command)
+        self._prepared.refill(len(self._running))
+        return running
+
+    def _start_prepared(self, command: CommandSpec) -> RunningProcess | None:
+        spec = self._parts.spec
+        script = script_for(command, dict(spec.env), spec.directory)
+        if script is None or not self._is_there(command.directory):
+            return None
+        while prepared := self._prepared.take():
+            try:
+                prepared.become(script)
+            except Unavailable:
+                prepared.pipes.close()
+                continue
+            if not command.wants_input:
+                prepared.pipes.stdin.close()
+            self._running.add(prepared.launcher.process.pid)
+            return self._process(prepared.launcher, prepared.pipes, prepared.finished)
+        return None
+
+    def _is_there(self, directory: str) -> bool:
+        """Whether a working directory exists for the session's user. One that does not is told by bubblewrap itself."""
+        if directory == self._parts.spec.directory:
+            return True
+        access = self.files()
+        for mount in access.mounts:
+            inside = directory.removeprefix(mount.target)
+            if inside != directory and inside[:1] in ("", "/"):
+                return is_directory(mount.directory, inside.lstrip("/") or ".", access.owner)
+        return False
+
+    async def _start_anew(self, command: CommandSpec) -> RunningProcess:
+        launcher = await self._lanes.make()
+        self._running.add(launcher.process.pid)
+        pipes = self._set_up(launcher, command, command_line(command))
+        return self._process(launcher, pipes, self._follow(launcher))
+
+    async def _prepare(self) -> Prepared:
+        spec = self._parts.spec
+        waiting = CommandSpec(tuple(WAIT_FOR_SCRIPT), spec.directory, spec.env)
+        launcher = await self._lanes.make()
+        reading, writing = nonblocking_pipe(reader_is_ours=False)
+        try:
+            self._own(reading)
+            pipes = self._set_up(launcher, waiting, WAIT_FOR_SCRIPT, reading)
+        except BaseException:
+            os.close(writing)
+            raise
+        finally:
+            os.close(reading)
+        return Prepared(launcher, pipes, writing, self._follow(launcher))
+
+    def _set_up(self, launcher: Launcher, command: CommandSpec, line: list[str], script: int = -1) -> CommandPipes:
+        """Makes a launcher a sandbox. One that cannot be is let go."""
         theirs: list[int] = []
         try:
             pipes = _open_pipes(command, theirs)
             try:
+                for descriptor in theirs:
+                    self._own(descriptor)
                 theirs.insert(3, _sealed(self._arguments + _packed(command_arguments(command))))
-                _hand_over(launcher, COMMAND + _packed(command_line(command))[:-1], theirs)
+                launcher.count_from_here()
+                further = [script] if script >= 0 else []
+                launcher.hand_over(COMMAND + _packed(line)[:-1], [*theirs, *further])
             except BaseException:
                 pipes.close()
                 raise
+            return pipes
         except BaseException:
             self._let_go(launcher)
             raise
         finally:
             for descriptor in theirs:
                 os.close(descriptor)
-        finished = self._follow(launcher)
-        self._pool.refill()
+
+    def _own(self, descriptor: int) -> None:
+        """Pipes become the session's user's, so that a command can open /dev/stdout and the like anew."""
+        if self._parts.lease is not None:
+            os.fchown(descriptor, self._parts.lease.user, self._parts.lease.user)
+
+    def _process(
+        self, launcher: Launcher, pipes: CommandPipes, finished: "asyncio.Task[tuple[Ended, Counted]]"
+    ) -> RunningProcess:
         pid = launcher.process.pid
         return RunningProcess(pipes, finished, lambda number: self._zygote.signal(pid, number))
 
     async def search(self, request: bytes, mount: int) -> RunningSearch:
-        launcher = await self._pool.take()
+        launcher = await self._lanes.make()
         try:
             reading, writing = nonblocking_pipe(reader_is_ours=True)
             try:
-                _hand_over(launcher, SEARCH + request, [self._parts.directories[mount], writing])
+                launcher.hand_over(SEARCH + request, [self._parts.directories[mount], writing])
             except BaseException:
                 os.close(reading)
                 raise
@@ -105,10 +174,8 @@ class NamespaceSandbox:
         except BaseException:
             self._let_go(launcher)
             raise
-        finished = self._follow(launcher)
-        self._pool.refill()
         pid = launcher.process.pid
-        return RunningSearch(reading, finished, lambda: self._zygote.signal(pid, signal.SIGKILL))
+        return RunningSearch(reading, self._follow(launcher), lambda: self._zygote.signal(pid, signal.SIGKILL))
 
     def _let_go(self, launcher: Launcher) -> None:
         """A launcher that got no command ends when its line closes; its lane is then free again."""
@@ -116,12 +183,11 @@ class NamespaceSandbox:
         self._follow(launcher)
 
     def _follow(self, launcher: Launcher) -> "asyncio.Task[tuple[Ended, Counted]]":
-        self._running.add(launcher.process.pid)
         return self._ends.start(self._finish(launcher))
 
     async def _finish(self, launcher: Launcher) -> tuple[Ended, Counted]:
         try:
-            ended, counted = await self._pool.finish(launcher)
+            ended, counted = await self._lanes.finish(launcher)
         finally:
             self._running.discard(launcher.process.pid)
         self._cpu_of_ended += ended.cpu_seconds
@@ -150,7 +216,8 @@ class NamespaceSandbox:
         killed = len(self._running)
         for pid in list(self._running):
             self._zygote.signal(pid, signal.SIGKILL)
-        await self._pool.close()
+        self._lanes.close()
+        await self._prepared.close()
         await self._ends.close(cancel=False)
         await asyncio.to_thread(self._remove, keep_workspace)
         if self._parts.lease is not None:
@@ -166,13 +233,6 @@ class NamespaceSandbox:
             os.close(descriptor)
         if not keep_workspace:
             shutil.rmtree(parts.home, ignore_errors=True)
-
-
-def _hand_over(launcher: Launcher, packet: bytes, descriptors: list[int]) -> None:
-    try:
-        wire.send_raw(launcher.process.line, packet, descriptors)
-    except OSError as error:
-        raise Unavailable(f"the sandbox did not take the command: {error.strerror}", retry_after=0.2) from None
 
 
 def _open_pipes(command: CommandSpec, theirs: list[int]) -> CommandPipes:
