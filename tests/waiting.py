@@ -16,5 +16,5 @@ async def until(condition: Callable[[], bool]) -> None:
 async def until_told(question: Callable[[], Awaitable[bool]]) -> None:
     """The same where somebody has to be asked."""
     async with asyncio.timeout(PATIENCE):
-        while not await question():
+        while not await question():  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.001)

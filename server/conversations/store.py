@@ -121,11 +121,11 @@ class StoredConversations:
         self._reader = reader
 
     async def conversation(self, workspace_id: str, conversation_id: str) -> Conversation:
-        return await self._reader.run(lambda tx: read_conversation(tx, workspace_id, conversation_id))
+        return await self._reader.look(lambda tx: read_conversation(tx, workspace_id, conversation_id))
 
     async def current(self, workspace_id: str, chat_key: str) -> Conversation:
         params = {"workspace_id": workspace_id, "chat_key": chat_key}
-        row = await self._reader.run(lambda tx: tx.one(_CURRENT, params))
+        row = await self._reader.look(lambda tx: tx.one(_CURRENT, params))
         if row is None:
             raise NotFound.of("conversation of chat", chat_key)
         return _conversation(row)

@@ -1,9 +1,10 @@
 """Between conversations and their messages."""
 
+from portway.rpc.identity import Caller
 from portway.rpc.ids import derived_id
 from portway.server.conversations.read import ConversationSeen
 from portway.server.conversations.types import ConversationState
-from portway.v1 import content_pb2, conversation_pb2, event_pb2
+from portway.v1 import content_pb2, conversation_pb2, event_pb2, run_context_pb2
 
 SURFACE = "api"
 
@@ -28,7 +29,9 @@ def conversation_message(seen: ConversationSeen) -> conversation_pb2.Conversatio
     return message
 
 
-def submit_request(request: conversation_pb2.SendMessageRequest, key: str) -> event_pb2.SubmitEventRequest:
+def submit_request(
+    request: conversation_pb2.SendMessageRequest, key: str, caller: Caller
+) -> event_pb2.SubmitEventRequest:
     """The event that a message is. Without a conversation the key makes one: sent again, it is the same event."""
     address = event_pb2.EventAddress(
         conversation_id=request.conversation_id,
@@ -36,7 +39,9 @@ def submit_request(request: conversation_pb2.SendMessageRequest, key: str) -> ev
         launcher_type=SURFACE,
         launcher_id=request.conversation_id or derived_id("chat", key),
     )
-    event = event_pb2.Event(type="message.received", source=SURFACE, address=address)
+    # Whoever holds the token speaks: state that belongs to a person belongs to it.
+    actor = run_context_pb2.Actor(type="user", id=caller.subject or caller.token_id)
+    event = event_pb2.Event(type="message.received", source=SURFACE, address=address, actor=actor)
     if request.text:
         event.parts.append(content_pb2.ContentPart(text=content_pb2.TextPart(text=request.text)))
     event.parts.extend(request.parts)

@@ -53,6 +53,15 @@ async def test_a_message_is_accepted_its_run_streamed_and_its_reply_told(served:
     assert committed[-1].WhichOneof("kind") == "run_completed"
 
 
+async def test_who_sends_is_known_from_the_token(served: Hosted, schema_runtime: FakeRuntime) -> None:
+    await send(served)
+    assert schema_runtime.runs[-1].context.actor.id == "admin"
+    async with calling_as(served, "member") as member:
+        request = conversation_pb2.SendMessageRequest(text="hi")
+        assert [answer async for answer in stream(member, request)][-1].finished.reply.content == "hello, hi"
+    assert schema_runtime.runs[-1].context.actor.id.startswith("tok_")
+
+
 async def test_without_a_conversation_a_message_begins_one(served: Hosted) -> None:
     one, other = (await send(served))[0].accepted, (await send(served))[0].accepted
     assert one.conversation_id.startswith("cnv_")
