@@ -24,11 +24,20 @@ def violation_of(field: str, pattern: str) -> FieldViolation | None:
 
 
 def is_found(pattern: str, text: str) -> bool:
-    """Whether the text contains it. A pattern that cannot be used is found nowhere."""
+    """Whether the text contains it. A pattern that cannot be used is looked for as plain text."""
     try:
         return _compiled(pattern).search(text) is not None
     except re2.error:
-        return False
+        return pattern in text
+
+
+def replaced(pattern: str, text: str, by: str) -> str:
+    """The text with everything that matches replaced."""
+    try:
+        found: str = _compiled(pattern).sub(by, text)
+        return found
+    except re2.error:
+        return text.replace(pattern, by)
 
 
 @lru_cache(maxsize=1_024)

@@ -1,20 +1,18 @@
 """What refuses an event before an agent sees it: senders, groups, rates, texts."""
 
-import re
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Protocol
 
 from portway.rpc.identity import Caller
 from portway.server.agents.types import Agent
 from portway.server.audit.types import NewAuditRecord
+from portway.server.bindings.patterns import is_found, replaced
 from portway.server.events.facts import EventFacts
 
+HIDDEN = "***"
 _CHATS = 10_000
-# A pattern of an operator meets texts of strangers: what it looks at is bounded.
-_SEARCHED_CHARS = 16_000
 _GROUPS = ("group", "channel")
 
 
@@ -49,7 +47,7 @@ class Guards:
             if guards.allowed_group_ids and facts.launcher_id not in guards.allowed_group_ids:
                 return f"the group {facts.launcher_id!r} is not among the allowed ones"
         for pattern in guards.denied_inbound_patterns:
-            if _compiled(pattern).search(facts.text[:_SEARCHED_CHARS]):
+            if is_found(pattern, facts.text):
                 return "the text matches a denied pattern"
         if guards.messages_per_window and self._too_many(agent, facts, counting):
             return f"more than {guards.messages_per_window} messages in {guards.window_seconds:g} s"
@@ -91,14 +89,5 @@ class Guards:
 def mask_outbound(patterns: tuple[str, ...], text: str) -> str:
     """A reply with what must not leave replaced."""
     for pattern in patterns:
-        text = _compiled(pattern).sub("***", text)
+        text = replaced(pattern, text, HIDDEN)
     return text
-
-
-@lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error:
-        # Checked when an agent is saved; a broken one from elsewhere guards by its literal text.
-        return re.compile(re.escape(pattern))

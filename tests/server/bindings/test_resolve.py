@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portway.server.agents.types import ManagedBy
-from portway.server.bindings.patterns import is_found, violation_of
+from portway.server.bindings.patterns import is_found, replaced, violation_of
 from portway.server.bindings.resolve import Bound, clash, filter_count, resolve
 from portway.server.bindings.types import Binding, BindingFilters, BindingScope, BindingSpec
 from portway.server.events.facts import EventFacts
@@ -180,4 +180,6 @@ def test_patterns_that_could_run_for_ever_answer_at_once_and_bad_ones_are_named(
     assert violation.field == "filters.pattern"
     assert "RE2" in violation.description
     assert violation_of("filters.pattern", "^ok$") is None
-    assert not is_found("(", "(")
+    assert is_found("(", "a (plain) text")
+    assert replaced("(?i)key-\\d+", "my KEY-12", "***") == "my ***"
+    assert replaced("(", "a (", "*") == "a *"
