@@ -27,6 +27,9 @@ HOST_ERROR = "host.error"
 EFFECT_UNKNOWN = "tool.effect_unknown"
 BUDGET_EXHAUSTED = "budget.exhausted"
 
+# A run that is cut off again and again is given up.
+MAX_ATTEMPTS = 3
+
 
 class ProtocolBroken(Exception):
     """The runner said something that the protocol does not allow. The text says what."""
@@ -42,11 +45,13 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The run ended badly: by the runner's own word, or because it did not end as it must."""
+    """The run ended badly: by the runner's own word, or because it did not end as it must. `interrupted`: it was cut
+    off by something that is not the runner's own doing."""
 
     failure: Failure
     runner_sequence: int = 0
     details: bytes = b""
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,8 @@ def of_stream_error(error: PortwayError, runner_id: str) -> Failed:
     if isinstance(error, NotFound):
         return failed(UNAVAILABLE, f"The runtime has no runner {runner_id}: {error.message}")
     if isinstance(error, Unavailable):
-        return failed(CRASHED, f"The runtime went away while {runner_id} ran: {error.message}", retryable=True)
+        failure = Failure(CRASHED, f"The runtime went away while {runner_id} ran: {error.message}", True)
+        return Failed(failure, interrupted=True)
     if isinstance(error, DeadlineExceeded):
         return failed(TIMEOUT, f"{runner_id} did not end within its deadline.", retryable=True)
     if isinstance(error, LimitExceeded):

@@ -18,16 +18,18 @@ from portway.server.runs import ending as ends
 from portway.server.runs.assignment import Addressee, Assignment
 from portway.server.runs.attempt import Attempt
 from portway.server.runs.attempts import begin_attempt, freeze_snapshot
+from portway.server.runs.conclude import checked_end, delay_before_next
 from portway.server.runs.ending import Completed, Ending, Failed, Superseded
 from portway.server.runs.feed import Feeds, RunFeed
 from portway.server.runs.journal import Journal
 from portway.server.runs.live import TOKEN_KIND, LiveAttempts
-from portway.server.runs.pending import QueuedRun, Work
+from portway.server.runs.pending import Arrival, QueuedRun, Work
 from portway.server.runs.prepare import Preparer
 from portway.server.runs.results import Results
 from portway.server.runs.settle import Settler
 from portway.server.runs.side_effects import SideEffects
-from portway.server.runs.types import Fence, NewAttempt
+from portway.server.runs.store import Ledgers
+from portway.server.runs.types import Fence, NewAttempt, SteerState
 from portway.server.runs.usage import UsageSum
 from portway.server.runs.voice import Outbox, Voice
 from portway.server.runtimes.link import RuntimeLink
@@ -37,6 +39,7 @@ from portway.server.storage_engine.transaction import Transaction
 from portway.v1 import run_pb2
 
 EFFECTS_READ = 1_000
+STEERS_READ = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,7 @@ class Means:
     outbox: Outbox
     audit: Audit
     effects: Effects
+    ledgers: Ledgers
     artifacts: ArtifactCalls
     operations: Mapping[str, Operation]
     grace: float
@@ -134,10 +138,15 @@ class Execution:
         queued = self._run.fence
         fence = Fence(queued.workspace_id, queued.run_id, assignment.attempt, means.database.epoch)
         feed = means.feeds.own(fence.workspace_id, fence.run_id, self._run.last_sequence)
-        journal = self._journal(feed, fence)
-        usage = UsageSum()
-        voice = Voice(assignment.addressee, journal, means.outbox)
-        attempt = await self._begin(assignment, journal, feed, voice, usage)
+        try:
+            journal = self._journal(feed, fence)
+            voice = Voice(assignment.addressee, journal, means.outbox)
+            return await self._attend(await self._begin(assignment, journal, feed, voice), feed, voice)
+        finally:
+            means.feeds.release(feed)
+
+    async def _attend(self, attempt: Attempt, feed: RunFeed, voice: Voice) -> Ending:
+        means, journal = self._means, attempt.journal
         means.live.add(self._run, attempt)
         self._attempt = attempt
         try:
@@ -146,9 +155,9 @@ class Execution:
             if self._left:
                 attempt.leave()
             ending = await attempt.converse(means.runtime, means.operations)
-            attempt.scope.ended = run_finished(fence.run_id, "ended")
-            settler = Settler(assignment.addressee, journal, voice, self._work)
-            ending = self._conclude(attempt, ending, settler, voice, usage)
+            attempt.scope.ended = run_finished(self._run.fence.run_id, "ended")
+            settler = Settler(attempt.assignment.addressee, journal, voice, self._work)
+            ending = self._conclude(attempt, ending, settler, voice)
             if not isinstance(ending, Superseded | ends.LeftBehind):
                 await _written(journal)
                 if not attempt.goes_on:
@@ -156,12 +165,10 @@ class Execution:
             return ending
         finally:
             means.live.remove(self._run, attempt)
-            means.feeds.release(feed)
 
-    async def _begin(
-        self, assignment: Assignment, journal: Journal, feed: RunFeed, voice: Voice, usage: UsageSum
-    ) -> Attempt:
+    async def _begin(self, assignment: Assignment, journal: Journal, feed: RunFeed, voice: Voice) -> Attempt:
         means, addressee, run = self._means, assignment.addressee, self._run
+        usage = UsageSum()
         token = mint_token(TOKEN_KIND)
         left = (assignment.deadline - now()) / SECOND
         scope = RunScope(
@@ -176,8 +183,7 @@ class Execution:
             usage=usage,
         )
         if assignment.attempt > 1:
-            earlier = await means.effects.of_run(addressee.workspace_id, addressee.run_id, EFFECTS_READ)
-            scope.earlier_effects = list(earlier)
+            await self._take_up(scope)
         effects = SideEffects(assignment.snapshot, addressee.run_id, journal, means.artifacts.rules(scope))
         policy = assignment.snapshot.spec
         streams = not policy.delivery_policy.streaming_disabled and not policy.guards.masked_outbound_patterns
@@ -198,20 +204,29 @@ class Execution:
         journal.flush()
         return attempt
 
+    async def _take_up(self, scope: RunScope) -> None:
+        """What earlier attempts have done, and the messages that none of them took."""
+        earlier = await self._means.effects.of_run(scope.workspace_id, scope.run_id, EFFECTS_READ)
+        scope.earlier_effects = list(earlier)
+        for steer in await self._means.ledgers.steers(scope.workspace_id, scope.run_id, STEERS_READ):
+            if steer.state is SteerState.QUEUED:
+                scope.arrivals.append(Arrival(steer.steering_id, steer.event_id, steer.payload, steer.position))
+
     def _start(self, tx: Transaction, assignment: Assignment, new: NewAttempt) -> None:
         fence, frozen = self._run.fence, assignment.frozen
         if frozen is not None:
             freeze_snapshot(tx, fence.workspace_id, fence.run_id, frozen.snapshot, frozen.context)
         begin_attempt(tx, fence, self._means.database.epoch, new)
 
-    def _conclude(self, attempt: Attempt, ending: Ending, settler: Settler, voice: Voice, usage: UsageSum) -> Ending:
+    def _conclude(self, attempt: Attempt, ending: Ending, settler: Settler, voice: Voice) -> Ending:
         """Put the end into the journal; answers what the end is in the end."""
+        usage = attempt.scope.usage
         if isinstance(ending, Completed):
-            ending = _checked(attempt, ending, voice)
+            ending = checked_end(attempt, ending, voice)
         if isinstance(ending, Completed):
             settler.complete(ending, usage)
         elif isinstance(ending, Failed):
-            delay = _delay_before_next(attempt, ending, voice)
+            delay = delay_before_next(attempt, ending, voice)
             if delay is None:
                 # Who has the whole answer need not be told that the runner misbehaved after it.
                 answered = voice.has_spoken and attempt.results.has_completed
@@ -233,33 +248,6 @@ def _announce(journal: Journal, assignment: Assignment) -> None:
         return
     changed = run_pb2.RunStateChanged(state=run_pb2.RUN_STATE_RUNNING)
     journal.append("state_changed", run_pb2.RunEvent(state_changed=changed))
-
-
-def _checked(attempt: Attempt, ending: Completed, voice: Voice) -> Ending:
-    """Say the last message, if it was not said; silence where somebody waits is no good end."""
-    terminal = attempt.results.terminal
-    if terminal is not None and terminal.run_completed.HasField("message"):
-        last = terminal.run_completed.message
-        if not voice.has_completed(last.message_key):
-            voice.say(last, ending.runner_sequence, ending.runner_sequence)
-    addressee = attempt.assignment.addressee
-    silent = addressee.spec is not None and addressee.spec.delivery_policy.reply_disabled
-    if voice.has_spoken or silent or not addressee.facts.expects_reply:
-        return ending
-    if ending.finish_reason == "awaiting_interaction":
-        return ending
-    runner_id = attempt.assignment.snapshot.runner.runner_id
-    return ends.failed(ends.EMPTY_OUTPUT, f"{runner_id} completed without saying anything, and an answer is expected.")
-
-
-def _delay_before_next(attempt: Attempt, ending: Failed, voice: Voice) -> float | None:
-    """Seconds until another attempt; nothing where there is none. What people have seen is not said twice."""
-    policy = attempt.assignment.snapshot.spec.retry_policy
-    number = attempt.assignment.attempt
-    again = ending.failure.retryable and number < policy.max_attempts
-    if not again or voice.has_spoken or attempt.scope.effect_lost:
-        return None
-    return float(policy.first_delay_seconds * 2 ** (number - 1))
 
 
 async def _written(journal: Journal) -> None:

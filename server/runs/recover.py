@@ -18,7 +18,6 @@ from portway.server.snapshot.restore import interrupted_policy
 from portway.server.storage_engine.writer import Writer
 
 PAGE = 1_000
-MAX_ATTEMPTS = 3
 _MESSAGE_KINDS = frozenset({"message_completed"})
 
 
@@ -66,7 +65,7 @@ class Recovery:
             await self._end(run, ending, answered=True)
             return
         policy = await self._policy(run)
-        if policy is InterruptedPolicy.RETRY and run.attempt < MAX_ATTEMPTS:
+        if policy is InterruptedPolicy.RETRY and run.attempt < ends.MAX_ATTEMPTS:
             fence = await self._writer.run(lambda tx: requeue_run(tx, run.fence, ends.RESTARTED))
             whole = await self._runs.run(run.workspace_id, run.run_id)
             self._dispatcher.add(_again(whole, fence))

@@ -6,6 +6,7 @@ from portway.server.agents.types import AgentSpec, InterruptedPolicy
 from portway.server.effects.types import Idempotency
 from portway.server.events.facts import EventFacts
 from portway.server.models.types import Capability, ModelInfo, ModelKind
+from portway.server.runtimes.runner import Runner
 from portway.server.runtimes.wire import runner_of
 from portway.server.snapshot.freeze import Snapshot, state_spaces
 from portway.server.snapshot.grants import Layer
@@ -44,12 +45,16 @@ def restore(kept: bytes, context: run_context_pb2.RunContext, facts: EventFacts)
 
 
 def interrupted_policy(kept: bytes) -> InterruptedPolicy:
-    """What becomes of the run when its attempt is cut off: what the agent says, else the runner, else FAIL."""
+    """What becomes of the run when its attempt is cut off, by the snapshot of its first attempt."""
     message = run_snapshot_pb2.RunSnapshot.FromString(kept)
-    own = from_json(AgentSpec, message.agent_spec_json).on_interrupted
+    return policy_when_interrupted(from_json(AgentSpec, message.agent_spec_json), runner_of(message.manifest))
+
+
+def policy_when_interrupted(spec: AgentSpec, runner: Runner) -> InterruptedPolicy:
+    """What the agent says, else the runner, else FAIL."""
+    own = spec.on_interrupted
     if own is not InterruptedPolicy.RUNNER:
         return own
-    runner = runner_of(message.manifest)
     if runner.on_interrupted:
         return InterruptedPolicy(runner.on_interrupted)
     return InterruptedPolicy.RETRY if runner.retry_safe else InterruptedPolicy.FAIL

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from portway.rpc.errors import InternalError, Reason, Unavailable
-from portway.server.agents.types import NoticeTexts, RetryPolicy
+from portway.server.agents.types import InterruptedPolicy, NoticeTexts, RetryPolicy
 from portway.v1 import run_pb2, runner_pb2
 from tests.fakes.runtime_server import (
     RUNNER,
@@ -156,6 +156,32 @@ async def test_a_retryable_failure_is_tried_again_as_often_as_the_agent_says(
     assert [event.reset.attempt for event in events if event.WhichOneof("kind") == "reset"] == [2, 3]
     assert [event.sequence for event in events if event.sequence] == list(range(1, run.last_sequence + 1))
     assert [item.text for item in await host.transcript(accepted.conversation_id)] == ["hi", "right"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "attempts", "state"),
+    [
+        (InterruptedPolicy.RETRY, 2, run_pb2.RUN_STATE_COMPLETED),
+        (InterruptedPolicy.FAIL, 1, run_pb2.RUN_STATE_FAILED),
+    ],
+)
+async def test_a_run_that_was_cut_off_with_the_runtime_follows_the_agents_policy(
+    host: Hosted, runtime: FakeRuntime, policy: InterruptedPolicy, attempts: int, state: "run_pb2.RunState"
+) -> None:
+    await host.set_agent(on_interrupted=policy)
+
+    async def is_cut_off_once(run: FakeRun) -> None:
+        if run.context.attempt == 1:
+            await run.say("half an ")
+            raise Unavailable("the process of the runtime is gone")
+        await run.answer("whole")
+
+    runtime.script = is_cut_off_once
+    accepted = await host.submit()
+    run = await host.ended(accepted.run_id)
+    assert (run.attempt, run.state) == (attempts, state)
+    said = [item.text for item in await host.transcript(accepted.conversation_id)]
+    assert len(said) == 2 and (said[1] == "whole") == (attempts == 2)
 
 
 async def test_what_people_have_seen_is_not_said_again_by_another_attempt(host: Hosted, runtime: FakeRuntime) -> None:
