@@ -166,7 +166,7 @@ async def test_a_retryable_failure_is_tried_again_as_often_as_the_agent_says(
     ],
 )
 async def test_a_run_that_was_cut_off_with_the_runtime_follows_the_agents_policy(
-    host: Hosted, runtime: FakeRuntime, policy: InterruptedPolicy, attempts: int, state: "run_pb2.RunState"
+    host: Hosted, runtime: FakeRuntime, policy: InterruptedPolicy, attempts: int, state: int
 ) -> None:
     await host.set_agent(on_interrupted=policy)
 
@@ -179,7 +179,7 @@ async def test_a_run_that_was_cut_off_with_the_runtime_follows_the_agents_policy
     runtime.script = is_cut_off_once
     accepted = await host.submit()
     run = await host.ended(accepted.run_id)
-    assert (run.attempt, run.state) == (attempts, state)
+    assert run.attempt == attempts and run.state == state
     said = [item.text for item in await host.transcript(accepted.conversation_id)]
     assert len(said) == 2 and (said[1] == "whole") == (attempts == 2)
 
