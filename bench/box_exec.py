@@ -80,9 +80,9 @@ class Session:
         self.processes = process_pb2_grpc.ProcessServiceStub(channel)
         self.files = file_pb2_grpc.FileServiceStub(channel)
 
-    async def create(self, **limits: int) -> None:
-        cores = session_pb2.SessionLimits(cpu_millis=1000 * len(machine.available()), **limits)
-        spec = session_pb2.SessionSpec(limits=cores)
+    async def create(self, disk_bytes: int = 512 * MEBI) -> None:
+        limits = session_pb2.SessionLimits(cpu_millis=1000 * len(machine.available()), disk_bytes=disk_bytes)
+        spec = session_pb2.SessionSpec(limits=limits)
         await self.sessions.CreateSession(session_pb2.CreateSessionRequest(session_id=self.name, spec=spec))
 
     async def true(self) -> None:

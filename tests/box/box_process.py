@@ -71,7 +71,7 @@ class BoxProcess:
 
     def whole_environment(self) -> dict[str, str]:
         given = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.environment}
-        return given | _search_path(self.mode)
+        return given | search_path(self.mode)
 
     def flags(self) -> list[str]:
         folder = self.folder
@@ -197,7 +197,7 @@ def _as_plain_user() -> list[str]:
     return ["setpriv", *identity, "/bin/sh", "-c", 'exec "$0" "$@"']
 
 
-def _search_path(mode: str) -> dict[str, str]:
+def search_path(mode: str) -> dict[str, str]:
     if mode == UNPRIVILEGED and os.geteuid() == 0:
         return {"PYTHONPATH": f"{_REPOSITORY / 'src'}:{sysconfig.get_path('purelib')}", "PYTHONDONTWRITEBYTECODE": "1"}
     return {}
@@ -212,7 +212,7 @@ def _open_interpreter() -> str | None:
             continue
         tried = subprocess.run(
             [*_as_plain_user(), candidate, "-c", "import portway.box.app"],
-            env={"PATH": os.environ["PATH"]} | _search_path(UNPRIVILEGED),
+            env={"PATH": os.environ["PATH"]} | search_path(UNPRIVILEGED),
             capture_output=True,
             cwd="/",
         )
