@@ -124,7 +124,8 @@ def _options(message_bytes: int, tls: ClientTls | None) -> list[tuple[str, Any]]
     options: list[tuple[str, Any]] = [
         *common_options(message_bytes),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        # In spite of its name, how long one attempt to connect may take: a far or busy server is not an absent one.
+        ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.max_reconnect_backoff_ms", 2_000),
         # Channels to one server do not share a connection, so that a busy stream of one never holds up another's.
         ("grpc.use_local_subchannel_pool", 1),

@@ -32,7 +32,8 @@ _OPTIONS = [
     ("grpc.max_send_message_length", 4 * MESSAGE_BYTES),
     # The socket appears while we look for it; a local connection costs nothing to try again.
     ("grpc.initial_reconnect_backoff_ms", 20),
-    ("grpc.min_reconnect_backoff_ms", 20),
+    # In spite of its name, how long one attempt to connect may take: a busy plugin is not an absent one.
+    ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 200),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
