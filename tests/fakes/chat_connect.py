@@ -151,7 +151,7 @@ class Session:
                 task.cancel()
             # A write that is broken off half-way keeps the library from sending the status.
             self._connection.outgoing.put_nowait(None)
-            await asyncio.wait(tasks[:1])
+            await asyncio.gather(*tasks, *self._connection.watching.values(), return_exceptions=True)
 
     async def _write(self) -> None:
         while (frame := await self._connection.outgoing.get()) is not None:

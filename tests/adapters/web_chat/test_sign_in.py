@@ -114,7 +114,7 @@ async def test_answers_forbid_foreign_content_frames_and_guesses(web: Web) -> No
     assert "default-src 'none'" in policy and "script-src 'self'" in policy and "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["referrer-policy"] == "same-origin"
 
 
 async def test_a_link_from_another_site_leads_in_all_the_same(web: Web) -> None:
