@@ -40,10 +40,16 @@ class TaskOwner:
 @asynccontextmanager
 async def in_background(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Work that goes on while the block runs. A piece of it that breaks ends the block, loudly."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(loop) for loop in loops]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(loop) for loop in loops]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+    except BaseExceptionGroup as broken:
+        # Alone, it is told as what it is.
+        if len(broken.exceptions) == 1:
+            raise broken.exceptions[0] from None
+        raise

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from portway.box.backends.interface import Backend, NothingRan, RunningCommand, Sandbox, Stream
-from portway.box.backends.types import CommandSpec, Exit, ExitStatus, SandboxSpec, TerminalSize
+from portway.box.backends.types import WORKSPACE, CommandSpec, Exit, ExitStatus, SandboxSpec, TerminalSize
 from portway.box.isolation.limits import MEBI, Limits
 from portway.rpc.errors import PortwayError
 from tests.waiting import until
@@ -35,8 +35,10 @@ async def all_of(running: RunningCommand, stream: Stream) -> bytes:
     return collected
 
 
-async def run(sandbox: Sandbox, script: str, stdin: bytes = b"", **options: str) -> tuple[bytes, bytes, Exit]:
-    running = await sandbox.start(CommandSpec(("/bin/sh", "-c", script), env=ENV, **options))
+async def run(
+    sandbox: Sandbox, script: str, stdin: bytes = b"", directory: str = WORKSPACE
+) -> tuple[bytes, bytes, Exit]:
+    running = await sandbox.start(CommandSpec(("/bin/sh", "-c", script), directory, ENV))
     try:
         if stdin:
             await running.write(stdin)
@@ -100,7 +102,9 @@ async def test_closing_a_command_ends_it(backend: Backend) -> None:
 
 async def test_a_terminal_is_one(backend: Backend) -> None:
     async with sandbox_of(backend) as sandbox:
-        command = CommandSpec(("/bin/sh", "-c", "test -t 0 && stty size; read x"), env=ENV, terminal=TerminalSize(33, 77))
+        command = CommandSpec(
+            ("/bin/sh", "-c", "test -t 0 && stty size; read x"), env=ENV, terminal=TerminalSize(33, 77)
+        )
         running = await sandbox.start(command)
         assert await running.read(Stream.STDOUT, 100) == b"33 77\r\n"
         assert await running.read(Stream.STDERR, 100) == b""
@@ -204,7 +208,9 @@ async def test_a_cleanup_removes_what_is_not_to_be_kept(backend: Backend) -> Non
 async def test_many_sandboxes_at_once_have_nothing_in_common(backend: Backend) -> None:
     sandboxes = await asyncio.gather(*(backend.create(SandboxSpec(f"k{n}", LIMITS, env=ENV)) for n in range(8)))
     await asyncio.gather(*(run(one, f"echo {n} > /workspace/x; echo {n} > /tmp/x") for n, one in enumerate(sandboxes)))
-    results = await asyncio.gather(*(run(one, "cat /workspace/x /tmp/x; ls /workspace /tmp | wc -l") for one in sandboxes))
+    results = await asyncio.gather(
+        *(run(one, "cat /workspace/x /tmp/x; ls /workspace /tmp | wc -l") for one in sandboxes)
+    )
     for number, (out, _errors, _ended) in enumerate(results):
         assert out.split()[:2] == [b"%d" % number] * 2
     await asyncio.gather(*(one.delete() for one in sandboxes))
