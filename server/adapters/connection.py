@@ -54,6 +54,9 @@ class Connection:
         """Deliveries that it was given and has told nothing of."""
         return len(self._held)
 
+    def holds(self, delivery_id: str) -> bool:
+        return delivery_id in self._held
+
     def told(self, delivery_id: str) -> None:
         """There is a result."""
         self._held.discard(delivery_id)

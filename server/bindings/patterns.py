@@ -14,6 +14,8 @@ _MEMORY_BYTES = 1024 * 1024
 
 def violation_of(field: str, pattern: str) -> FieldViolation | None:
     """What is wrong with a pattern; nothing where it can be used."""
+    if not pattern:
+        return FieldViolation(field, "is empty, and would match everything")
     try:
         _compiled(pattern)
     except re2.error as error:

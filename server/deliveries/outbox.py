@@ -16,7 +16,7 @@ import structlog
 
 from portway.rpc.errors import NotFound, PortwayError
 from portway.server.deliveries.lanes import ChannelQueue
-from portway.server.deliveries.settle import Result, outcome_of
+from portway.server.deliveries.settle import Result, final_outcome, outcome_of
 from portway.server.deliveries.store import (
     Deliveries,
     discard_delivery,
@@ -47,6 +47,9 @@ class Sink(Protocol):
 
     def serves(self, channel: Channel) -> bool:
         """It sends for this account."""
+
+    def holds(self, delivery_id: str) -> bool:
+        """It was given this delivery, and has told nothing of it yet."""
 
     def deliver(self, delivery: Delivery) -> None:
         """Takes it without waiting; the result comes through `Outbox.settle`."""
@@ -132,7 +135,12 @@ class Outbox:
         done, whether or not somebody still waits for it.
         """
 
+        # The usual result needs one statement: it is of a delivery that the connection was given, and it ends it.
+        certain = final_outcome(result) if sink.holds(result.delivery_id) else None
+
         def unit(tx: Transaction) -> Delivery:
+            if certain is not None:
+                return record_outcome(tx, workspace_id, result.delivery_id, certain)
             before = read_delivery(tx, workspace_id, result.delivery_id)
             if not sink.serves(before.channel):
                 raise NotFound.of("delivery", result.delivery_id)

@@ -40,6 +40,11 @@ class Result:
 def outcome_of(result: Result, delivery: Delivery, now: Micros, chance: Callable[[], float]) -> Outcome:
     """The state that the delivery has now. `chance` answers 0 to 1: pauses are spread, so that what failed together
     does not come back together."""
+    return final_outcome(result) or _again(result, delivery, now, chance())
+
+
+def final_outcome(result: Result) -> Outcome | None:
+    """The same where it does not depend on the delivery; nothing for an attempt that is repeated."""
     match result.answer:
         case Answer.ACKNOWLEDGED:
             return _ended(DeliveryState.ACKNOWLEDGED, result)
@@ -50,7 +55,7 @@ def outcome_of(result: Result, delivery: Delivery, now: Micros, chance: Callable
         case Answer.FAILED:
             return _ended(DeliveryState.FAILED, result)
         case Answer.RETRYABLE:
-            return _again(result, delivery, now, chance())
+            return None
         case _:
             assert_never(result.answer)
 

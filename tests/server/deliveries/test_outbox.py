@@ -26,6 +26,7 @@ class Sink:
         self.credit = credit
         self.open = True
         self.given: asyncio.Queue[Delivery] = asyncio.Queue()
+        self.held: set[str] = set()
         self._surface = surface
         self._bots = bots
 
@@ -36,7 +37,11 @@ class Sink:
             and (not self._bots or channel.bot_id in self._bots)
         )
 
+    def holds(self, delivery_id: str) -> bool:
+        return delivery_id in self.held
+
     def deliver(self, delivery: Delivery) -> None:
+        self.held.add(delivery.delivery_id)
         self.given.put_nowait(delivery)
 
     async def next(self) -> Delivery:
