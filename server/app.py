@@ -178,6 +178,7 @@ def _build(config: Config, stores: Stores) -> Parts:
         outbox=outbox,
         audit=audit,
         effects=stores.effects,
+        ledgers=stores.runs,
         artifacts=calls.artifacts,
         operations=calls.operations(),
         grace=host.limits.stop_grace,

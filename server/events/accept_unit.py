@@ -42,10 +42,12 @@ class AcceptUnit:
     def __init__(self, submit: Submit, route: Route) -> None:
         self._submit = submit
         self._route = route
+        # One number for all that this event makes: each kind has a prefix of its own.
         self._event_id = new_id("evt")
-        self._run_id = new_id("run")
-        self._conversation_id = new_id("cnv")
-        self._steering_id = new_id("str")
+        number = self._event_id.removeprefix("evt_")
+        self._run_id = f"run_{number}"
+        self._conversation_id = f"cnv_{number}"
+        self._steering_id = f"str_{number}"
         self.refusal = ""
         self.busy = False
         self.steerable: Callable[[str, str], Fence | None] | None = None

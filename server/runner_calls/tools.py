@@ -159,9 +159,7 @@ class ToolCalls:
                 return self._lose(run, prepared, effect.effect_id)
             await self._finish(run, effect.effect_id, EffectState.FAILED, error.message.encode())
             raise
-        except asyncio.CancelledError:
-            self._finish_later(run, effect.effect_id, EffectState.UNKNOWN)
-            raise
+        # A call that is cancelled stays planned: whoever makes it again asks its source what became of it.
         await self._finish(run, effect.effect_id, EffectState.DONE, _kept(result))
         return result
 

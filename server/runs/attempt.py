@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from portway.rpc.errors import InvalidInput, PortwayError, Reason, Stale, WrongState
+from portway.rpc.errors import InvalidInput, PortwayError, Reason
 from portway.rpc.tokens import MintedToken
 from portway.rpc.validation import parse
 from portway.server.runner_calls.operations import Operation
@@ -114,6 +114,7 @@ class Attempt:
             writing: asyncio.Task[None] | None = None
             try:
                 await stream.write(self._start())
+                self._announce_arrivals()
                 writing = group.create_task(self._outgoing.write_to(stream))
                 return await self._read(stream)
             except PortwayError as error:
@@ -124,6 +125,12 @@ class Attempt:
                 self.pipeline.close()
                 if writing is not None:
                     writing.cancel()
+
+    def _announce_arrivals(self) -> None:
+        """Messages that an earlier attempt did not take."""
+        for arrival in self.scope.arrivals:
+            message = steering_message(arrival, self.scope.workspace_id)
+            self._outgoing.put(run_agent_pb2.RunInputFrame(steer=message))
 
     async def _read(self, stream: RunStream) -> Ending:
         taken = 0
@@ -231,7 +238,7 @@ class Attempt:
 
     def _abandoned(self) -> Ending:
         """The time in which something had to come is over."""
-        if self.journal.failure is not None and isinstance(self.journal.failure, Stale | WrongState):
+        if self.journal.superseded:
             return Superseded()
         if self.journal.failure is not None:
             return ends.failed(

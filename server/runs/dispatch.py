@@ -178,15 +178,17 @@ class Dispatcher:
         pause = _FIRST_PAUSE
         while not self._draining:
             try:
-                await self._closer.fail(run.fence.workspace_id, run.fence.run_id, ending, self)
+                settled = await self._closer.fail(run.fence.workspace_id, run.fence.run_id, ending, self)
+                if settled.state.final or run.key in self._again:
+                    return
+                reason = "its last writes are still on their way"
             except NotFound:
                 return
             except PortwayError as error:
-                self._log.warning("a run cannot be settled yet", reason=safe_text(error), retry_seconds=pause)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-            else:
-                return
+                reason = safe_text(error)
+            self._log.warning("a run cannot be settled yet", reason=reason, retry_seconds=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _recycle(self, attempt: Attempt) -> None:
         plugin_id = attempt.assignment.snapshot.runner.plugin_id

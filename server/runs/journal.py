@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from portway.rpc.cursor import Cursor, CursorCodec
+from portway.rpc.errors import PortwayError, Reason, Stale, WrongState
 from portway.server.runs.attempts import check_fence
 from portway.server.runs.feed import Published, RunFeed
 from portway.server.runs.ledger import append_ledger
@@ -22,6 +23,8 @@ from portway.v1 import run_pb2
 
 IN_FLIGHT_BYTES = 4 * 1024 * 1024
 CURSOR_EPOCH = 1
+
+_FENCED = (Reason.ATTEMPT_SUPERSEDED, Reason.RUN_FINISHED)
 
 Work = Callable[[Transaction], Any]
 Then = Callable[[Any], None]
@@ -113,10 +116,7 @@ class Journal:
         self._writes += 1
 
     def flush(self) -> "asyncio.Future[Any] | None":
-        """Hand everything kept to the writer. The future is done when it is on disk and told; None: there was nothing.
-
-        Raises what the writer raises when it takes nothing more.
-        """
+        """Hand everything kept to the writer. The future is done when it is on disk and told; None: nothing was."""
         group, self._group = self._group, _Group()
         if not (group.entries or group.works or group.before):
             return self._last
@@ -135,7 +135,12 @@ class Journal:
         self._in_flight += group.size
         if self._in_flight > IN_FLIGHT_BYTES:
             self._room.clear()
-        done = self._writer.submit(unit)
+        try:
+            done = self._writer.submit(unit)
+        except PortwayError as error:
+            # The numbers are given out: without this unit nothing later fits, and the run is settled from its row.
+            self._failed(error)
+            return None
         done.add_done_callback(lambda future: self._committed(group, future))
         self._last = done
         return done
@@ -144,12 +149,22 @@ class Journal:
         """Wait while too much is on its way to the disk: whoever produces more has to be slower."""
         await self._room.wait()
 
+    @property
+    def superseded(self) -> bool:
+        """Whether writes are refused because somebody else holds or has ended the run."""
+        failure = self.failure
+        return isinstance(failure, Stale | WrongState) and failure.reason in _FENCED
+
     async def settled(self) -> None:
         """Wait until everything handed over is on disk. Raises what kept it from there."""
-        if self._last is not None:
+        if self._last is not None and self.failure is None:
             await asyncio.shield(self._last)
         if self.failure is not None:
             raise self.failure
+
+    def _failed(self, error: BaseException) -> None:
+        self.failure = self.failure or error
+        self.on_failure()
 
     def _committed(self, group: _Group, future: "asyncio.Future[list[Any]]") -> None:
         self._in_flight -= group.size
@@ -160,8 +175,7 @@ class Journal:
             return
         error = future.exception()
         if error is not None:
-            self.failure = self.failure or error
-            self.on_failure()
+            self._failed(error)
             return
         if group.published:
             self._feed.commit(group.published)

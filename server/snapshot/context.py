@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from portway.rpc.cursor import Cursor, CursorCodec
+from portway.server.agents.types import DeliveryPolicy
 from portway.server.events.facts import EventFacts
 from portway.server.events.routing import Resolution
 from portway.server.runtimes.runner import PROTOCOL_VERSION
@@ -94,8 +95,7 @@ class ContextWriter:
         context.delivery.reply_target = facts.reply_target or facts.launcher_id
         if event.HasField("capabilities"):
             context.delivery.capabilities.CopyFrom(event.capabilities)
-        if snapshot.spec.delivery_policy.streaming_disabled:
-            context.delivery.capabilities.streaming = False
+        _limit_surface(context.delivery.capabilities, snapshot.spec.delivery_policy)
         context.adapter.platform = event.adapter.platform
         context.adapter.extra.CopyFrom(harmless(event.adapter.extra))
         self._runtime(context.runtime, snapshot, projection)
@@ -139,6 +139,14 @@ class ContextWriter:
             inline_reason="history is never inlined; pull it",
             available_calls=calls,
         )
+
+
+def _limit_surface(surface: run_context_pb2.SurfaceCapabilities, policy: DeliveryPolicy) -> None:
+    """What the surface can do and the agent may use."""
+    if policy.streaming_disabled:
+        surface.streaming = False
+    if policy.max_message_size and not 0 < surface.max_message_size <= policy.max_message_size:
+        surface.max_message_size = policy.max_message_size
 
 
 def state_message(values: Mapping[StateSpace, Sequence[StateValue]]) -> run_context_pb2.StateSnapshot:

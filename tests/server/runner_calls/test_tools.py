@@ -8,11 +8,10 @@ from pathlib import Path
 from portway.rpc.errors import Reason, Unavailable
 from portway.server.agents.types import BoxPolicy, InterruptedPolicy
 from portway.server.config import HostLimits
-from portway.server.runs.types import Fence
 from portway.v1 import process_pb2, run_pb2, run_pull_pb2
 from tests.fakes.box_server import HOLD, FakeBox, serve_fake_box
 from tests.fakes.runtime_server import FakeRun, FakeRuntime
-from tests.server.hosting import WORKSPACE, Hosted, hosted
+from tests.server.hosting import Hosted, hosted
 from tests.server.playing import played
 from tests.waiting import until
 
@@ -165,8 +164,7 @@ async def test_a_second_attempt_asks_the_box_what_became_of_a_call_without_resul
         async with with_box(tmp_path, runtime, box, on_interrupted=InterruptedPolicy.RETRY) as host:
             accepted = await host.submit()
             await box.running.wait()
-            # The host is gone before the box has answered: nothing but the plan is on disk.
-            await _forget_the_end(host, accepted.run_id)
+        # The host is gone before the box has answered: nothing but the plan is on disk.
         box.release.set()
         async with with_box(tmp_path, runtime, box) as host:
             run = await host.ended(accepted.run_id)
@@ -205,12 +203,3 @@ async def test_a_command_that_needs_an_approval_is_refused_while_nobody_can_be_a
         await host.set_agent(box_policy=BoxPolicy(tools=("*",), approved_commands=("^sudo ",)))
         await played(host, runtime, script)
     assert box.ran == ["ls"]
-
-
-async def _forget_the_end(host: Hosted, run_id: str) -> None:
-    """What a killed host leaves: the call is planned, and no end is written. A later one of this host is refused."""
-    database = host.parts.stores.database
-    fence = Fence(WORKSPACE, run_id, 1, database.epoch)
-    (effect,) = await host.parts.stores.effects.unfinished(WORKSPACE, run_id)
-    assert effect.attempt == fence.attempt
-    host.parts.calls.tools._finish_later = lambda *_: None
