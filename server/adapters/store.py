@@ -11,6 +11,9 @@ from portway.server.storage_engine.rows import columns, typed
 from portway.server.storage_engine.transaction import Params, Row, Transaction
 
 MAX_CURSORS = 1_024
+# All of them go into one message, the welcome of the next connection.
+MAX_CURSOR_BYTES = 2 * 1024 * 1024
+_SMALL = 1_024
 
 _COLUMNS = columns(AdapterRecord)
 _CONNECT = """
@@ -39,6 +42,10 @@ WHERE workspace_id = :workspace_id AND adapter_id = :adapter_id AND name = :name
 """
 _FORGET = """
 DELETE FROM adapter_cursors WHERE workspace_id = :workspace_id AND adapter_id = :adapter_id AND name = :name
+"""
+_WEIGHT = """
+SELECT COALESCE(SUM(length(name) + length(value)), 0) FROM adapter_cursors
+WHERE workspace_id = :workspace_id AND adapter_id = :adapter_id AND name <> :name
 """
 _COUNT = "SELECT COUNT(*) FROM adapter_cursors WHERE workspace_id = :workspace_id AND adapter_id = :adapter_id"
 _CURSORS = """
@@ -103,6 +110,8 @@ def save_cursor(tx: Transaction, workspace_id: str, adapter_id: str, name: str, 
     }
     if tx.one(_NEWEST, params) is None:
         raise Stale(f"A newer connection of adapter {adapter_id!r} has replaced this one.", reason=Reason.OLD_EPOCH)
+    if len(value) > _SMALL:
+        _check_weight(tx, params, len(value))
     if not value:
         tx.execute(_FORGET, params)
     elif not tx.execute(_CHANGE, params):
@@ -112,6 +121,16 @@ def save_cursor(tx: Transaction, workspace_id: str, adapter_id: str, name: str, 
                 f"The adapter {adapter_id!r} keeps {MAX_CURSORS} values already. Let it forget some (empty value)."
             )
         tx.execute(_SAVE, params)
+
+
+def _check_weight(tx: Transaction, params: Params, more: int) -> None:
+    """Small values cannot be too much together: there are not that many."""
+    row = tx.one(_WEIGHT, params)
+    if row is not None and row[0] + more > MAX_CURSOR_BYTES:
+        raise LimitExceeded(
+            f"The adapter {params['adapter_id']!r} would keep more than {MAX_CURSOR_BYTES // 1024} KiB. Let it "
+            "forget some (empty value)."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +150,7 @@ class StoredAdapters:
 
     async def adapter(self, workspace_id: str, adapter_id: str) -> AdapterRecord:
         params = {"workspace_id": workspace_id, "adapter_id": adapter_id}
-        row = await self._reader.run(lambda tx: tx.one(_BY_ID, params))
+        row = await self._reader.look(lambda tx: tx.one(_BY_ID, params))
         if row is None:
             raise NotFound.of("adapter", adapter_id)
         return _record(row)

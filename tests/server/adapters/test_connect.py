@@ -197,6 +197,39 @@ async def test_cursors_are_kept_acknowledged_and_given_back(host: AdapterHost) -
         assert not (await adapter.hello("another")).cursors
 
 
+async def test_more_values_than_fit_into_a_welcome_are_refused_and_what_is_kept_still_comes(
+    host: AdapterHost,
+) -> None:
+    large = "x" * 65_536
+    async with an_adapter(host.address, host.tokens.adapter) as adapter:
+        await adapter.hello()
+        for number in range(1, 41):
+            await adapter.send(cursor=adapter_pb2.AdapterCursorSaved(name=str(number), value=large, ref=number))
+        answers = [await adapter.next("cursor_ack") for _ in range(40)]
+        refused = [one.ref for one in answers if one.error.code]
+        assert refused
+        assert {one.error.code for one in answers if one.error.code} == {"QUOTA_EXCEEDED"}
+    async with an_adapter(host.address, host.tokens.adapter) as adapter:
+        kept = (await adapter.hello()).cursors
+        assert set(kept) == {str(number) for number in range(1, 41)} - {str(ref) for ref in refused}
+
+
+async def test_an_adapter_that_sends_and_does_not_read_is_held_back_and_loses_nothing(host: AdapterHost) -> None:
+    async with an_adapter(host.address, host.tokens.adapter) as adapter:
+        await adapter.hello()
+
+        async def send_all() -> None:
+            for number in range(2_000):
+                await adapter.submit(str(number), key=str(number), chat=f"chat-{number % 50}")
+
+        sending = asyncio.ensure_future(send_all())
+        for _ in range(2_000):
+            assert (await adapter.next("ack")).accepted.event_id
+        await sending
+    rows = await host.database.reader.run(lambda tx: tx.all("SELECT COUNT(*) FROM events LIMIT 1"))
+    assert rows == [(2_000,)]
+
+
 async def test_live_text_of_the_runs_that_answer_its_events_comes_by_itself(host: AdapterHost) -> None:
     async with an_adapter(host.address, host.tokens.adapter) as adapter:
         await adapter.hello(live_updates=True)
