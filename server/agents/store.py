@@ -126,7 +126,7 @@ class StoredAgents:
         self._reader = reader
 
     async def agent(self, workspace_id: str, agent_id: str) -> Agent:
-        return await self._reader.run(lambda tx: read_agent(tx, workspace_id, agent_id))
+        return await self._reader.look(lambda tx: read_agent(tx, workspace_id, agent_id))
 
     async def page(self, workspace_id: str, after: str, limit: int) -> list[Agent]:
         params: dict[str, SqlValue] = {"workspace_id": workspace_id, "after": after, "limit": limit}

@@ -126,7 +126,7 @@ class StoredApprovals:
         self._reader = reader
 
     async def approval(self, workspace_id: str, approval_id: str) -> Approval:
-        return await self._reader.run(lambda tx: read_approval(tx, workspace_id, approval_id))
+        return await self._reader.look(lambda tx: read_approval(tx, workspace_id, approval_id))
 
     async def pending(self, workspace_id: str, limit: int) -> list[Approval]:
         params: dict[str, SqlValue] = {"workspace_id": workspace_id, "limit": limit}
@@ -134,4 +134,4 @@ class StoredApprovals:
 
     async def of_run(self, workspace_id: str, run_id: str, limit: int) -> list[Approval]:
         params: dict[str, SqlValue] = {"workspace_id": workspace_id, "run_id": run_id, "limit": limit}
-        return [_approval(row) for row in await self._reader.run(lambda tx: tx.all(_OF_RUN, params))]
+        return [_approval(row) for row in await self._reader.look(lambda tx: tx.all(_OF_RUN, params))]

@@ -122,7 +122,7 @@ class StoredArtifacts:
         self._reader = reader
 
     async def artifact(self, workspace_id: str, artifact_id: str) -> Artifact:
-        return await self._reader.run(lambda tx: read_artifact(tx, workspace_id, artifact_id))
+        return await self._reader.look(lambda tx: read_artifact(tx, workspace_id, artifact_id))
 
     async def page(
         self, workspace_id: str, which: ArtifactFilter, after: tuple[int, str], limit: int

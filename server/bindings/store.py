@@ -147,7 +147,7 @@ class StoredBindings:
         self._reader = reader
 
     async def binding(self, workspace_id: str, binding_id: str) -> Binding:
-        return await self._reader.run(lambda tx: read_binding(tx, workspace_id, binding_id))
+        return await self._reader.look(lambda tx: read_binding(tx, workspace_id, binding_id))
 
     async def page(self, workspace_id: str, after: str, limit: int) -> list[Binding]:
         params: dict[str, SqlValue] = {"workspace_id": workspace_id, "after": after, "limit": limit}

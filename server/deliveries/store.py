@@ -202,7 +202,7 @@ class StoredDeliveries:
         self._reader = reader
 
     async def delivery(self, workspace_id: str, delivery_id: str) -> Delivery:
-        return await self._reader.run(lambda tx: read_delivery(tx, workspace_id, delivery_id))
+        return await self._reader.look(lambda tx: read_delivery(tx, workspace_id, delivery_id))
 
     async def backlog(self, channel: Channel, capacity: int, limit: int) -> Backlog:
         return await self._reader.run(lambda tx: read_backlog(tx, channel, capacity, limit))

@@ -104,7 +104,7 @@ class StoredEffects:
 
     async def of_run(self, workspace_id: str, run_id: str, limit: int) -> list[Effect]:
         params: dict[str, SqlValue] = {"workspace_id": workspace_id, "run_id": run_id, "limit": limit}
-        return [_effect(row) for row in await self._reader.run(lambda tx: tx.all(_OF_RUN, params))]
+        return [_effect(row) for row in await self._reader.look(lambda tx: tx.all(_OF_RUN, params))]
 
     async def unfinished(self, workspace_id: str, run_id: str) -> list[Effect]:
-        return await self._reader.run(lambda tx: read_unfinished(tx, workspace_id, run_id))
+        return await self._reader.look(lambda tx: read_unfinished(tx, workspace_id, run_id))

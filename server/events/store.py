@@ -122,11 +122,11 @@ class StoredEventLog:
         self._reader = reader
 
     async def event(self, workspace_id: str, event_id: str) -> Event:
-        return await self._reader.run(lambda tx: read_event(tx, workspace_id, event_id))
+        return await self._reader.look(lambda tx: read_event(tx, workspace_id, event_id))
 
     async def event_of_message(self, workspace_id: str, conversation_id: str, message_id: str) -> Event:
         params = {"workspace_id": workspace_id, "conversation_id": conversation_id, "message_id": message_id}
-        row = await self._reader.run(lambda tx: tx.one(_BY_MESSAGE, params))
+        row = await self._reader.look(lambda tx: tx.one(_BY_MESSAGE, params))
         if row is None:
             raise NotFound.of("message", message_id)
         return _event(row)

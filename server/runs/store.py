@@ -118,7 +118,7 @@ class StoredRuns:
         self._reader = reader
 
     async def run(self, workspace_id: str, run_id: str) -> Run:
-        return await self._reader.run(lambda tx: read_run(tx, workspace_id, run_id))
+        return await self._reader.look(lambda tx: read_run(tx, workspace_id, run_id))
 
     async def page(self, workspace_id: str, which: RunFilter, after: RunCursor, limit: int) -> list[Run]:
         states, chosen = one_of("state", which.states)
@@ -149,10 +149,10 @@ class StoredRuns:
 
     async def attempts(self, workspace_id: str, run_id: str) -> list[Attempt]:
         params = {"workspace_id": workspace_id, "run_id": run_id}
-        return [_attempt(row) for row in await self._reader.run(lambda tx: tx.all(_ATTEMPTS, params))]
+        return [_attempt(row) for row in await self._reader.look(lambda tx: tx.all(_ATTEMPTS, params))]
 
     async def attempt_of_token(self, token_id: str) -> Attempt:
-        row = await self._reader.run(lambda tx: tx.one(_BY_TOKEN, {"token_id": token_id}))
+        row = await self._reader.look(lambda tx: tx.one(_BY_TOKEN, {"token_id": token_id}))
         if row is None:
             raise NotFound.of("run token", token_id)
         return _attempt(row)
@@ -162,12 +162,12 @@ class StoredRuns:
 
     async def snapshot(self, workspace_id: str, run_id: str) -> tuple[bytes, bytes]:
         params = {"workspace_id": workspace_id, "run_id": run_id}
-        row = await self._reader.run(lambda tx: tx.one(_SNAPSHOT, params))
+        row = await self._reader.look(lambda tx: tx.one(_SNAPSHOT, params))
         if row is None:
             raise NotFound.of("snapshot of run", run_id)
         return row[0], row[1]
 
     async def steers(self, workspace_id: str, run_id: str, limit: int) -> list[Steer]:
         params: dict[str, SqlValue] = {"workspace_id": workspace_id, "run_id": run_id, "limit": limit}
-        rows = await self._reader.run(lambda tx: tx.all(_STEERS, params))
+        rows = await self._reader.look(lambda tx: tx.all(_STEERS, params))
         return [Steer(*typed(row, (5, SteerState))) for row in rows]

@@ -91,10 +91,10 @@ class StoredState:
         self._reader = reader
 
     async def value(self, space: StateSpace, key: str) -> StateValue:
-        return await self._reader.run(lambda tx: read_value(tx, space, key))
+        return await self._reader.look(lambda tx: read_value(tx, space, key))
 
     async def page(self, space: StateSpace, prefix: str, after: str, limit: int) -> list[StateValue]:
-        return await self._reader.run(lambda tx: read_values(tx, space, prefix, after, limit))
+        return await self._reader.look(lambda tx: read_values(tx, space, prefix, after, limit))
 
     async def snapshot(self, spaces: tuple[StateSpace, ...], limit: int) -> dict[StateSpace, list[StateValue]]:
-        return await self._reader.run(lambda tx: {space: read_values(tx, space, "", "", limit) for space in spaces})
+        return await self._reader.look(lambda tx: {space: read_values(tx, space, "", "", limit) for space in spaces})

@@ -94,7 +94,7 @@ class StoredStorage:
         self._reader = reader
 
     async def object(self, space: StorageSpace, key: str) -> StoredObject:
-        return await self._reader.run(lambda tx: read_object(tx, space, key))
+        return await self._reader.look(lambda tx: read_object(tx, space, key))
 
     async def page(self, space: StorageSpace, prefix: str, after: str, limit: int) -> list[StoredObject]:
         params = values(space, prefix=prefix, end=prefix_end(prefix), after=after, limit=limit, empty=b"")

@@ -82,9 +82,9 @@ async def open_database(options: DatabaseOptions) -> AsyncIterator[Database]:
     with ExitStack() as stack:
         prepare_folder(path.parent)
         stack.enter_context(FolderLock(path.with_name(path.name + ".lock")))
-        writing, reading, epoch = await asyncio.to_thread(_connect, path, options)
+        writing, reading, own, epoch = await asyncio.to_thread(_connect, path, options)
         writer = Writer(writing, group_limit=options.group_limit, queue_limit=options.queue_limit)
-        reader = Reader(reading, queue_limit=options.queue_limit)
+        reader = Reader(reading, own, queue_limit=options.queue_limit)
         try:
             yield Database(path, writer, reader, epoch, options.room)
         finally:
@@ -93,7 +93,9 @@ async def open_database(options: DatabaseOptions) -> AsyncIterator[Database]:
             writer.close()
 
 
-def _connect(path: Path, options: DatabaseOptions) -> tuple[SqliteTransaction, list[SqliteTransaction], int]:
+def _connect(
+    path: Path, options: DatabaseOptions
+) -> tuple[SqliteTransaction, list[SqliteTransaction], SqliteTransaction, int]:
     try:
         make_private(path)
         bring_up_to_date(path)
@@ -103,6 +105,7 @@ def _connect(path: Path, options: DatabaseOptions) -> tuple[SqliteTransaction, l
         reading = [
             SqliteTransaction(connect_reader(path, options.busy_seconds), clock) for _ in range(options.reader_threads)
         ]
+        own = SqliteTransaction(connect_reader(path, 0.0), clock)
         sync_folder(path.parent)
     except StorageFault as fault:
         raise fault.problem from fault
@@ -113,4 +116,4 @@ def _connect(path: Path, options: DatabaseOptions) -> tuple[SqliteTransaction, l
                 "to begin with an empty one."
             ) from error
         raise fault_of(error).problem from error
-    return writing, reading, epoch
+    return writing, reading, own, epoch

@@ -103,7 +103,7 @@ class StoredTokens:
         self._reader = reader
 
     async def token(self, token_id: str) -> Token:
-        row = await self._reader.run(lambda tx: tx.one(_BY_ID, {"token_id": token_id}))
+        row = await self._reader.look(lambda tx: tx.one(_BY_ID, {"token_id": token_id}))
         if row is None:
             raise NotFound.of("token", token_id)
         return Token(*row)

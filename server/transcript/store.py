@@ -172,7 +172,7 @@ class StoredTranscript:
         self._reader = reader
 
     async def page(self, workspace_id: str, query: PageQuery) -> list[TranscriptItem]:
-        return await self._reader.run(lambda tx: read_page(tx, workspace_id, query))
+        return await self._reader.look(lambda tx: read_page(tx, workspace_id, query))
 
     async def search(self, workspace_id: str, query: SearchQuery) -> list[TranscriptItem]:
         rows = await self._reader.run(lambda tx: search_rows(tx, workspace_id, query, COLUMNS))
@@ -180,7 +180,7 @@ class StoredTranscript:
 
     async def item(self, workspace_id: str, item_id: str) -> TranscriptItem:
         params = {"workspace_id": workspace_id, "item_id": item_id}
-        row = await self._reader.run(lambda tx: tx.one(_BY_ID, params))
+        row = await self._reader.look(lambda tx: tx.one(_BY_ID, params))
         if row is None:
             raise NotFound.of("message", item_id)
         return _item(row)

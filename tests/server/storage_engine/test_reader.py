@@ -8,7 +8,10 @@ from functools import partial
 import pytest
 
 from portway.rpc.errors import LimitExceeded, NotFound, PortwayError, Reason, Unavailable
+from portway.server.storage_engine.clock import ForwardClock
 from portway.server.storage_engine.database import Database, DatabaseOptions, open_database
+from portway.server.storage_engine.reader import Reader
+from portway.server.storage_engine.sqlite import SqliteTransaction, StorageFault, connect_reader
 from portway.server.storage_engine.transaction import ReadTransaction, Transaction
 
 
@@ -103,3 +106,72 @@ async def test_more_queries_than_the_queue_holds_are_refused_at_once(options: Da
     assert refused.value.reason == Reason.OVERLOADED
     with pytest.raises(Unavailable):
         await database.reader.run(lambda tx: tx.now)
+
+
+async def test_a_look_sees_every_commit_acknowledged_before_it(database: Database) -> None:
+    for number in range(20):
+        await database.writer.run(partial(add, note_id=str(number)))
+        assert await database.reader.look(count) == number + 1
+
+
+async def test_a_look_cannot_write_and_what_it_raises_reaches_its_caller(database: Database) -> None:
+    for sql in ("INSERT INTO notes VALUES ('a', 'b')", "DROP TABLE notes"):
+        with pytest.raises(PortwayError, match="readonly"):
+            await database.reader.look(lambda tx, s=sql: tx.all(s))  # type: ignore[misc]
+
+    def refuse(tx: ReadTransaction) -> int:
+        raise NotFound.of("note", "x")
+
+    with pytest.raises(NotFound):
+        await database.reader.look(refuse)
+    assert await database.reader.look(count) == 0
+
+
+class OwnConnection(SqliteTransaction):
+    """Counts looks; each takes as long as it is told, or finds the file locked."""
+
+    def __init__(self, database: Database, locked: bool = False) -> None:
+        super().__init__(connect_reader(database.path), ForwardClock())
+        self.locked = locked
+        self.looks = 0
+        self.time = 0.0
+        self.seconds = 0.0
+
+    def begin(self, mode: str) -> None:
+        self.looks += 1
+        if self.locked:
+            raise StorageFault(Unavailable("locked"), lasting=False)
+        super().begin(mode)
+
+    def rollback(self) -> None:
+        super().rollback()
+        self.time += self.seconds
+
+    def reader(self, database: Database) -> Reader:
+        """With this as the loop's connection, and one thread."""
+        thread = SqliteTransaction(connect_reader(database.path), ForwardClock())
+        return Reader([thread], self, clock=lambda: self.time)
+
+
+async def test_a_look_at_a_locked_file_is_left_to_a_thread_that_can_wait(database: Database) -> None:
+    own = OwnConnection(database, locked=True)
+    reader = own.reader(database)
+    assert await reader.look(count) == 0
+    assert own.looks == 1
+    reader.close()
+
+
+async def test_after_a_slow_look_the_threads_read_for_a_while(database: Database) -> None:
+    own = OwnConnection(database)
+    reader = own.reader(database)
+    own.seconds = 0.5
+    assert await reader.look(count) == 0
+    own.seconds = 0.0
+    assert await reader.look(count) == 0
+    assert own.looks == 1
+    own.time += 2.0
+    assert await reader.look(count) == 0
+    assert own.looks == 2
+    reader.close()
+    with pytest.raises(Unavailable):
+        await reader.look(count)
