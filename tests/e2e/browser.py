@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
 
+import playwright
 import pytest
 from playwright.async_api import Page, async_playwright
 
@@ -23,7 +27,9 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def browser_program() -> str:
-    """The browser of this machine; without one the test is skipped and says so."""
+    """The browser of this machine; without one, or without what drives it, the test is skipped and says so."""
+    if reason := _why_no_driver():
+        pytest.skip(reason)
     for name in PROGRAMS:
         found = shutil.which(name)
         if found:
@@ -31,11 +37,20 @@ def browser_program() -> str:
     pytest.skip("no Chromium on this machine: install the package chromium to run the tests in a browser")
 
 
+@cache
+def _why_no_driver() -> str:
+    """Why Playwright cannot start here; empty where it can. What its wheel brings needs the system's libraries."""
+    program = Path(playwright.__file__).parent / "driver" / "node"
+    tried = subprocess.run([program, "--version"], capture_output=True, text=True)
+    return "" if tried.returncode == 0 else f"Playwright's driver does not start: {tried.stderr.strip()}"
+
+
 @asynccontextmanager
 async def browser_page(address: str, *, width: int = 1180, height: int = 820) -> AsyncIterator[Page]:
     """A page of a new browser with nothing stored, at an address."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=browser_program(), args=list(FLAGS))
+    program = browser_program()
+    async with async_playwright() as driver:
+        browser = await driver.chromium.launch(executable_path=program, args=list(FLAGS))
         context = await browser.new_context(viewport={"width": width, "height": height}, locale="en-US")
         context.set_default_timeout(PATIENCE_MS)
         page = await context.new_page()
