@@ -68,7 +68,10 @@ class BenchAdapter:
             provider_message_id=delivery.delivery_id,
         )
         self._frames.put_nowait(adapter_pb2.ConnectRequest(result=result))
-        self._waiting.pop(delivery.conversation_id).set_result((arrived, response))
+        waiting = self._waiting.pop(delivery.conversation_id, None)
+        if waiting is None:
+            raise AssertionError(f"a delivery came that nobody waits for: {delivery}")
+        waiting.set_result((arrived, response))
 
 
 @asynccontextmanager
