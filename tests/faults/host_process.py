@@ -1,0 +1,145 @@
+"""The host as a process that a test kills at a moment of its choice; the test plays runtime and box."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from portway.clients.host import Portway
+from portway.rpc.errors import PortwayError
+from portway.rpc.status import errors_by_meaning
+from portway.v1 import event_pb2, run_pb2
+from tests.fakes.box_server import FakeBox
+from tests.fakes.runtime_server import RUNNER, FakeRuntime
+from tests.server.hosting import a_message
+
+SECONDS = 60
+ENDED = (run_pb2.RUN_STATE_COMPLETED, run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_CANCELLED)
+
+_CONFIG = """
+host:
+  limits: {{runner_patience: 30, stop_grace: 0.5, drain: 2}}
+agents:
+- agent_id: assistant
+  runner_id: {runner}
+  on_interrupted: {interrupted}
+  box_policy: {{tools: ["*"]}}
+bindings:
+- binding_id: all
+  scope: BINDING_SCOPE_WORKSPACE
+  agent_id: assistant
+"""
+
+
+class HostProcess:
+    """One data folder and the processes that serve it, one after the other."""
+
+    def __init__(
+        self, folder: Path, runtime: FakeRuntime, box: FakeBox | None = None, interrupted: str = "RETRY"
+    ) -> None:
+        self._folder = folder
+        self._process: asyncio.subprocess.Process | None = None
+        self.starts = 0
+        for name, text in (
+            ("runtime.credential", runtime.token),
+            ("box.credential", box.token if box else ""),
+            ("portway.yaml", _CONFIG.format(runner=RUNNER, interrupted=f"INTERRUPTED_POLICY_{interrupted}")),
+        ):
+            (folder / name).write_text(text)
+        self._arguments = [
+            "--data",
+            str(folder / "data"),
+            "--listen",
+            "127.0.0.1:0",
+            "--config",
+            self._path("portway.yaml"),
+        ]
+        self._arguments += ["--ready-file", self._path("ready"), "--admin-token-file", self._path("admin.token")]
+        self._arguments += ["--runtime", runtime.address, "--runtime-credential", self._path("runtime.credential")]
+        if box is not None:
+            self._arguments += ["--box", box.address, "--box-credential", self._path("box.credential")]
+
+    async def start(self) -> None:
+        """Serve; answers when it does."""
+        self.starts += 1
+        ready = self._folder / "ready"
+        ready.unlink(missing_ok=True)
+        with (self._folder / "host.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "portway.server", *self._arguments),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        async with asyncio.timeout(SECONDS):
+            while not ready.exists():
+                assert self._process.returncode is None, self.log()
+                await asyncio.sleep(0.01)
+
+    async def kill(self) -> None:
+        """As the kernel kills: at once, wherever it is."""
+        if self._process is not None and self._process.returncode is None:
+            os.kill(self._process.pid, signal.SIGKILL)
+            await self._process.wait()
+
+    async def restart(self) -> None:
+        await self.kill()
+        await self.start()
+
+    async def stop(self) -> int:
+        """Ask it to end; answers its exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        return await asyncio.wait_for(self._process.wait(), SECONDS)
+
+    def client(self) -> Portway:
+        address = json.loads((self._folder / "ready").read_text())["address"]
+        return Portway(address, token=(self._folder / "admin.token").read_text().strip())
+
+    def log(self) -> str:
+        return (self._folder / "host.log").read_text(errors="replace")[-4000:]
+
+    def _path(self, name: str) -> str:
+        return str(self._folder / name)
+
+
+async def submit(host: Portway, text: str, key: str, chat: str) -> event_pb2.SubmitEventResponse:
+    request = event_pb2.SubmitEventRequest(event=a_message(text, chat=chat, surface="api"), idempotency_key=key)
+    with errors_by_meaning():
+        answer: event_pb2.SubmitEventResponse = await host.events.SubmitEvent(request, timeout=10)
+    return answer
+
+
+async def ended(process: HostProcess, run_id: str) -> run_pb2.Run:
+    """The run after its end, whatever happens to the host meanwhile."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            try:
+                async with process.client() as host:
+                    run = await host.runs.get(run_id)
+                if run.state in ENDED:
+                    return run
+            except (PortwayError, OSError, ValueError):
+                pass
+            await asyncio.sleep(0.05)
+
+
+async def said(process: HostProcess, conversation_id: str) -> list[tuple[str, str]]:
+    """Kind and text of what the agent or the host said."""
+    async with process.client() as host:
+        items: Any = (await host.history(conversation_id)).items
+    return [(item.kind, item.content) for item in items if item.event_id == "" or item.run_id]
+
+
+@asynccontextmanager
+async def serving(process: HostProcess) -> AsyncIterator[HostProcess]:
+    await process.start()
+    try:
+        yield process
+    finally:
+        await process.kill()
