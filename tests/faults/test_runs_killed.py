@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from portway.rpc.errors import PortwayError
-from portway.v1 import process_pb2, run_pb2, run_pull_pb2
+from portway.v1 import process_pb2, run_pb2, run_pull_pb2, run_result_pb2
 from tests.fakes.box_server import HOLD, FakeBox, serve_fake_box
 from tests.fakes.runtime_server import FakeRun, FakeRuntime, Script, answer_hello, serve_fake_runtime
 from tests.faults.host_process import HostProcess, ended, said, serving, submit
@@ -36,7 +36,7 @@ async def has_said_some(run: FakeRun) -> None:
 
 
 async def has_called_something(run: FakeRun) -> None:
-    request = run_pull_pb2.SetStateRequest(scope="STATE_SCOPE_CONVERSATION", key="k", value_json="1")
+    request = run_pull_pb2.SetStateRequest(scope=run_result_pb2.STATE_SCOPE_CONVERSATION, key="k", value_json="1")
     await run.ask("set_state", request)
     await never()
 
@@ -62,7 +62,7 @@ async def test_killed_when_the_runner(tmp_path: Path, moment: Script) -> None:
     async def first_attempt(run: FakeRun) -> None:
         if moment is not has_called_something and moment is not has_completed:
             reached.set()
-        playing = asyncio.create_task(moment(run))
+        playing = asyncio.ensure_future(moment(run))
         if moment is has_called_something:
             await until(lambda: run.last_call == 1)
             reached.set()
