@@ -170,12 +170,12 @@ class Host:
                 call.cancel()
         return attachment_of(response.artifact.ref)
 
-    async def artifact(self, artifact_id: str) -> tuple[Attachment, str]:
-        """What a file is, and its SHA-256 in hexadecimal."""
+    async def artifact(self, artifact_id: str) -> Attachment:
+        """What a file is."""
         request = artifact_pb2.GetArtifactRequest(artifact_id=artifact_id)
         with errors_by_meaning():
             response = await self._artifacts().GetArtifact(request, timeout=CALL_SECONDS)
-        return attachment_of(response.artifact.ref), response.artifact.ref.sha256
+        return attachment_of(response.artifact.ref)
 
     async def read_artifact(self, artifact_id: str, offset: int, length: int) -> AsyncIterator[bytes]:
         """The bytes of a range; `length` 0: to the end."""

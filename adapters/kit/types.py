@@ -41,6 +41,7 @@ class Attachment:
     name: str = ""
     mime_type: str = ""
     size: int = 0
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,6 +79,7 @@ def _media_part(attachment: Attachment, provenance: content_pb2.Provenance) -> c
             name=attachment.name,
             mime_type=attachment.mime_type,
             size=attachment.size,
+            sha256=attachment.sha256,
         )
     )
     part = content_pb2.ContentPart(provenance=provenance)
@@ -172,7 +173,7 @@ def attachment_of(ref: content_pb2.ArtifactRef, kind: str = "") -> Attachment:
     if not kind:
         family = ref.mime_type.partition("/")[0]
         kind = family if family in _MEDIA_KINDS else "file"
-    return Attachment(ref.artifact_id, kind, ref.name, ref.mime_type, ref.size)
+    return Attachment(ref.artifact_id, kind, ref.name, ref.mime_type, ref.size, ref.sha256)
 
 
 def result_of(outcome: Outcome) -> adapter_pb2.DeliveryResult:

@@ -37,9 +37,9 @@ class Files:
 
     async def read(self, request: Request) -> Response:
         artifact_id = request.path_params["artifact_id"]
-        file, digest = await self._host.artifact(artifact_id)
+        file = await self._host.artifact(artifact_id)
         headers = {
-            "ETag": f'"{digest}"',
+            "ETag": f'"{file.sha256}"',
             "Accept-Ranges": "bytes",
             "Cache-Control": _AN_HOUR,
             "Content-Security-Policy": _FILE_POLICY,

@@ -18,6 +18,7 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{8,128}")
 _ID = re.compile(r"[A-Za-z0-9_.:@-]{1,128}")
 _MAX_CURSOR = 1024
 _MAX_NAME = 512
+_DIGEST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,8 @@ def _file(raw: Any) -> Attachment:
     size = raw.get("size", 0)
     if not isinstance(size, int) or size < 0:
         raise InvalidInput.field("files.size", "must be a number of bytes")
-    return Attachment(_matching(raw, "id", _ID), kind, _text(raw, "name", _MAX_NAME), mime_type, size)
+    name, sha256 = _text(raw, "name", _MAX_NAME), _text(raw, "sha256", _DIGEST)
+    return Attachment(_matching(raw, "id", _ID), kind, name, mime_type, size, sha256)
 
 
 def _conversation(raw: Mapping[str, Any]) -> str:
@@ -153,7 +155,14 @@ def item_json(item: Item) -> Json:
 
 
 def file_json(file: Attachment) -> Json:
-    return {"id": file.artifact_id, "kind": file.kind, "name": file.name, "mime": file.mime_type, "size": file.size}
+    return {
+        "id": file.artifact_id,
+        "kind": file.kind,
+        "name": file.name,
+        "mime": file.mime_type,
+        "size": file.size,
+        "sha256": file.sha256,
+    }
 
 
 def list_json(page: ConversationPage, token: str) -> Json:
