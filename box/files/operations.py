@@ -46,7 +46,7 @@ class OpenFile:
 
 def open_file(place: Place) -> OpenFile:
     """A regular file for reading; links beneath the mount are followed."""
-    fd = open_beneath(place.mount.directory, place.relative, os.O_RDONLY | _PLAIN)
+    fd = open_beneath(place.directory.fd, place.relative, os.O_RDONLY | _PLAIN)
     info = os.fstat(fd)
     opened = OpenFile(fd, FileInfo.of(place.path, info))
     if not stat.S_ISREG(info.st_mode):
@@ -56,18 +56,19 @@ def open_file(place: Place) -> OpenFile:
 
 
 def describe(place: Place) -> FileInfo:
-    fd = open_beneath(place.mount.directory, place.relative, os.O_PATH | os.O_NOFOLLOW)
+    fd = open_beneath(place.directory.fd, place.relative, os.O_PATH | os.O_NOFOLLOW)
     try:
         return FileInfo.of(place.path, os.fstat(fd))
     finally:
         os.close(fd)
 
 
-def list_directory(place: Place, after: str, size: int) -> tuple[list[FileInfo], str]:
+def list_directory(place: Place, after: bytes, size: int) -> tuple[list[FileInfo], bytes]:
     """Up to `size` entries by name after `after`, and the name to go on after; empty at the end."""
-    fd = open_beneath(place.mount.directory, place.relative, os.O_RDONLY | os.O_DIRECTORY)
+    fd = open_beneath(place.directory.fd, place.relative, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        names = sorted(name for name in os.listdir(fd) if name > after)
+        # As bytes: not every name is text.
+        names = sorted(name for name in map(os.fsencode, os.listdir(fd)) if name > after)
         if len(names) > MAX_LISTED:
             raise LimitExceeded(f"{place.path} has more than {MAX_LISTED} entries; list it with a command")
         found = []
@@ -76,8 +77,8 @@ def list_directory(place: Place, after: str, size: int) -> tuple[list[FileInfo],
                 info = os.stat(name, dir_fd=fd, follow_symlinks=False)
             except FileNotFoundError:  # gone meanwhile
                 continue
-            found.append(FileInfo.of(posixpath.join(place.path, name), info))
-        return found, names[size - 1] if len(names) > size else ""
+            found.append(FileInfo.of(posixpath.join(place.path, os.fsdecode(name)), info))
+        return found, names[size - 1] if len(names) > size else b""
     finally:
         os.close(fd)
 
@@ -124,7 +125,7 @@ def _open_parent(place: Place) -> tuple[int, str]:
     head, name = posixpath.split(place.relative)
     if name in ("", ".", ".."):
         raise InvalidInput.field("file.path", "does not end in a name")
-    return open_beneath(place.mount.directory, head or ".", _PARENT), name
+    return open_beneath(place.directory.fd, head or ".", _PARENT), name
 
 
 def make_parents(place: Place) -> None:
@@ -136,7 +137,7 @@ def make_parents(place: Place) -> None:
     for part in parts:
         if part in ("", "."):
             continue
-        parent = open_beneath(place.mount.directory, made or ".", _PARENT)
+        parent = open_beneath(place.directory.fd, made or ".", _PARENT)
         try:
             os.mkdir(part, 0o755, dir_fd=parent)
         except FileExistsError:

@@ -1,5 +1,6 @@
 """Which mount of a session a path is in. Text only chooses the mount; where the rest leads is for the kernel to say."""
 
+import os
 import posixpath
 from dataclasses import dataclass
 
@@ -7,11 +8,24 @@ from portway.box.backends.types import FileAccess, FileMount
 from portway.rpc.errors import InvalidInput, NotPermitted
 
 
+class OwnDirectory:
+    """A descriptor of a mount that lasts as long as its holder, also where the session is deleted meanwhile: a number
+    that was given back could stand for another session's directory the next moment."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, mount: FileMount) -> None:
+        self.fd = os.dup(mount.directory)
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A path in a mount. `relative` is resolved beneath the mount's directory; `path` is how it is told."""
+    """A path in a mount. `relative` is resolved beneath `directory`; `path` is how it is told."""
 
-    mount: FileMount
+    directory: OwnDirectory
     index: int
     relative: str
     path: str
@@ -39,4 +53,4 @@ def find_place(access: FileAccess, working_directory: str, path: str, *, writing
     if writing and not mount.writable:
         raise NotPermitted(f"{mount.target} is read-only in this session")
     relative = "/".join(parts[length:]) or "."
-    return Place(mount, index, relative, posixpath.normpath("/" + "/".join(parts)))
+    return Place(OwnDirectory(mount), index, relative, posixpath.normpath("/" + "/".join(parts)))

@@ -101,10 +101,10 @@ class FileServicer:
         async with self._session(call.caller, request.directory) as session:
             place = self._place(session, request.directory)
             listing = f"files/{session.ref}/{place.path}"
-            after = self._pages.read_page(request.page_token, listing) if request.page_token else ""
+            after = bytes.fromhex(self._pages.read_page(request.page_token, listing)) if request.page_token else b""
             work = partial(operations.list_directory, place, after, request.page_size or DEFAULT_PAGE)
             files, last = await self._threads.run(session.sandbox.files(), place.path, work)
-        token = self._pages.write_page(listing, last) if last else ""
+        token = self._pages.write_page(listing, last.hex()) if last else ""
         return pb.ListDirectoryResponse(files=[info_to(file) for file in files], next_page_token=token)
 
     async def Stat(self, request: pb.StatRequest, call: Call[Never, Never]) -> pb.StatResponse:

@@ -42,7 +42,8 @@ def rlimits(limits: Limits, *, bound_address_space: bool) -> dict[str, int]:
     reserve far more than they use, but it is the only one that an unprivileged server has.
     """
     bounds = {
-        "core": 0,
+        # Not 0: where the machine hands core dumps to a program of its own, only 1 keeps that program from being run.
+        "core": 1,
         "nofile": limits.open_files,
         "fsize": max(limits.disk_bytes, limits.temporary_bytes),
         "nproc": limits.pids + limits.own_processes,

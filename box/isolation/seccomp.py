@@ -30,15 +30,22 @@ perf_event_open pidfd_getfd pivot_root process_madvise process_vm_readv process_
 quotactl_fd reboot request_key set_mempolicy setdomainname sethostname setns settimeofday stime
 swapoff swapon syslog sysfs _sysctl umount umount2 unshare uselib userfaultfd ustat vhangup vm86 vm86old
 """.split()
-# clone3 hides its flags behind a pointer: libc falls back to clone, whose flags a filter can see.
-UNKNOWN = ("clone3",)
+# clone3 hides its flags behind a pointer: libc falls back to clone, whose flags a filter can see. Kernel AIO has one
+# limit for the whole machine, which a single session could use up; libraries do without it.
+UNKNOWN = ("clone3", "io_setup", "io_destroy", "io_submit", "io_cancel", "io_getevents", "io_pgetevents")
 LIMITED = ("clone", "socket", "socketpair", "personality")
 
 _NEW_NAMESPACES = 0x7E020000
-_FAMILIES = (1, 2, 10)  # UNIX, INET, INET6
+_UNIX = 1
+_INTERNET = (2, 10)
+_STREAM, _DATAGRAM, _RAW = 1, 2, 3
+_SOCKET_KIND = 0xF
+# The default, ICMP, TCP, UDP, ICMPv6. Asking for another makes the kernel load a module for it.
+_PROTOCOLS = (0, 1, 6, 17, 58)
 _NETLINK, _NETLINK_ROUTE = 16, 0
 _PERSONALITIES = (0, 8, 0x20000, 0x20008, 0xFFFFFFFF)
-_TERMINAL_INJECTIONS = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
+# TIOCSTI and TIOCLINUX type for others; TIOCSETD loads line disciplines, old code that nothing inside needs.
+_REFUSED_IOCTLS = (0x5412, 0x541C, 0x5423)
 
 
 class NoPrograms(Exception):
@@ -93,9 +100,17 @@ def _calls_filter(seccomp: ModuleType, machine: str) -> Any:
 def _add_limited(seccomp: ModuleType, made: Any) -> None:
     argument, equal = seccomp.Arg, seccomp.EQ
     made.add_rule(seccomp.ALLOW, "clone", argument(0, seccomp.MASKED_EQ, _NEW_NAMESPACES, 0))
-    for family in _FAMILIES:
-        made.add_rule(seccomp.ALLOW, "socket", argument(0, equal, family))
-        made.add_rule(seccomp.ALLOW, "socketpair", argument(0, equal, family))
+    made.add_rule(seccomp.ALLOW, "socket", argument(0, equal, _UNIX))
+    made.add_rule(seccomp.ALLOW, "socketpair", argument(0, equal, _UNIX))
+    for family in _INTERNET:
+        own = argument(0, equal, family)
+        for kind in (_STREAM, _DATAGRAM):
+            masked = argument(1, seccomp.MASKED_EQ, _SOCKET_KIND, kind)
+            for protocol in _PROTOCOLS:
+                made.add_rule(seccomp.ALLOW, "socket", own, masked, argument(2, equal, protocol))
+        # Refused by the kernel itself, with the error that programs know.
+        raw = argument(1, seccomp.MASKED_EQ, _SOCKET_KIND, _RAW)
+        made.add_rule(seccomp.ALLOW, "socket", own, raw)
     made.add_rule(seccomp.ALLOW, "socket", argument(0, equal, _NETLINK), argument(2, equal, _NETLINK_ROUTE))
     for value in _PERSONALITIES:
         made.add_rule(seccomp.ALLOW, "personality", argument(0, equal, value))
@@ -103,7 +118,7 @@ def _add_limited(seccomp: ModuleType, made: Any) -> None:
 
 def _ioctl_filter(seccomp: ModuleType, machine: str) -> Any:
     made = _new_filter(seccomp, machine, seccomp.ALLOW)
-    for command in _TERMINAL_INJECTIONS:
+    for command in _REFUSED_IOCTLS:
         # Only the low 32 bits count for the kernel: comparing all 64 is a known way around.
         wanted = seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, command)
         made.add_rule(seccomp.ERRNO(errno.EPERM), "ioctl", wanted)

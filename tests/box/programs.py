@@ -10,7 +10,7 @@ numbers = dict(
         settimeofday=164, clock_settime=227, sethostname=170, open_by_handle_at=304, name_to_handle_at=303,
         process_vm_readv=310, process_vm_writev=311, pidfd_getfd=438, quotactl=179, move_mount=429, fsopen=430,
         open_tree=428, mount_setattr=442, clone3=435, ioperm=173, iopl=172, modify_ldt=154, personality=135,
-        fanotify_init=300, kcmp=312, memfd_secret=447, uselib=134, vhangup=153),
+        fanotify_init=300, kcmp=312, memfd_secret=447, uselib=134, vhangup=153, io_setup=206),
 ).get(os.uname().machine, {{}})
 number = numbers.get("{name}")
 if number is None:
@@ -67,6 +67,7 @@ REFUSED_CALLS = [
     ("memfd_secret", "0"),
     ("uselib", "b'/x'"),
     ("vhangup", ""),
+    ("io_setup", "64, ctypes.create_string_buffer(8)"),
 ]
 
 FORK_UNTIL_REFUSED = """

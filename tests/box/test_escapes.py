@@ -142,7 +142,7 @@ async def test_a_foreign_calling_convention_kills(inside: Inside) -> None:
     assert "ended 159" in result.stdout, result
 
 
-@pytest.mark.parametrize("request_code", [0x5412, 0x1_0000_5412, 0xFFFFFFFF_00005412, 0x541C, 0x7_0000_541C])
+@pytest.mark.parametrize("request_code", [0x5412, 0x1_0000_5412, 0xFFFFFFFF_00005412, 0x541C, 0x7_0000_541C, 0x5423])
 async def test_nothing_can_be_typed_into_a_terminal_for_others(inside: Inside, request_code: int) -> None:
     program = (
         "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
@@ -156,8 +156,36 @@ async def test_nothing_can_be_typed_into_a_terminal_for_others(inside: Inside, r
 
 @pytest.mark.parametrize(
     ("family", "kind", "protocol"),
-    [(40, 1, 0), (17, 3, 3), (38, 5, 0), (16, 3, 9), (16, 3, 16), (16, 3, 12), (31, 1, 1), (29, 3, 1), (44, 3, 0)],
-    ids=["vsock", "packet", "alg", "audit", "generic", "netfilter", "bluetooth", "can", "xdp"],
+    [
+        (2, 5, 132),
+        (2, 5, 0),
+        (10, 2, 136),
+        (2, 1, 262),
+        (40, 1, 0),
+        (17, 3, 3),
+        (38, 5, 0),
+        (16, 3, 9),
+        (16, 3, 16),
+        (16, 3, 12),
+        (31, 1, 1),
+        (29, 3, 1),
+        (44, 3, 0),
+    ],
+    ids=[
+        "sctp",
+        "seqpacket",
+        "udplite",
+        "mptcp",
+        "vsock",
+        "packet",
+        "alg",
+        "audit",
+        "generic",
+        "netfilter",
+        "bluetooth",
+        "can",
+        "xdp",
+    ],
 )
 async def test_sockets_of_other_families_cannot_be_made(inside: Inside, family: int, kind: int, protocol: int) -> None:
     result = await inside.python(

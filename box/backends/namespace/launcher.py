@@ -69,6 +69,9 @@ def _serve(line: socket.socket) -> None:
         _execute(request.split(b"\0"), descriptors)
     elif kind == SEARCH:
         directory, output = descriptors
+        for path in FILTERS:
+            with open(path, "rb") as file:
+                syscalls.load_filter(file.read())
         run_search(request, directory, output)
         os._exit(0)
     # Nothing arrived: the server let this launcher go.

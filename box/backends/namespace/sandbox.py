@@ -63,6 +63,7 @@ class NamespaceSandbox:
         self._running: set[int] = set()
         self._ends = TaskOwner("commands of a session")
         self._cpu_of_ended = 0.0
+        self._deleted = False
 
     async def warm(self) -> None:
         """Puts the first sandbox up."""
@@ -107,8 +108,8 @@ class NamespaceSandbox:
 
     async def _start_anew(self, command: CommandSpec) -> RunningProcess:
         launcher = await self._lanes.make()
-        self._running.add(launcher.process.pid)
         pipes = self._set_up(launcher, command, command_line(command))
+        self._running.add(launcher.process.pid)
         return self._process(launcher, pipes, self._follow(launcher))
 
     async def _prepare(self) -> Prepared:
@@ -130,6 +131,7 @@ class NamespaceSandbox:
         """Makes a launcher a sandbox. One that cannot be is let go."""
         theirs: list[int] = []
         try:
+            self._require()
             pipes = _open_pipes(command, theirs)
             try:
                 for descriptor in theirs:
@@ -163,6 +165,7 @@ class NamespaceSandbox:
     async def search(self, request: bytes, mount: int) -> RunningSearch:
         launcher = await self._lanes.make()
         try:
+            self._require()
             reading, writing = nonblocking_pipe(reader_is_ours=True)
             try:
                 launcher.hand_over(SEARCH + request, [self._parts.directories[mount], writing])
@@ -193,7 +196,13 @@ class NamespaceSandbox:
         self._cpu_of_ended += ended.cpu_seconds
         return ended, counted
 
+    def _require(self) -> None:
+        """After a deletion the numbers of its descriptors may stand for something else."""
+        if self._deleted:
+            raise Unavailable("the session is being deleted")
+
     def files(self) -> FileAccess:
+        self._require()
         parts = self._parts
         workspace, temporary, *rest = parts.directories
         mounts = [FileMount(WORKSPACE, workspace, True), FileMount(TEMPORARY, temporary, True)]
@@ -203,6 +212,7 @@ class NamespaceSandbox:
         return FileAccess(tuple(mounts), parts.lease.user if parts.lease else None)
 
     async def usage(self) -> SandboxUsage:
+        self._require()
         parts, disk = self._parts, None
         if parts.workspace_is_measured:
             figures = os.statvfs(f"/proc/self/fd/{parts.directories[0]}")
@@ -213,6 +223,7 @@ class NamespaceSandbox:
         return SandboxUsage(groups.memory_used(), disk, groups.pids_used(), groups.cpu_seconds())
 
     async def delete(self, *, keep_workspace: bool = False) -> int:
+        self._deleted = True
         killed = len(self._running)
         for pid in list(self._running):
             self._zygote.signal(pid, signal.SIGKILL)
