@@ -17,7 +17,6 @@ from portway.rpc.errors import DeadlineExceeded, NotFound, OutOfRange
 _RANGE = re.compile(r"bytes=(?P<first>\d{0,15})-(?P<last>\d{0,15})")
 # What a browser shows without running anything in it. All else is offered as a download.
 _SHOWN = re.compile(r"image/(png|jpeg|gif|webp|avif|bmp)|audio/[a-z0-9.+-]+|video/[a-z0-9.+-]+|text/plain")
-_PICTURES = re.compile(r"image/[a-z0-9.+-]+")
 _FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 _AN_HOUR = "private, max-age=3600"
 
@@ -103,8 +102,7 @@ def _disposition(name: str, mime_type: str) -> str:
 
 
 def _content_type(mime_type: str) -> str:
-    """As the host says, where a browser can do nothing bad with it; a picture that may hold scripts is still a picture
-    inside a page, and only a download by itself."""
+    """As the host says, where a browser can do nothing bad with it."""
     if mime_type == "text/plain":
         return "text/plain; charset=utf-8"
-    return mime_type if _SHOWN.fullmatch(mime_type) or _PICTURES.fullmatch(mime_type) else "application/octet-stream"
+    return mime_type if _SHOWN.fullmatch(mime_type) else "application/octet-stream"

@@ -118,7 +118,7 @@ async def test_a_file_that_was_read_before_is_not_sent_again(web: Web) -> None:
     ("mime_type", "served_as", "shown"),
     [
         ("image/png", "image/png", "inline"),
-        ("image/svg+xml", "image/svg+xml", "attachment"),
+        ("image/svg+xml", "application/octet-stream", "attachment"),
         ("text/html", "application/octet-stream", "attachment"),
         ("application/javascript", "application/octet-stream", "attachment"),
         ("application/pdf", "application/octet-stream", "attachment"),

@@ -3,7 +3,8 @@
 import { h, icon } from './dom.js';
 import { size, text as say } from './texts.js';
 
-const PICTURE = /^image\/(png|jpeg|gif|webp|avif|bmp|svg\+xml)$/;
+// Not SVG: it is a document that may hold scripts.
+const PICTURE = /^image\/(png|jpeg|gif|webp|avif|bmp)$/;
 
 export function fileNodes(files) {
   return files.length ? h('div', { class: 'files' }, files.map(fileNode)) : null;
