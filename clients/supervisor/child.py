@@ -61,7 +61,7 @@ class Child:
         self._ready_file = ready_file
         # The C core of gRPC writes to standard error by itself; its lines are no use to operators.
         quiet = {"GRPC_VERBOSITY": environment.get("GRPC_VERBOSITY", "ERROR")}
-        self._environment = {**environment, **quiet, SUPERVISOR_VARIABLE: str(os.getpid())}
+        self._environment = {**part.environment(environment), **quiet, SUPERVISOR_VARIABLE: str(os.getpid())}
         self._on_ready = on_ready
         self._listen = part.listen
         self._process: asyncio.subprocess.Process | None = None

@@ -1,10 +1,12 @@
 """The processes that make up an installation, and how each is started."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from portway.clients.supervisor.layout import Layout
+from portway.rpc.configuration import ENVIRONMENT_PREFIX, SECTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,23 @@ class Part:
     listen: str
     needs: tuple[str, ...] = ()
     optional: bool = False
+    sections: tuple[str, ...] = ()
+    """Those of the configuration that it reads. Others may hold keys, and what reads them not is not told of them."""
 
     def command(self, ready_file: Path, listen: str) -> list[str]:
         own = ["--listen", listen, "--ready-file", str(ready_file)]
         return [sys.executable, "-m", self.module, *own, *self.arguments]
+
+    def environment(self, whole: Mapping[str, str]) -> dict[str, str]:
+        """Without the settings of other parts."""
+        return {name: value for name, value in whole.items() if self._reads(name)}
+
+    def _reads(self, name: str) -> bool:
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            return True
+        section = name[len(ENVIRONMENT_PREFIX) :].split("__")[0].lower()
+        # A section that nobody knows is a typing error: every part says so.
+        return section in self.sections or section not in SECTIONS
 
 
 def parts_of(settings: Settings, layout: Layout) -> tuple[Part, ...]:
@@ -39,8 +54,13 @@ def parts_of(settings: Settings, layout: Layout) -> tuple[Part, ...]:
     config = ("--config", str(settings.config)) if settings.config else ()
     anywhere = "127.0.0.1:0"
     return (
-        Part("runtime", "portway.runtime", (*_own(layout, "runtime"), *config), anywhere),
-        Part("box", "portway.box", (*_own(layout, "box"), *config), anywhere, optional=True),
+        Part(
+            *("runtime", "portway.runtime", (*_own(layout, "runtime"), *config), anywhere),
+            sections=("runtime", "log"),
+        ),
+        Part(
+            *("box", "portway.box", (*_own(layout, "box"), *config), anywhere), optional=True, sections=("box", "log")
+        ),
         Part(
             "host",
             "portway.server",
@@ -57,6 +77,7 @@ def parts_of(settings: Settings, layout: Layout) -> tuple[Part, ...]:
                 *config,
             ),
             f"{settings.bind}:{settings.port}",
+            sections=("host", "models", "agents", "bindings", "log"),
         ),
         Part(
             "web",
@@ -68,6 +89,7 @@ def parts_of(settings: Settings, layout: Layout) -> tuple[Part, ...]:
             ),
             f"{settings.bind}:{settings.web_port}",
             needs=("host",),
+            sections=("web", "log"),
         ),
     )
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from portway.rpc.errors import (
+    Cancelled,
     DeadlineExceeded,
     LimitExceeded,
     NotFound,
@@ -79,7 +80,8 @@ def of_stream_error(error: PortwayError, runner_id: str) -> Failed:
         return failed(UNAVAILABLE, f"The runner {runner_id} cannot be started: {error.message}", retryable=True)
     if isinstance(error, NotFound):
         return failed(UNAVAILABLE, f"The runtime has no runner {runner_id}: {error.message}")
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | Cancelled):
+        # Cancelled: the host itself has given the connection up, because the runtime is a new one.
         failure = Failure(CRASHED, f"The runtime went away while {runner_id} ran: {error.message}", True)
         return Failed(failure, interrupted=True)
     if isinstance(error, DeadlineExceeded):

@@ -172,8 +172,7 @@ class BoxClient:
             session_id=session.session_id, workspace_id=session.workspace_id, spec=spec
         )
         try:
-            with errors_by_meaning():
-                answer = await self._box.sessions.CreateSession(request, timeout=_CALL_SECONDS)
+            answer = await self._create(request)
         except (WrongState, Unavailable, DeadlineExceeded) as error:
             # Nothing that a model asked for: the box cannot give this agent a session at all, and so nothing was run.
             raise WrongState(error.message, reason=Reason.TOOL_UNAVAILABLE, fields=error.fields) from error
@@ -181,6 +180,16 @@ class BoxClient:
         if len(self._made) > _MAX_SESSIONS:
             self._made.popitem(last=False)
         return answer.existed
+
+    async def _create(self, request: session_pb2.CreateSessionRequest) -> session_pb2.CreateSessionResponse:
+        """Asking again for the same session does no harm, so a box that goes away meanwhile is waited for."""
+        try:
+            with errors_by_meaning():
+                return await self._box.sessions.CreateSession(request, timeout=_CALL_SECONDS)
+        except Unavailable:
+            await self._reach()
+        with errors_by_meaning():
+            return await self._box.sessions.CreateSession(request, timeout=_CALL_SECONDS)
 
 
 def _file(session: BoxSession, path: str) -> file_pb2.FilePath:

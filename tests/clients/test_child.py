@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from portway.clients.supervisor.child import Child, PartFailed, Serving
-from portway.clients.supervisor.parts import Part
+from portway.clients.supervisor.layout import Layout
+from portway.clients.supervisor.parts import Part, Settings, parts_of
 from portway.rpc.configuration import EXIT_CODE
 
 PATIENCE = 20.0
@@ -96,3 +97,22 @@ async def test_a_part_that_ignores_the_request_to_end_is_killed(tmp_path: Path) 
         assert not alive(serving.pid)
         await asyncio.wait_for(keeping, PATIENCE)
     assert len(starts.seen) == 1
+
+
+def test_a_part_finds_only_its_own_settings_in_its_environment(tmp_path: Path) -> None:
+    whole = {
+        "PATH": "/bin",
+        "PORTWAY__MODELS__PROVIDERS": "with a key",
+        "PORTWAY__BOX__ENABLED": "false",
+        "PORTWAY__LOG__LEVEL": "debug",
+        "PORTWAY__MODLES__DEFAULT": "a typing error",
+    }
+    parts = parts_of(Settings(tmp_path, 0, 0, None), Layout(tmp_path))
+    found = {part.name: set(part.environment(whole)) for part in parts}
+    shared = {"PATH", "PORTWAY__LOG__LEVEL", "PORTWAY__MODLES__DEFAULT"}
+    assert found == {
+        "runtime": shared,
+        "web": shared,
+        "box": shared | {"PORTWAY__BOX__ENABLED"},
+        "host": shared | {"PORTWAY__MODELS__PROVIDERS"},
+    }

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from portway.rpc.errors import InternalError, Reason, Unavailable
+from portway.rpc.errors import Cancelled, InternalError, PortwayError, Reason, Unavailable
 from portway.server.agents.types import InterruptedPolicy, NoticeTexts, RetryPolicy
 from portway.v1 import run_pb2, runner_pb2
 from tests.fakes.runtime_server import (
@@ -159,21 +159,22 @@ async def test_a_retryable_failure_is_tried_again_as_often_as_the_agent_says(
 
 
 @pytest.mark.parametrize(
-    ("policy", "attempts", "state"),
+    ("policy", "gone", "attempts", "state"),
     [
-        (InterruptedPolicy.RETRY, 2, run_pb2.RUN_STATE_COMPLETED),
-        (InterruptedPolicy.FAIL, 1, run_pb2.RUN_STATE_FAILED),
+        (InterruptedPolicy.RETRY, Unavailable("the runtime is gone"), 2, run_pb2.RUN_STATE_COMPLETED),
+        (InterruptedPolicy.RETRY, Cancelled("the connection was given up"), 2, run_pb2.RUN_STATE_COMPLETED),
+        (InterruptedPolicy.FAIL, Unavailable("the runtime is gone"), 1, run_pb2.RUN_STATE_FAILED),
     ],
 )
 async def test_a_run_that_was_cut_off_with_the_runtime_follows_the_agents_policy(
-    host: Hosted, runtime: FakeRuntime, policy: InterruptedPolicy, attempts: int, state: int
+    host: Hosted, runtime: FakeRuntime, policy: InterruptedPolicy, gone: PortwayError, attempts: int, state: int
 ) -> None:
     await host.set_agent(on_interrupted=policy)
 
     async def is_cut_off_once(run: FakeRun) -> None:
         if run.context.attempt == 1:
             await run.say("half an ")
-            raise Unavailable("the process of the runtime is gone")
+            raise gone
         await run.answer("whole")
 
     runtime.script = is_cut_off_once
