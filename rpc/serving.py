@@ -60,10 +60,14 @@ class RunningServer:
         """What the health service says of one service, such as `portway.v1.RunService`."""
         self._health.set_serving(service, serving)
 
-    async def stop(self, grace: float) -> None:
-        """Refuses new calls, waits up to `grace` seconds for those under way, then cancels what is left."""
+    def begin_draining(self) -> None:
+        """Refuses new calls and says so in its health; those under way go on until `stop`."""
         self._health.drain()
         self._gate.draining.set()
+
+    async def stop(self, grace: float) -> None:
+        """Refuses new calls, waits up to `grace` seconds for those under way, then cancels what is left."""
+        self.begin_draining()
         try:
             async with asyncio.timeout(grace):
                 await self._gate.until_idle()

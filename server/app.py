@@ -85,10 +85,6 @@ class RunningHost:
     server: RunningServer
     parts: Parts
 
-    async def failed(self) -> None:
-        """Wait until the host cannot go on, and raise why."""
-        await self.parts.stores.database.writer.broken()
-
 
 @asynccontextmanager
 async def run_host(config: Config) -> AsyncIterator[RunningHost]:
@@ -110,7 +106,7 @@ async def run_host(config: Config) -> AsyncIterator[RunningHost]:
             yield RunningHost(server, parts)
         finally:
             # New calls are refused from here on; what executes may end, while those who watch still hear of it.
-            server.draining.set()
+            server.begin_draining()
             await parts.dispatcher.drain(host.limits.drain)
 
 

@@ -132,7 +132,13 @@ def _work(parts: Parts) -> list[Service]:
     return [
         Service(_descriptor(event_pb2, "EventService"), events),
         Service(_descriptor(run_pb2, "RunService"), runs),
-        Service(_descriptor(runner_service_pb2, "RunnerService"), calls, quiet_methods=_quiet(calls)),
+        # Runs that are to end while the host stops still have to ask.
+        Service(
+            _descriptor(runner_service_pb2, "RunnerService"),
+            calls,
+            quiet_methods=_quiet(calls),
+            while_draining=True,
+        ),
         Service(_descriptor(delivery_pb2, "DeliveryService"), DeliveryServicer(ledger, parts.outbox, cursors)),
         Service(_descriptor(artifact_pb2, "ArtifactService"), ArtifactServicer(keeper)),
         _conversations(parts),

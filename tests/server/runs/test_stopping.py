@@ -4,11 +4,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from portway.rpc.errors import NotFound, Reason, WrongState
+from portway.rpc.channel import open_channel
+from portway.rpc.errors import NotFound, Reason, Unavailable, WrongState
 from portway.rpc.status import errors_by_meaning
 from portway.server.config import HostLimits
-from portway.v1 import run_pb2, run_pull_pb2
+from portway.v1 import run_pb2, run_pull_pb2, runner_service_pb2_grpc
 from tests.fakes.runtime_server import FakeRun, FakeRuntime, answer_hello
 from tests.server.hosting import Hosted, hosted, text_part
 from tests.waiting import until
@@ -218,3 +220,37 @@ async def test_steering_a_run_that_has_ended_is_refused(host: Hosted) -> None:
     with pytest.raises(WrongState) as caught, errors_by_meaning():
         await host.runs.SteerRun(request)
     assert caught.value.reason == Reason.RUN_FINISHED
+
+
+async def test_while_it_stops_the_host_says_so_and_its_runs_may_still_ask(
+    tmp_path: Path, runtime: FakeRuntime
+) -> None:
+    asked = asyncio.Event()
+    found: list[str] = []
+
+    async def asks_at_the_end(run: FakeRun) -> None:
+        await asked.wait()
+        async with open_channel(hosts[0].address, token=run.start.run_token) as channel:
+            stub = runner_service_pb2_grpc.RunnerServiceStub(channel)
+            with errors_by_meaning():
+                page = await stub.PageHistory(run_pull_pb2.PageHistoryRequest())
+            found.extend(item.content for item in page.items)
+            health = health_pb2_grpc.HealthStub(channel)
+            state = (await health.Check(health_pb2.HealthCheckRequest())).status
+            found.append(health_pb2.HealthCheckResponse.ServingStatus.Name(state))
+        await run.answer("still here")
+
+    hosts: list[Hosted] = []
+    runtime.script = asks_at_the_end
+    async with hosted(tmp_path, runtime) as host:
+        hosts.append(host)
+        await host.set_agent()
+        accepted = await host.submit()
+        await until(lambda: bool(runtime.runs))
+        host.host.server.begin_draining()
+        with pytest.raises(Unavailable):
+            await host.submit("too late")
+        asked.set()
+    assert found == ["hi", "NOT_SERVING"]
+    async with hosted(tmp_path, runtime) as host:
+        assert (await host.run(accepted.run_id)).state == run_pb2.RUN_STATE_COMPLETED
