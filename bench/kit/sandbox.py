@@ -36,7 +36,7 @@ class Builder:
     def __init__(self, folder: Path, root: bool, lanes: list[Lane]) -> None:
         self._root = root
         self._lanes = [lane.open_for_joining() for lane in lanes]
-        self._bounds = rlimits(LIMITS, bound_address_space=not lanes)
+        self._bounds = rlimits(LIMITS, bound_memory=not lanes)
         present = frozenset(name for name in os.listdir("/proc") if not name.isdigit())
         places = {ETC: str(folder / "etc"), "/stage": str(folder), "/empty": str(folder / "empty")}
         arguments = [_moved(one, places) for one in session_arguments(StagedSession(False, ()), present)]

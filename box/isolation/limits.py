@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 KIBI = 1024
 MEBI = 1024 * KIBI
+RESERVED_BYTES = 1024 * MEBI
 
 _RLIMIT_NAMES = {
     "core": resource.RLIMIT_CORE,
@@ -17,6 +18,7 @@ _RLIMIT_NAMES = {
     "nice": resource.RLIMIT_NICE,
     "rtprio": resource.RLIMIT_RTPRIO,
     "as": resource.RLIMIT_AS,
+    "data": resource.RLIMIT_DATA,
 }
 
 
@@ -35,11 +37,11 @@ class Limits:
     own_processes: int = 32
 
 
-def rlimits(limits: Limits, *, bound_address_space: bool) -> dict[str, int]:
+def rlimits(limits: Limits, *, bound_memory: bool) -> dict[str, int]:
     """Per-process bounds by name, for the launcher to set.
 
-    The address space is bounded only where no control group bounds memory: it is a poor stand-in, because programs
-    reserve far more than they use, but it is the only one that an unprivileged server has.
+    Data and address space are bounded only where no control group bounds memory: they count for each process alone.
+    What is reserved and not written to is no data; programs reserve a lot, so the address space has room beyond.
     """
     bounds = {
         # Not 0: where the machine hands core dumps to a program of its own, only 1 keeps that program from being run.
@@ -53,8 +55,9 @@ def rlimits(limits: Limits, *, bound_address_space: bool) -> dict[str, int]:
         "nice": 0,
         "rtprio": 0,
     }
-    if bound_address_space:
-        bounds["as"] = limits.memory_bytes
+    if bound_memory:
+        bounds["data"] = limits.memory_bytes
+        bounds["as"] = limits.memory_bytes + RESERVED_BYTES
     return bounds
 
 

@@ -3,11 +3,11 @@
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -71,7 +71,7 @@ class BoxProcess:
 
     def whole_environment(self) -> dict[str, str]:
         given = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.environment}
-        return given | search_path(self.mode)
+        return given | plain_environment(self.mode)
 
     def flags(self) -> list[str]:
         folder = self.folder
@@ -160,10 +160,9 @@ def _entry(token: MintedToken, role: str, workspace_id: str) -> dict[str, str]:
 
 
 def interpreter(mode: str) -> list[str]:
+    """The Python of this test run, as the user that a mode is about."""
     if mode == UNPRIVILEGED and os.geteuid() == 0:
-        python = _open_interpreter()
-        assert python is not None
-        return [*_as_plain_user(), python]
+        return [*_as_plain_user(), sys.executable]
     return [sys.executable]
 
 
@@ -173,9 +172,7 @@ def why_not(mode: str) -> str:
         return "bubblewrap is not installed"
     if mode == ROOT:
         return "" if Machine.look().root else "root mode needs a test run as root, with root's capabilities"
-    if os.geteuid() == 0 and _open_interpreter() is None:
-        return f"no Python {sys.version_info.major}.{sys.version_info.minor} on this machine is open to a plain user"
-    return _refused_namespaces()
+    return _closed_to_plain_user() or _refused_namespaces()
 
 
 @cache
@@ -190,32 +187,52 @@ def _refused_namespaces() -> str:
     return "" if tried.returncode == 0 else f"namespaces are refused here: {tried.stderr.decode().strip()}"
 
 
+@cache
+def _closed_to_plain_user() -> str:
+    """Why a plain user cannot run the code under test; empty where it can."""
+    tried = subprocess.run(
+        [*interpreter(UNPRIVILEGED), "-c", "import portway.box.app"],
+        env={"PATH": os.environ["PATH"]} | plain_environment(UNPRIVILEGED),
+        capture_output=True,
+        cwd="/",
+    )
+    return "" if tried.returncode == 0 else f"a plain user cannot run this Python: {tried.stderr.decode().strip()}"
+
+
 def _as_plain_user() -> list[str]:
     user = str(PLAIN_USER)
     identity = ["--reuid", user, "--regid", user, "--clear-groups", "--bounding-set", "-all", "--inh-caps", "-all"]
     # Over a shell: setpriv itself still has root's rights over files when it looks its program up.
-    return ["setpriv", *identity, "/bin/sh", "-c", 'exec "$0" "$@"']
+    return [*_opened(), "setpriv", *identity, "/bin/sh", "-c", 'exec "$0" "$@"']
 
 
-def search_path(mode: str) -> dict[str, str]:
-    if mode == UNPRIVILEGED and os.geteuid() == 0:
-        return {"PYTHONPATH": f"{_REPOSITORY / 'src'}:{sysconfig.get_path('purelib')}", "PYTHONDONTWRITEBYTECODE": "1"}
-    return {}
+def plain_environment(mode: str) -> dict[str, str]:
+    """What a plain user's Python needs in its environment: it may not write next to the code."""
+    return {"PYTHONDONTWRITEBYTECODE": "1"} if mode == UNPRIVILEGED and os.geteuid() == 0 else {}
 
 
 @cache
-def _open_interpreter() -> str | None:
-    """A Python of our version that a plain user may run: ours may lie in a home directory."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    for candidate in (sys.executable, shutil.which(version, path="/usr/bin:/usr/local/bin")):
-        if candidate is None:
-            continue
-        tried = subprocess.run(
-            [*_as_plain_user(), candidate, "-c", "import portway.box.app"],
-            env={"PATH": os.environ["PATH"]} | search_path(UNPRIVILEGED),
-            capture_output=True,
-            cwd="/",
-        )
-        if tried.returncode == 0:
-            return candidate
-    return None
+def _opened() -> tuple[str, ...]:
+    """Starts a program where the code under test is open to everybody, also when it lies in a closed home directory.
+
+    In a mount namespace of its own the closed directory is covered by an empty one, which shows only the code again.
+    """
+    shown = [path for path in (_REPOSITORY, Path(sys.prefix), Path(sys.base_prefix)) if _closed_above(path)]
+    if not shown:
+        return ()
+    script = ["set -e"]
+    for number, path in enumerate(shown, start=3):
+        script.append(f"exec {number}< {shlex.quote(str(path))}")
+    for closed in sorted({str(_closed_above(path)) for path in shown}):
+        script.append(f"mount -t tmpfs -o mode=755 none {shlex.quote(closed)}")
+    for number, path in enumerate(shown, start=3):
+        place = shlex.quote(str(path))
+        script.append(f"mkdir -p {place}; mount -c --bind /proc/self/fd/{number} {place}; exec {number}<&-")
+    script.append('cd "$(pwd)"; exec "$@"')
+    return ("unshare", "--mount", "/bin/sh", "-c", "\n".join(script), "sh")
+
+
+def _closed_above(path: Path) -> Path | None:
+    """The topmost directory on the way to a path that other users may not enter."""
+    way = [path, *path.parents]
+    return next((each for each in reversed(way) if not each.stat().st_mode & 0o001), None)

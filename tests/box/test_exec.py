@@ -303,3 +303,21 @@ async def test_a_command_sees_the_same_whether_it_was_waited_for_or_not(inside: 
 async def test_outputs_can_be_opened_anew_by_name(inside: Inside) -> None:
     result = await inside.sh("echo one > /dev/stdout; echo two > /dev/stderr; echo three | cat /dev/stdin")
     assert (result.stdout, result.stderr) == ("one\nthree\n", "two\n")
+
+
+@pytest.mark.parametrize(
+    ("tool", "script", "said"),
+    [
+        ("node", "node -e 'console.log(6 * 7)'", "42"),
+        ("gcc", "echo 'int main(void) { return 42; }' > a.c && gcc -o a a.c; ./a; echo $?", "42"),
+        ("perl", "perl -e 'print 6 * 7'", "42"),
+        ("git", "git init -q . && echo x > f && git add f && git status --short", "A  f"),
+        ("bash", "bash -c 'echo $((6 * 7)) | cat'", "42"),
+        ("script", "script -qc 'echo 42' /dev/null", "42"),
+    ],
+)
+async def test_the_tools_of_the_machine_work(inside: Inside, tool: str, script: str, said: str) -> None:
+    result = await inside.attempt(f"command -v {tool} > /dev/null || {{ echo missing; exit 0; }}; {script}")
+    if result.stdout == "missing\n":
+        pytest.skip(f"{tool} is not in /usr of this machine")
+    assert said in result.stdout, result

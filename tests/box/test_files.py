@@ -355,3 +355,34 @@ async def test_two_sessions_have_their_own_files(channel: PortwayChannel, inside
     with pytest.raises(NotFound):
         await other.read("mine")
     await other.delete()
+
+
+async def test_names_that_are_no_text_are_listed_page_by_page(inside: Inside) -> None:
+    await inside.python("import os\nfor number in range(6): open(b'\\xff\\xfe%d' % number, 'w').close()")
+    found: list[str] = []
+    token = ""
+    while True:
+        request = file_pb2.ListDirectoryRequest(directory=inside.path("."), page_size=4, page_token=token)
+        page = await ask(inside.channel, request)
+        found += [file.path for file in page.files]
+        token = page.next_page_token
+        if not token:
+            break
+    assert found == [f"/workspace/\ufffd\ufffd{number}" for number in range(6)]
+    listing = await ask(inside.channel, file_pb2.GlobRequest(directory=inside.path("."), pattern="*"))
+    assert len(listing.files) == 6
+    assert (await ask(inside.channel, file_pb2.GrepRequest(root=inside.path("."), pattern="x"))).matches == []
+
+
+async def test_a_session_deleted_under_file_work_shows_no_other_session(channel: PortwayChannel) -> None:
+    async def churn(number: int) -> None:
+        session = await new_session(channel)
+        await session.write("own", b"%d" % number)
+        work = [asyncio.create_task(session.read("own")) for _ in range(10)]
+        deleting = asyncio.create_task(session.delete())
+        for one in await asyncio.gather(*work, return_exceptions=True):
+            assert one == b"%d" % number or isinstance(one, PortwayError), one
+        await deleting
+
+    for _ in range(5):
+        await asyncio.gather(*(churn(number) for number in range(8)))

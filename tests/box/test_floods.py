@@ -192,3 +192,12 @@ async def test_terminals_and_watches_of_one_session_leave_some_for_others(small:
     call.cancel()
     await until_gone(mark)
     assert processes_with(mark) == []
+
+
+async def test_shared_memory_of_a_process_is_bounded_too(small: Inside) -> None:
+    result = await small.python(
+        "import mmap\nprint('begun', flush=True)\nheld = []\nfor _ in range(48):\n"
+        "    held.append(mmap.mmap(-1, 32 << 20)); held[-1].write(b'x' * (32 << 20))\nprint('OPEN')"
+    )
+    assert result.stdout.startswith("begun")
+    assert "OPEN" not in result.stdout

@@ -176,7 +176,7 @@ class NamespaceBackend:
 
     def _unenforced(self, kind: str) -> tuple[str, ...]:
         kinds = self._tree.kinds if self._tree else frozenset()
-        missing = [] if "memory" in kinds else ["memory_bytes as a total (each process is bounded by address space)"]
+        missing = [] if "memory" in kinds else ["memory_bytes as a total (each process is bounded alone)"]
         if "cpu" not in kinds:
             missing.append("cpu_millis")
         if "pids" not in kinds:

@@ -56,7 +56,7 @@ class NamespaceSandbox:
         self._zygote = zygote
         self._parts = parts
         self._arguments = _packed(session_arguments(parts.staged, present))
-        bounds = rlimits(parts.spec.limits, bound_address_space=not parts.memory_is_bounded)
+        bounds = rlimits(parts.spec.limits, bound_memory=not parts.memory_is_bounded)
         order = {"rlimits": bounds, "user": parts.lease.user if parts.lease else None}
         self._lanes = Lanes(zygote, parts.groups, order, parts.namespaces)
         self._prepared = PreparedPool(self._prepare)
