@@ -143,33 +143,18 @@ def _build(config: Config, stores: Stores) -> Parts:
     agents = AgentDirectory(stores.agents)
     bindings = BindingDirectory(stores.bindings, agents)
     agent_secrets = ConfigSecrets(stores.secrets, stores.keyring)
-    audit = AuditRecorder(writer)
-    outbox = Outbox(writer, stores.deliveries)
-    feeds = Feeds(stores.runs, stores.runs)
-    live = LiveAttempts()
+    audit, outbox = AuditRecorder(writer), Outbox(writer, stores.deliveries)
+    feeds, live = Feeds(stores.runs, stores.runs), LiveAttempts()
     run_tokens = RunTokens(live, stores.runs)
     calls = _calls(stores, models, tools)
     grants = GrantBook(models, tools)
-    host_version = version("portway")
-    preparer = Preparer(
-        runs=stores.runs,
-        events=stores.events,
-        transcript=stores.transcript,
-        ledgers=stores.runs,
-        state=stores.state,
-        agents=agents,
-        secrets=agent_secrets,
-        runtime=runtime,
-        grants=grants,
-        contexts=ContextWriter(HostFacts(host.name, host_version), stores.cursors),
-        patience=host.limits.runner_patience,
-    )
+    facts = HostFacts(host.name, version("portway"))
     means = Means(
         database=database,
         cursors=stores.cursors,
         feeds=feeds,
         live=live,
-        preparer=preparer,
+        preparer=_preparer(host, stores, agents, agent_secrets, runtime, grants, facts),
         runtime=runtime,
         outbox=outbox,
         audit=audit,
@@ -181,11 +166,10 @@ def _build(config: Config, stores: Stores) -> Parts:
     )
     closer = Closer(means, stores.runs, stores.effects)
     dispatcher = Dispatcher(means, closer, host.limits.active_runs, host.limits.waiting_runs)
-    router = Router(agents, bindings)
-    guards = Guards(audit)
+    router, guards = Router(agents, bindings), Guards(audit)
     return Parts(
         config=config,
-        version=host_version,
+        version=facts.version,
         stores=stores,
         models=models,
         tools=tools,
@@ -209,6 +193,30 @@ def _build(config: Config, stores: Stores) -> Parts:
         router=router,
         guards=guards,
         acceptor=Acceptor(database, stores.conversations, router, guards, dispatcher),
+    )
+
+
+def _preparer(
+    host: HostConfig,
+    stores: Stores,
+    agents: AgentDirectory,
+    secrets: ConfigSecrets,
+    runtime: RuntimeLink,
+    grants: GrantBook,
+    facts: HostFacts,
+) -> Preparer:
+    return Preparer(
+        runs=stores.runs,
+        events=stores.events,
+        transcript=stores.transcript,
+        ledgers=stores.runs,
+        state=stores.state,
+        agents=agents,
+        secrets=secrets,
+        runtime=runtime,
+        grants=grants,
+        contexts=ContextWriter(facts, stores.cursors),
+        patience=host.limits.runner_patience,
     )
 
 
