@@ -25,6 +25,16 @@ from tests.waiting import until
 CHAT = "web-conformance"
 
 
+class Dialled(Protocol):
+    """A host, as far as an adapter has to know it."""
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def token(self) -> str: ...
+
+
 class AdapterUnderTest(Protocol):
     """An adapter that runs, with one person in one chat of its platform."""
 
@@ -142,7 +152,7 @@ class KitAdapter:
 
 @asynccontextmanager
 async def kit_adapter(
-    host: ChatHost, folder: Path, *, chat: Chat, adapter_id: str = "chat"
+    host: Dialled, folder: Path, *, chat: Chat, adapter_id: str = "chat"
 ) -> AsyncIterator[KitAdapter]:
     token = folder / "kit.token"
     token.write_text(host.token, encoding="ascii")
