@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.box.box_process import PLAIN_USER, UNPRIVILEGED, interpreter, search_path, why_not
+from tests.box.box_process import PLAIN_USER, UNPRIVILEGED, interpreter, plain_environment, why_not
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[2]
@@ -23,7 +23,7 @@ def test_the_suite_passes_for_a_plain_user() -> None:
         options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder}/tests"]
         done = subprocess.run(
             [*interpreter(UNPRIVILEGED), "-m", "pytest", *options, str(HERE / "test_backend.py")],
-            env={"PATH": os.environ["PATH"], "HOME": folder} | search_path(UNPRIVILEGED),
+            env={"PATH": os.environ["PATH"], "HOME": folder} | plain_environment(UNPRIVILEGED),
             cwd=REPOSITORY,
             capture_output=True,
             text=True,
