@@ -32,6 +32,8 @@ from portway.rpc.configuration import ConfigurationError
 
 GRACE = 2.0
 _BACKLOG = 256
+_OTHER_CONNECTIONS = 256
+"""Connections beside those of open pages: files, uploads, the page itself."""
 
 log = structlog.get_logger("portway.web_chat")
 
@@ -98,7 +100,7 @@ async def serving(settings: WebSettings, options: Options) -> AsyncIterator[Runn
     sockets = Sockets(rooms, host, link, _version(), settings.max_connections)
     platform = WebPlatform(rooms, sockets)
     application = make_application(Pages(key, places), sockets, Uploads(host), Files(host), places, key)
-    server = _Server(_config(application))
+    server = _Server(_config(application, settings.max_connections + _OTHER_CONNECTIONS))
     chat = RunningChat(_address(key, settings, port), port, key, asyncio.Event())
     async with contextlib.aclosing(dial), asyncio.TaskGroup() as group:
         background = [
@@ -125,7 +127,7 @@ async def _keep(link: Link, platform: WebPlatform, chat: RunningChat) -> None:
         chat.stop.set()
 
 
-def _config(application: object) -> uvicorn.Config:
+def _config(application: object, connections: int) -> uvicorn.Config:
     return uvicorn.Config(
         application,  # type: ignore[arg-type]
         # Access logs would hold the key of a sign-in address.
@@ -140,6 +142,7 @@ def _config(application: object) -> uvicorn.Config:
         ws_ping_timeout=PING_SECONDS,
         timeout_graceful_shutdown=int(GRACE),
         backlog=_BACKLOG,
+        limit_concurrency=connections,
     )
 
 

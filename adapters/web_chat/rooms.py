@@ -188,7 +188,14 @@ class Rooms:
 
     async def _read_new(self, room: Room) -> None:
         for _ in range(_CATCH_UP_PAGES):
-            page = await self._host.items(room.conversation_id, after=room.tail, limit=CATCH_UP)
+            try:
+                page = await self._host.items(room.conversation_id, after=room.tail, limit=CATCH_UP)
+            except InvalidInput:
+                # The host has other data than before, as after a restore: the pages begin again.
+                room.tail = ""
+                for viewer in room.viewers:
+                    viewer.resync()
+                return
             room.tail = page.after or room.tail
             if page.items:
                 for viewer in room.viewers:

@@ -62,9 +62,13 @@ class Viewer:
         self._items.extend(items)
         self._after = after
         if len(self._items) > WAITING_ITEMS:
-            self._items.clear()
-            self.answer({"t": "resync", "c": self.conversation_id})
+            self.resync()
         self.wake.set()
+
+    def resync(self) -> None:
+        """The page is to open its conversation again, from where it is."""
+        self._items.clear()
+        self.answer({"t": "resync", "c": self.conversation_id})
 
     def touch(self, run: LiveRun) -> None:
         """Something about a run changed, or the page should learn of it."""

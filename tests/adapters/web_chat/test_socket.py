@@ -121,6 +121,24 @@ async def test_a_page_with_a_place_that_the_host_does_not_know_begins_again(web:
     assert len(again["items"]) == 2
 
 
+async def test_pages_begin_again_when_the_host_comes_back_with_other_data(web: Web) -> None:
+    async with web.page() as page:
+        opened = await page.open()
+        ack = await page.say("first", "key-00001")
+        await page.next("gone", run=ack["run"])
+        await web.host.kill()
+        # As after a restore: other messages, and places that the page's cursors do not know.
+        web.host.store.items.clear()
+        part = content_pb2.ContentPart(text=content_pb2.TextPart(text="restored"))
+        web.host.store.add_item(CHAT, content_pb2.MESSAGE_ROLE_USER, [part]).cursor = "cursor of the restored"
+        await web.host.start()
+        await page.next("resync")
+        again = await page.open(after="cursor-of-the-old-data")
+    assert opened["items"] == []
+    assert again["reset"] is True
+    assert [item["text"] for item in again["items"]] == ["restored"]
+
+
 async def test_a_long_conversation_is_read_page_by_page(web: Web) -> None:
     for number in range(120):
         part = content_pb2.ContentPart(text=content_pb2.TextPart(text=f"m{number}"))

@@ -2,6 +2,7 @@
 // is sent, for each conversation.
 
 import { byId, h, icon } from './dom.js';
+import { storage } from './storage.js';
 import { size, text as say } from './texts.js';
 import { Uploads } from './uploads.js';
 
@@ -53,7 +54,7 @@ export class Composer extends EventTarget {
 
   show(conversation) {
     this.conversation = conversation;
-    this.input.value = localStorage.getItem(DRAFT + conversation) ?? '';
+    this.input.value = storage.getItem(DRAFT + conversation) ?? '';
     this.tooLong = '';
     this.uploads.clear();
     this.grow();
@@ -106,8 +107,8 @@ export class Composer extends EventTarget {
   typed() {
     this.tooLong = '';
     try {
-      if (this.input.value) localStorage.setItem(DRAFT + this.conversation, this.input.value);
-      else localStorage.removeItem(DRAFT + this.conversation);
+      if (this.input.value) storage.setItem(DRAFT + this.conversation, this.input.value);
+      else storage.removeItem(DRAFT + this.conversation);
     } catch {
       // A draft is a convenience; a full storage only costs that.
     }

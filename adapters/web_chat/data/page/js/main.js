@@ -152,7 +152,10 @@ composer.addEventListener('send', (event) => {
 });
 composer.addEventListener('stop', stopAnswer);
 addEventListener('keydown', (event) => {
-  if (event.key === 'Escape' && !event.isComposing) stopAnswer();
+  if (event.key !== 'Escape' || event.isComposing) return;
+  // What lies on top goes first.
+  if (sidebar.isOpen) sidebar.toggle(false);
+  else stopAnswer();
 });
 addEventListener('hashchange', route);
 byId('new').addEventListener('click', startNew);

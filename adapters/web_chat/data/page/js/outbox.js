@@ -2,6 +2,8 @@
 // each, so that neither a crash of the browser nor a second tab loses one; each has a key of its own, so that the host
 // takes it once however often it is sent.
 
+import { storage } from './storage.js';
+
 const PREFIX = 'portway.outbox.';
 const FIRST_RETRY = 2000;
 const TAKEN = 'SAME_KEY_OTHER_BODY';
@@ -49,7 +51,7 @@ export class Outbox extends EventTarget {
   accepted(frame) {
     const entry = this.find(frame.key);
     if (!entry) return;
-    localStorage.removeItem(PREFIX + entry.key);
+    storage.removeItem(PREFIX + entry.key);
     // It stays on the page until the transcript has it.
     Object.assign(entry, { state: 'accepted', message: frame.message, problem: undefined });
     if (!frame.message) this.drop(entry);
@@ -82,7 +84,7 @@ export class Outbox extends EventTarget {
   remove(key) {
     const entry = this.find(key);
     if (!entry) return;
-    localStorage.removeItem(PREFIX + key);
+    storage.removeItem(PREFIX + key);
     this.drop(entry);
     this.changed();
   }
@@ -103,7 +105,7 @@ export class Outbox extends EventTarget {
   store(entry) {
     const { key, c, text, files, at, error } = entry;
     try {
-      localStorage.setItem(PREFIX + key, JSON.stringify({ key, c, text, files, at, error }));
+      storage.setItem(PREFIX + key, JSON.stringify({ key, c, text, files, at, error }));
     } catch {
       this.storageFull = true;
     }
@@ -134,13 +136,13 @@ export class Outbox extends EventTarget {
 
 function readAll() {
   const found = [];
-  for (let index = 0; index < localStorage.length; index += 1) {
-    const name = localStorage.key(index);
+  for (let index = 0; index < storage.length; index += 1) {
+    const name = storage.key(index);
     if (!name.startsWith(PREFIX)) continue;
     try {
-      found.push(JSON.parse(localStorage.getItem(name)));
+      found.push(JSON.parse(storage.getItem(name)));
     } catch {
-      localStorage.removeItem(name);
+      storage.removeItem(name);
     }
   }
   return found.sort((one, other) => one.at - other.at);

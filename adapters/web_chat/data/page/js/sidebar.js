@@ -10,7 +10,7 @@ export class Sidebar {
     this.next = '';
     this.timer = 0;
     byId('menu').append(icon('menu'));
-    byId('menu').addEventListener('click', () => this.toggle(byId('menu').getAttribute('aria-expanded') !== 'true'));
+    byId('menu').addEventListener('click', () => this.toggle(!this.isOpen));
     byId('shade').addEventListener('click', () => this.toggle(false));
     byId('more-talks').addEventListener('click', () => connection.send({ t: 'list', token: this.next }));
   }
@@ -57,6 +57,10 @@ export class Sidebar {
       h('time', { datetime: talk.time, title: time.exact }, time.short),
     );
     return h('li', { data: { testid: 'conversation', conversation: talk.c } }, link);
+  }
+
+  get isOpen() {
+    return byId('menu').getAttribute('aria-expanded') === 'true';
   }
 
   toggle(open) {
