@@ -60,14 +60,18 @@ class BoxHealth:
         async with self._looking:
             old = time.monotonic() - self._looked > PROBE_AGAIN_SECONDS
             if self.enabled and (fresh or (old and not self._report.available)):
+                known = self._report.reason
                 self._report = await self._backend.probe()
                 self._looked = time.monotonic()
-                if not self._report.available:
+                if not self._report.available and self._report.reason != known:
                     self._errors.note("BACKEND_UNAVAILABLE", self._report.reason)
         return self._report
 
     def distrust(self, reason: str) -> None:
         """The backend failed: it is looked at again with the next question."""
+        if not self._report.available:
+            # What a probe starts ends when the probe fails, and it says less about why.
+            return
         self._errors.note("BACKEND_FAILED", reason)
         self._report = replace(self._report, available=False, reason=reason)
         self._looked = float("-inf")

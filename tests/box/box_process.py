@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -31,7 +31,7 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 @dataclass
 class BoxProcess:
-    """Where a box is, and how to stop, kill and start it again on the same data."""
+    """Where a box is, and how to stop, kill and start it again on the same data. `through` starts its program."""
 
     folder: Path
     mode: str
@@ -40,6 +40,7 @@ class BoxProcess:
     environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     address: str = ""
+    through: Sequence[str] = ()
 
     @property
     def data(self) -> Path:
@@ -61,7 +62,7 @@ class BoxProcess:
         config.write_text(yaml.safe_dump({"box": dict(self.settings)}))
         with (self.folder / "box.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*interpreter(self.mode), "-m", "portway.box", *self.flags()],
+                [*self.through, *interpreter(self.mode), "-m", "portway.box", *self.flags()],
                 env=self.whole_environment(),
                 stdout=log,
                 stderr=log,

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -134,3 +135,28 @@ def test_nothing_secret_is_in_its_arguments_or_its_launchers(fresh: BoxProcess) 
         with open(f"/proc/{pid}/environ", "rb") as file:
             assert file.read() == b""
     assert not any(secret in fresh.log() for secret in secrets)
+
+
+def in_a_chroot(root: Path) -> tuple[str, ...]:
+    """Starts a program in a chroot that shows all of this machine; `root` is a plain directory."""
+    script = ["set -e", f"mkdir {root}"]
+    for each in Path("/").iterdir():
+        if each.is_symlink():
+            script.append(f"ln -s {each.readlink()} {root}{each}")
+        elif each.is_dir():
+            script.append(f"mkdir {root}{each}; mount --rbind {each} {root}{each}")
+    return ("unshare", "--mount", "/bin/sh", "-c", "\n".join([*script, f'exec chroot {root} "$@"']), "sh")
+
+
+async def test_a_box_in_a_chroot_says_so_once(fresh: BoxProcess) -> None:
+    if fresh.mode != ROOT:
+        pytest.skip("only root can make a chroot")
+    fresh.through = in_a_chroot(fresh.folder / "root")
+    fresh.start()
+    async with dial(fresh) as channel:
+        status = await ask(channel, box_pb2.GetBoxStatusRequest())
+        again = await ask(channel, box_pb2.GetBoxStatusRequest())
+        errors = (await ask(channel, box_pb2.ListErrorsRequest())).errors
+    assert not status.available and "this is a chroot" in status.reason
+    assert again.reason == status.reason
+    assert [error.code for error in errors] == ["BACKEND_UNAVAILABLE"]

@@ -56,6 +56,10 @@ class Machine:
             return "user namespaces are off: `sysctl kernel.unprivileged_userns_clone=1`"
         if _setting("user/max_user_namespaces") == "0":
             return "user namespaces are off: `sysctl user.max_user_namespaces=10000`"
+        if not _root_is_a_mount():
+            return (
+                "this is a chroot, in which the kernel allows no sandbox; run the box outside of it, or in a container"
+            )
         if "Operation not permitted" in reason or "Permission denied" in reason:
             return "the kernel or a container's policy refuses new namespaces; run the box outside of it, or as root"
         return "see the box's log"
@@ -74,6 +78,12 @@ def _problem(bwrap: str | None, root: bool) -> str:
         # Its sandboxes would own root's files on this machine, with only the missing capabilities in between.
         return "the box runs as root without root's capabilities (a container?); run it as a plain user instead"
     return ""
+
+
+def _root_is_a_mount() -> bool:
+    """Whether the root is one that mounts and namespaces can be made on: that of a chroot is just a directory."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return any(line.split()[4] == "/" for line in lines)
 
 
 def _setting(name: str) -> str:
