@@ -166,10 +166,11 @@ def _tools_of(
         named = name in native if tool.spec.type is ToolType.NATIVE else _is_named(tool, wanted, policy.tools)
         if not named or name in policy.denied_tools:
             continue
-        if tool.availability.available:
-            tools.append(tool.spec)
-        else:
+        if tool.availability.absent:
             narrowing.removed.append(f"tool {name}: {tool.availability.reason}")
+        else:
+            # Also one that cannot be used now: it may come back during the run, and who calls it is told the reason.
+            tools.append(tool.spec)
     return tuple(tools)
 
 

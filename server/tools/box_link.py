@@ -14,7 +14,9 @@ HEARTBEAT_SECONDS = 20.0
 _FIRST_RETRY_SECONDS = 0.25
 _MAX_RETRY_SECONDS = 2.0
 
-NOT_CONFIGURED = Availability(False, "this host has no box; start one with `portway up`, or name one with --box")
+NOT_CONFIGURED = Availability(
+    False, "this host has no box; start one with `portway up`, or name one with --box", absent=True
+)
 _NOT_ASKED = Availability(False, "the box was not reached yet; it is tried again all the time")
 
 

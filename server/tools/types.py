@@ -39,10 +39,12 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether something can be used now; if not, `reason` says why and what to do."""
+    """Whether something can be used now; if not, `reason` says why and what to do, and `absent` that it does not exist
+    here at all, so that waiting for it is no use."""
 
     available: bool
     reason: str = ""
+    absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
