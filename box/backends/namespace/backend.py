@@ -5,17 +5,18 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from portway.box.backends.interface import Sandbox
 from portway.box.backends.namespace import wire
 from portway.box.backends.namespace.machine import Machine
 from portway.box.backends.namespace.probe import measure
 from portway.box.backends.namespace.sandbox import NamespaceSandbox, SandboxParts
 from portway.box.backends.namespace.stage import StagedSession
 from portway.box.backends.namespace.zygote_client import ZygoteClient, ZygoteSetup
-from portway.box.backends.types import BackendReport, HostMount, MountMode, Network, SandboxSpec
+from portway.box.backends.types import BackendReport, HostMount, IsolationProbe, MountMode, Network, SandboxSpec
 from portway.box.installation import Installation
 from portway.box.isolation.cgroups import CgroupTree, SessionGroups
 from portway.box.isolation.disk_images import ImageMaker
@@ -24,6 +25,7 @@ from portway.box.isolation.users import UserLease, UserPool
 from portway.rpc.errors import PortwayError, Unavailable, WrongState
 
 NAME = "namespace"
+Measure = Callable[[Sandbox], Awaitable[tuple[IsolationProbe, ...]]]
 PROBE_LIMITS = Limits(memory_bytes=128 * MEBI, disk_bytes=16 * MEBI, inodes=1024, temporary_bytes=4 * MEBI)
 _IMAGE = "workspace.ext4"
 _FOLDER = "workspace"
@@ -49,7 +51,13 @@ class NamespaceBackend:
 
     name = NAME
 
-    def __init__(self, paths: NamespacePaths, installation: Installation, on_lost: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        paths: NamespacePaths,
+        installation: Installation,
+        on_lost: Callable[[str], None],
+        measure: Measure = measure,
+    ) -> None:
         self._paths = paths
         self._installation = installation
         self._machine = Machine.look()
@@ -59,6 +67,8 @@ class NamespaceBackend:
         self._zygote = ZygoteClient(on_lost)
         self._starting = asyncio.Lock()
         self._present: frozenset[str] = frozenset()
+        self._measure = measure
+        self._not_contained: tuple[str, ...] = ()
 
     async def _ensure_zygote(self) -> None:
         async with self._starting:
@@ -78,6 +88,11 @@ class NamespaceBackend:
                 raise Unavailable(f"{error.message}; {machine.hint(error.message)}") from None
 
     async def create(self, spec: SandboxSpec) -> NamespaceSandbox:
+        if self._not_contained:
+            raise WrongState(_refusal(self._not_contained))
+        return await self._create(spec)
+
+    async def _create(self, spec: SandboxSpec) -> NamespaceSandbox:
         self._machine.require()
         if spec.network is not Network.OFF:
             raise WrongState("this backend cannot give a session a network yet; ask for `network: off`")
@@ -189,16 +204,16 @@ class NamespaceBackend:
         """Makes a sandbox and tries to get out of it."""
         key = f"probe{secrets.token_hex(8)}"
         try:
-            sandbox = await self.create(SandboxSpec(key, PROBE_LIMITS))
+            sandbox = await self._create(SandboxSpec(key, PROBE_LIMITS))
             try:
-                probes = await measure(sandbox)
+                probes = await self._measure(sandbox)
             finally:
                 await sandbox.delete()
         except PortwayError as error:
             return BackendReport(NAME, False, error.message, self._machine.mode)
-        open_probes = [probe.name for probe in probes if not probe.contained]
-        if open_probes:
-            reason = f"refused to serve: not contained on this machine: {', '.join(open_probes)}"
+        self._not_contained = tuple(probe.name for probe in probes if not probe.contained)
+        if self._not_contained:
+            reason = _refusal(self._not_contained)
             return BackendReport(NAME, False, reason, self._machine.mode, sandbox.unenforced, probes)
         reason = f"works, {self._machine.mode} mode; {len(probes)} isolation probes contained"
         return BackendReport(NAME, True, reason, self._machine.mode, sandbox.unenforced, probes)
@@ -226,6 +241,10 @@ class NamespaceBackend:
         await self._zygote.stop()
         if self._tree is not None:
             self._tree.close()
+
+
+def _refusal(probes: tuple[str, ...]) -> str:
+    return f"no sessions: measured inside a sandbox on this machine and not contained: {', '.join(probes)}"
 
 
 def _mount_order(mount: HostMount) -> wire.MountOrder:
