@@ -93,7 +93,7 @@ def describe(folder: Path) -> dict[str, str]:
 def fsync_seconds(folder: Path) -> float:
     """Median of appending a page and having it on disk: below this no acknowledged write can come."""
     taken = []
-    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+    with tempfile.NamedTemporaryFile(dir=folder, buffering=0) as file:
         for _ in range(50):
             begun = time.perf_counter()
             file.write(bytes(4096))
