@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portway.clients.supervisor.layout import current_pointer
+from portway.rpc.channel import ClientTls
 from portway.rpc.errors import WrongState
 
 DEFAULT_HOST = "127.0.0.1:7700"
@@ -19,6 +20,7 @@ class Endpoint:
     token: str
     box: str = ""
     runtime: str = ""
+    tls: ClientTls | None = None
 
     def __repr__(self) -> str:
         return f"Endpoint({self.host})"
@@ -26,6 +28,7 @@ class Endpoint:
 
 def find_endpoint(environment: Mapping[str, str]) -> Endpoint:
     """PORTWAY_HOST, PORTWAY_BOX, PORTWAY_RUNTIME, PORTWAY_TOKEN, PORTWAY_TOKEN_FILE; the ready file has the rest.
+    PORTWAY_CA names the authority of servers that use TLS.
 
     Raises `WrongState` where no token can be found.
     """
@@ -43,7 +46,16 @@ def find_endpoint(environment: Mapping[str, str]) -> Endpoint:
         token=token,
         box=environment.get("PORTWAY_BOX") or str(ready.get("box") or ""),
         runtime=environment.get("PORTWAY_RUNTIME") or str(ready.get("runtime") or ""),
+        tls=_tls(environment.get("PORTWAY_CA")),
     )
+
+
+def _tls(ca: str | None) -> ClientTls | None:
+    if not ca:
+        return None
+    if not Path(ca).is_file():
+        raise WrongState(f"PORTWAY_CA: there is no file {ca}; name the PEM file of the authority, or unset it")
+    return ClientTls(ca=Path(ca))
 
 
 def _last_start(environment: Mapping[str, str]) -> Mapping[str, object]:

@@ -26,6 +26,12 @@ class ClientTls:
     private_key: Path | None = None
     name: str = ""
 
+    def __post_init__(self) -> None:
+        for name in ("ca", "certificate", "private_key"):
+            path = getattr(self, name)
+            if path is not None and not path.is_file():
+                raise ValueError(f"{name}: there is no file {path}; name a PEM file")
+
 
 class PortwayChannel(grpc.aio.Channel):
     """A channel that adds the bearer token and the trace of the current call to each call made on it.

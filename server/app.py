@@ -139,7 +139,9 @@ def _build(config: Config, stores: Stores) -> Parts:
     writer = database.writer
     models = build_registry(config.models, Surroundings(environ=config.environment))
     box, box_link, tools = _box(host)
-    runtime = RuntimeLink(Address(host.runtime), token_in(host.runtime_credential), database.epoch)
+    runtime = RuntimeLink(
+        Address(host.runtime), token_in(host.runtime_credential), database.epoch, host.runtime_tls
+    )
     agents = AgentDirectory(stores.agents)
     bindings = BindingDirectory(stores.bindings, agents)
     agent_secrets = ConfigSecrets(stores.secrets, stores.keyring)
@@ -225,7 +227,7 @@ def _box(host: HostConfig) -> tuple[FollowedBox | None, BoxLink | None, ToolRegi
         # Nothing is ever dialled: the source says that there is no box.
         nowhere = BoxClient(FollowedBox(Address(""), token_in(None)))
         return None, None, ToolRegistry([NativeTools(nowhere, lambda: NOT_CONFIGURED)])
-    box = FollowedBox(Address(host.box), token_in(host.box_credential))
+    box = FollowedBox(Address(host.box), token_in(host.box_credential), host.box_tls)
     link = BoxLink(box.status)
     return box, link, ToolRegistry([NativeTools(BoxClient(box), link.availability)])
 

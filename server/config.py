@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from portway.rpc.channel import ClientTls
 from portway.rpc.configuration import load
 from portway.rpc.serving import TlsConfig
 from portway.server.models.config import ModelsConfig
@@ -39,6 +40,7 @@ class HostConfig:
     """The section `host`. `database` '' is SQLite in the data folder.
 
     `runtime` and `box` are addresses, or ready files; '' for none. Credentials are files with one token each.
+    `runtime_tls` and `box_tls` (`ca: FILE`) are for those that serve over TLS themselves.
     """
 
     listen: str = "127.0.0.1:7700"
@@ -53,6 +55,8 @@ class HostConfig:
     adapter_token_file: Path | None = None
     limits: HostLimits = HostLimits()
     tls: TlsConfig | None = None
+    runtime_tls: ClientTls | None = None
+    box_tls: ClientTls | None = None
 
     @property
     def database_url(self) -> str:

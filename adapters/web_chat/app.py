@@ -93,7 +93,7 @@ async def serving(settings: WebSettings, options: Options) -> AsyncIterator[Runn
     listening = _listen(settings)
     port = listening.getsockname()[1]
     places = Places.of(settings, port)
-    dial = Dial(options.host, options.token_file)
+    dial = Dial(options.host, options.token_file, settings.host_tls)
     host = Host(dial)
     link = Link(dial, Identity(settings.adapter_id, "web_chat", _version(), live_updates=True), LIMITS)
     rooms = Rooms(host, link)

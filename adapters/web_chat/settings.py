@@ -4,18 +4,22 @@ import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from portway.rpc.channel import ClientTls
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
 class WebSettings:
     """`listen` is `address:port`; port 0 picks a free one. `origins` are the addresses at which browsers reach the page
-    where that is not the listening address itself, for example `https://chat.example.org` behind a proxy."""
+    where that is not the listening address itself, for example `https://chat.example.org` behind a proxy. `host_tls`
+    (`ca: FILE`) is for a host that serves over TLS."""
 
     listen: str = "127.0.0.1:7780"
     origins: tuple[str, ...] = ()
     adapter_id: str = "web_chat"
     max_connections: int = 256
+    host_tls: ClientTls | None = None
 
     def __post_init__(self) -> None:
         address, _, port = self.listen.rpartition(":")

@@ -64,19 +64,19 @@ async def _work(work: Callable[[Endpoint], Awaitable[None]]) -> None:
 
 
 def host(endpoint: Endpoint) -> Portway:
-    return Portway(endpoint.host, token=endpoint.token)
+    return Portway(endpoint.host, token=endpoint.token, tls=endpoint.tls)
 
 
 def box(endpoint: Endpoint) -> Box:
     if not endpoint.box:
         raise WrongState("no box: set PORTWAY_BOX, or look at `portway status` for why it does not run")
-    return Box(endpoint.box, token=endpoint.token)
+    return Box(endpoint.box, token=endpoint.token, tls=endpoint.tls)
 
 
 def runtime(endpoint: Endpoint) -> Runtime:
     if not endpoint.runtime:
         raise WrongState("no plugin runtime: set PORTWAY_RUNTIME, or look at `portway status` for why it does not run")
-    return Runtime(endpoint.runtime, token=endpoint.token)
+    return Runtime(endpoint.runtime, token=endpoint.token, tls=endpoint.tls)
 
 
 def _told(error: PortwayError) -> str:

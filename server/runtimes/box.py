@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from portway.clients.box import Box
+from portway.rpc.channel import ClientTls
 from portway.rpc.errors import PortwayError
 from portway.server.runtimes.address import Address
 
@@ -16,8 +17,9 @@ _NOWHERE = "127.0.0.1:1"
 class FollowedBox(Box):
     """A `Box` whose connection is replaced under it. `follow` must be running."""
 
-    def __init__(self, address: Address, token: Callable[[], str]) -> None:
+    def __init__(self, address: Address, token: Callable[[], str], tls: ClientTls | None = None) -> None:
         super().__init__(_NOWHERE, token="")
+        self._tls = tls
         self._address = address
         self._read_token = token
         self._dialled = ("", "")
@@ -42,5 +44,5 @@ class FollowedBox(Box):
         if not address or wanted == self._dialled:
             return False
         self._dialled = wanted
-        super().__init__(address, token=wanted[1])
+        super().__init__(address, token=wanted[1], tls=self._tls)
         return True

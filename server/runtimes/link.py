@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from portway.rpc.channel import PortwayChannel, open_channel
+from portway.rpc.channel import ClientTls, PortwayChannel, open_channel
 from portway.rpc.errors import InvalidInput, NotFound, PortwayError, Reason, Resource, Unavailable
 from portway.rpc.status import errors_by_meaning
 from portway.server.runtimes.address import Address
@@ -36,8 +36,9 @@ class LinkState:
 class RuntimeLink:
     """Watches the runtime's runners and opens runs on it. `token` is read anew for each connection."""
 
-    def __init__(self, address: Address, token: Callable[[], str], epoch: int) -> None:
+    def __init__(self, address: Address, token: Callable[[], str], epoch: int, tls: ClientTls | None = None) -> None:
         self._address = address
+        self._tls = tls
         self._token = token
         self._metadata = ((EPOCH_HEADER, str(epoch)),)
         self._runners: dict[str, Runner] = {}
@@ -114,7 +115,7 @@ class RuntimeLink:
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _follow(self, address: str) -> None:
-        async with open_channel(address, token=self._token()) as channel:
+        async with open_channel(address, token=self._token(), tls=self._tls) as channel:
             stub = runtime_pb2_grpc.RuntimeServiceStub(channel)
             with errors_by_meaning():
                 call = stub.WatchRunners(runtime_pb2.WatchRunnersRequest(), metadata=self._metadata)
