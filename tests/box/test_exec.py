@@ -117,7 +117,9 @@ async def test_a_resize_is_seen_by_the_command(inside: Inside) -> None:
     await until_said(call, b"ready")
     await call.write(process_pb2.ExecRequest(resize=process_pb2.TerminalSize(rows=40, columns=120)))
     await until_said(call, b"40 120")
-    call.cancel()
+    while (frame := await next_frame(call)).WhichOneof("kind") != "exit":
+        pass
+    assert frame.exit.status == COMPLETED
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,7 @@ async def test_writes_cancelled_at_any_moment_leave_no_piece(inside: Inside) -> 
     async with asyncio.timeout(20):
         while (await inside.sh("ls -A")).stdout:
             pass
+    assert not (await inside.sh("ls -A")).stdout
 
 
 async def test_an_expected_digest_guards_against_lost_updates(inside: Inside) -> None:

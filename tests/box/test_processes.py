@@ -191,7 +191,8 @@ async def test_only_the_last_of_much_output_is_kept_and_the_gap_is_told(inside: 
 async def test_one_who_does_not_read_holds_nobody_up(inside: Inside) -> None:
     await start(inside, "head -c 30000000 /dev/zero; echo END; sleep 60")
     async with attached(inside), attached(inside) as reading:
-        await until_out(reading, b"END\n")
+        frame = await until_out(reading, b"END\n")
+    assert frame.offset + len(frame.stdout) == 30_000_004
 
 
 async def test_a_process_that_failed_is_started_again_by_its_policy(inside: Inside) -> None:

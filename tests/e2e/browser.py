@@ -11,7 +11,7 @@ from pathlib import Path
 
 import playwright
 import pytest
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 FLAGS = (
     "--headless",
@@ -46,11 +46,21 @@ def _why_no_driver() -> str:
 
 
 @asynccontextmanager
-async def browser_page(address: str, *, width: int = 1180, height: int = 820) -> AsyncIterator[Page]:
-    """A page of a new browser with nothing stored, at an address."""
+async def running_browser() -> AsyncIterator[Browser]:
+    """The browser of this machine; the test is skipped where it cannot be driven."""
     program = browser_program()
     async with async_playwright() as driver:
         browser = await driver.chromium.launch(executable_path=program, args=list(FLAGS))
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@asynccontextmanager
+async def browser_page(address: str, *, width: int = 1180, height: int = 820) -> AsyncIterator[Page]:
+    """A page of a new browser with nothing stored, at an address."""
+    async with running_browser() as browser:
         context = await browser.new_context(viewport={"width": width, "height": height}, locale="en-US")
         context.set_default_timeout(PATIENCE_MS)
         page = await context.new_page()
@@ -59,7 +69,6 @@ async def browser_page(address: str, *, width: int = 1180, height: int = 820) ->
             yield page
         finally:
             await context.close()
-            await browser.close()
 
 
 class Chat:

@@ -46,7 +46,7 @@ async def run(script: str, environment: dict[str, str]) -> str:
     return text
 
 
-async def run_all(stack: Stack, tool: str, path: str) -> None:
+async def check_all(stack: Stack, tool: str, path: str) -> None:
     environment = stack.environment() | {
         "HOST": stack.host_address,
         "BOX": stack.box_address,
@@ -62,7 +62,7 @@ async def run_all(stack: Stack, tool: str, path: str) -> None:
 
 async def test_buf_curl_knows_everything_by_reflection(tmp_path: Path) -> None:
     async with started(tmp_path) as stack:
-        await run_all(stack, "buf", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        await check_all(stack, "buf", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
 
 @pytest.mark.heavy
@@ -74,4 +74,4 @@ async def test_grpcurl_knows_everything_by_reflection(tmp_path: Path) -> None:
     building = await asyncio.create_subprocess_exec(go, "install", GRPCURL, env=os.environ | {"GOBIN": str(folder)})
     assert await building.wait() == 0, "grpcurl could not be built"
     async with started(tmp_path) as stack:
-        await run_all(stack, "grpcurl", f"{folder}:{os.environ['PATH']}")
+        await check_all(stack, "grpcurl", f"{folder}:{os.environ['PATH']}")

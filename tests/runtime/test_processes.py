@@ -222,6 +222,7 @@ async def test_a_runtime_ends_with_its_supervisor(tmp_path: Path) -> None:
         supervisor.kill()
         supervisor.wait()
     await until(lambda: not _alive(pid))
+    assert supervisor.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(

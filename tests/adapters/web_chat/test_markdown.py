@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page
 
 from tests.adapters.web_chat.web import Web
-from tests.e2e.browser import FLAGS, browser_program
+from tests.e2e.browser import running_browser
 
 RENDER = """async text => {
     const { MarkdownView } = await import('/page/js/markdown/view.js');
@@ -34,12 +34,10 @@ SPEED = """async text => {
 
 @pytest.fixture
 async def page(web: Web) -> AsyncIterator[Page]:
-    async with async_playwright() as playwright:
-        running = await playwright.chromium.launch(executable_path=browser_program(), args=list(FLAGS))
+    async with running_browser() as running:
         opened = await running.new_page()
         await opened.goto(web.chat.address)
         yield opened
-        await running.close()
 
 
 CASES = [

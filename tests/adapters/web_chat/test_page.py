@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import BrowserContext, Locator, Page, async_playwright, expect
+from playwright.async_api import BrowserContext, Locator, Page, expect
 
 from portway.v1 import adapter_pb2, content_pb2
 from tests.adapters.web_chat.web import Web
-from tests.e2e.browser import FLAGS, browser_program
+from tests.e2e.browser import running_browser
 from tests.waiting import until
 
 MB = 1024 * 1024
@@ -17,15 +17,13 @@ MB = 1024 * 1024
 
 @pytest.fixture
 async def browser() -> AsyncIterator[BrowserContext]:
-    async with async_playwright() as playwright:
-        running = await playwright.chromium.launch(executable_path=browser_program(), args=list(FLAGS))
+    async with running_browser() as running:
         context = await running.new_context(locale="en-US", viewport={"width": 1180, "height": 780})
         context.set_default_timeout(20_000)
         try:
             yield context
         finally:
             await context.close()
-            await running.close()
 
 
 class Screen:
@@ -295,8 +293,7 @@ async def test_a_page_whose_session_is_over_shows_the_sign_in(
 
 
 async def test_the_page_speaks_chinese_to_a_chinese_browser(web: Web) -> None:
-    async with async_playwright() as playwright:
-        running = await playwright.chromium.launch(executable_path=browser_program(), args=list(FLAGS))
+    async with running_browser() as running:
         page = await (await running.new_context(locale="zh-CN")).new_page()
         await page.goto(web.origin)
         await expect(page.get_by_role("button", name="登录")).to_be_visible()
@@ -304,7 +301,6 @@ async def test_the_page_speaks_chinese_to_a_chinese_browser(web: Web) -> None:
         await expect(page.get_by_test_id("status")).to_have_text("已连接")
         await expect(page.get_by_test_id("input")).to_have_attribute("placeholder", "输入消息…")
         assert await page.locator("html").get_attribute("lang") == "zh-CN"
-        await running.close()
 
 
 async def test_a_screen_reader_hears_the_answer_once_it_is_whole(web: Web, screen: Screen) -> None:

@@ -93,6 +93,7 @@ async def test_what_the_disk_refuses_is_kept_and_written_later(database: Databas
 
         await until_told(there)
         running.cancel()
+    assert await resources(database) == ["1"]
 
 
 async def test_past_the_limit_a_record_is_counted_and_said(database: Database) -> None:

@@ -222,9 +222,7 @@ async def test_steering_a_run_that_has_ended_is_refused(host: Hosted) -> None:
     assert caught.value.reason == Reason.RUN_FINISHED
 
 
-async def test_while_it_stops_the_host_says_so_and_its_runs_may_still_ask(
-    tmp_path: Path, runtime: FakeRuntime
-) -> None:
+async def test_while_it_stops_the_host_says_so_and_its_runs_may_still_ask(tmp_path: Path, runtime: FakeRuntime) -> None:
     asked = asyncio.Event()
     found: list[str] = []
 

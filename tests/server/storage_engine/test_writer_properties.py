@@ -42,7 +42,7 @@ def unit(tx: Transaction, number: int, kind: Kind) -> int:
     return sequence
 
 
-async def run_all(folder: Path, kinds: list[Kind], group_limit: int) -> None:
+async def check_all(folder: Path, kinds: list[Kind], group_limit: int) -> None:
     options = DatabaseOptions(url=f"sqlite:///{folder}/portway.db", group_limit=group_limit, reader_threads=1)
     async with open_database(options) as database:
         for table in ("first", "second"):
@@ -65,4 +65,4 @@ async def run_all(folder: Path, kinds: list[Kind], group_limit: int) -> None:
 @given(kinds=st.lists(st.sampled_from(Kind), max_size=150), group_limit=st.sampled_from([1, 2, 7, 64]))
 def test_what_was_acknowledged_is_there_and_nothing_else(kinds: list[Kind], group_limit: int) -> None:
     with TemporaryDirectory() as folder:
-        asyncio.run(run_all(Path(folder), kinds, group_limit))
+        asyncio.run(check_all(Path(folder), kinds, group_limit))
