@@ -17,6 +17,7 @@ from portway.box.files.session_files import FileThreads
 from portway.box.paging import Pager
 from portway.box.processes.directory import ProcessDirectory
 from portway.box.processes.effects import EffectLedger
+from portway.box.processes.records import ProcessRecords
 from portway.box.processes.run import CommandRunner
 from portway.box.processes.servicer import ProcessServicer
 from portway.box.sessions.directory import SessionDirectory, SessionLimits
@@ -99,7 +100,7 @@ class _Parts:
         )
         self._threads = FileThreads()
         self._runner = CommandRunner(self.sessions, EffectLedger(config.data / "effects.jsonl"), self._threads)
-        self._processes = ProcessDirectory(self.sessions)
+        self._processes = ProcessDirectory(self.sessions, ProcessRecords(paths.sessions))
         self.sessions.before_delete(self._processes.forget_session)
         self.health: BoxHealth
 
@@ -118,6 +119,7 @@ class _Parts:
         stack.push_async_callback(self.sessions.close)
         stack.push_async_callback(self._processes.close)
         report = await self.health.report(fresh=True)
+        self._processes.restore()
         structlog.get_logger().info(
             "backend", name=report.name, available=report.available, mode=report.mode, reason=report.reason, swept=swept
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from portway.rpc.errors import WrongState
 
-_LAUNCHER_PATIENCE_SECONDS = 10.0
+_LAUNCHER_PATIENCE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Control groups of sessions: limits on the session, and a lane per command inside it for counting and killing."""
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,14 +67,28 @@ class CgroupTree:
         groups.make(limits)
         return groups
 
-    def sweep(self) -> tuple[int, int]:
-        """Kills and removes every session below this installation's bases. Returns (groups, processes)."""
+    def sweep(self, note: Path) -> tuple[int, int]:
+        """Kills and removes every session below this installation's bases. Returns (groups, processes).
+
+        `note` tells where they were last time: a box that is started from elsewhere has another place for them.
+        """
         removed = killed = 0
-        for base in self.bases():
-            for child in [entry for entry in base.iterdir() if entry.is_dir()]:
-                counts = remove_tree(child)
-                removed, killed = removed + counts[0], killed + counts[1]
+        bases = self.bases()
+        left = [child for base in bases for child in base.iterdir() if child.is_dir()]
+        elsewhere = [base for base in self._noted(note) if base not in bases and base.is_dir()]
+        for group in [*left, *elsewhere]:
+            counts = remove_tree(group)
+            removed, killed = removed + counts[0], killed + counts[1]
+        note.write_text(json.dumps([str(base) for base in bases]))
         return removed, killed
+
+    def _noted(self, note: Path) -> list[Path]:
+        """Only directories of this installation's own name."""
+        try:
+            noted = [Path(path) for path in json.loads(note.read_text())]
+        except (OSError, ValueError, TypeError):
+            return []
+        return [path for path in noted if path.name == self._name]
 
     def close(self) -> None:
         """Removes the bases; whatever was inside is gone by now."""

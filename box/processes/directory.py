@@ -2,12 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from portway.box.backends.interface import RunningCommand
 from portway.box.processes.command import to_spec
 from portway.box.processes.managed import ManagedProcess
+from portway.box.processes.records import ProcessRecords
 from portway.box.processes.types import CommandRequest, Process, RestartPolicy
 from portway.box.sessions.directory import SessionDirectory
 from portway.box.sessions.types import SessionRef
@@ -21,8 +23,9 @@ MOST_IN_SESSION = 64
 class ProcessDirectory:
     """Rules over managed processes."""
 
-    def __init__(self, sessions: SessionDirectory) -> None:
+    def __init__(self, sessions: SessionDirectory, records: ProcessRecords) -> None:
         self._sessions = sessions
+        self._records = records
         self._processes: dict[SessionRef, dict[str, ManagedProcess]] = {}
         self._tasks = TaskOwner("managed processes")
 
@@ -41,15 +44,37 @@ class ProcessDirectory:
         # What cannot be executed is refused before anything is kept.
         to_spec(command, session.spec, wants_input=True)
         self._require_room(ref)
-        process = ManagedProcess(process_id, ref, command, policy, lambda: self._run(ref, command))
+        process = ManagedProcess(process_id, ref, command, policy, partial(self._run, ref, command))
         self._of(ref)[process_id] = process
-        self._tasks.start(process.run())
+        self._keep(process)
+        self._tasks.start(self._live(process, process.run()))
         try:
             await asyncio.shield(process.started)
         except PortwayError:
             self._of(ref).pop(process_id, None)
+            self._keep(process)
             raise
         return process.describe(), False
+
+    def restore(self) -> None:
+        """Takes up what ran in persistent sessions when the box ended: it is lost, or its policy starts it again."""
+        for ref in self._sessions.persistent():
+            for record in self._records.load(ref):
+                process = ManagedProcess.lost(ref, record, partial(self._run, ref, record.command))
+                self._of(ref)[record.process_id] = process
+                if record.policy is not RestartPolicy.NEVER:
+                    self._tasks.start(self._live(process, process.run_again()))
+
+    async def _live(self, process: ManagedProcess, life: Awaitable[None]) -> None:
+        await life
+        # Its end was seen. Where the box ends first, nobody comes here and the record tells.
+        if not process.abandoned:
+            self._keep(process)
+
+    def _keep(self, process: ManagedProcess) -> None:
+        if self._sessions.get(process.session).spec.persistent:
+            alive = [one.record for one in self._of(process.session).values() if one.alive]
+            self._records.save(process.session, alive)
 
     @asynccontextmanager
     async def _run(self, ref: SessionRef, command: CommandRequest) -> AsyncIterator[RunningCommand]:

@@ -16,10 +16,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from portway.box.backends.types import Exit, ExitStatus
 from portway.box.processes.types import CommandRequest, CommandResult, Output
 from portway.box.sessions.types import SessionRef
-from portway.rpc.errors import Conflict, Reason, WrongState
+from portway.rpc.errors import Conflict, LimitExceeded, Reason, WrongState
 
 KEPT_SECONDS = 3600.0
 MOST_KEPT = 10_000
@@ -102,8 +104,9 @@ class EffectLedger:
     @asynccontextmanager
     async def _running(self, key: str, digest: str) -> AsyncIterator[Claim]:
         ended = asyncio.Event()
-        effect = self._effects[key] = _Effect(digest, time.time(), None, ended)
-        self._write({"key": key, "digest": digest, "began": effect.began})
+        effect = _Effect(digest, time.time(), None, ended)
+        self._write_begun(key, effect)
+        self._effects[key] = effect
         self._forget_old()
         claim = Claim(None)
         try:
@@ -112,11 +115,11 @@ class EffectLedger:
             effect.running = None
             if claim.result is not None:
                 effect.result = _shortened(claim.result)
-                self._write({"key": key, "result": _result_to(effect.result)})
+                self._write_end({"key": key, "result": _result_to(effect.result)})
             elif not claim.began:
                 # Nothing ran: the same request may be tried again.
                 self._effects.pop(key, None)
-                self._write({"key": key, "forgotten": True})
+                self._write_end({"key": key, "forgotten": True})
             ended.set()
 
     def _forget_old(self) -> None:
@@ -132,6 +135,23 @@ class EffectLedger:
     def _write(self, entry: dict[str, Any]) -> None:
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
+
+    def _write_begun(self, key: str, effect: _Effect) -> None:
+        try:
+            self._write({"key": key, "digest": effect.digest, "began": effect.began})
+        except OSError as error:
+            # What is not written down could run twice after a crash, so it does not run at all.
+            raise LimitExceeded(
+                f"the box cannot note that it begins this command ({error.strerror}); free space on its disk",
+                reason=Reason.DISK_FULL,
+            ) from None
+
+    def _write_end(self, entry: dict[str, Any]) -> None:
+        try:
+            self._write(entry)
+        except OSError as error:
+            # Its caller has the result; after a crash of the box a repeated request is told that it is unknown.
+            structlog.get_logger().error("the end of a command could not be noted", error=error.strerror)
 
     def _read(self) -> None:
         for entry in _entries(self._file):

@@ -11,6 +11,7 @@ from portway.box.backends.interface import RunningCommand, Stream
 from portway.box.backends.types import Exit, ExitStatus
 from portway.box.isolation.terminal import TerminalSize
 from portway.box.processes.capture import RingBuffer
+from portway.box.processes.records import ProcessRecord
 from portway.box.processes.types import CommandRequest, Process, ProcessState, RestartPolicy
 from portway.box.sessions.types import SessionRef
 from portway.rpc.errors import OutOfRange, PortwayError, Unavailable, WrongState
@@ -41,6 +42,7 @@ class ManagedProcess:
         self._state = ProcessState.RUNNING
         self._start_time = time.time()
         self.end_time: float | None = None
+        self.abandoned = False
         self._exit: Exit | None = None
         self._restarts = 0
         self._attached = 0
@@ -51,6 +53,28 @@ class ManagedProcess:
         self._stopping = asyncio.Event()
         self._changed = asyncio.Condition()
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @classmethod
+    def lost(cls, session: SessionRef, record: ProcessRecord, start: Start) -> "ManagedProcess":
+        """One of an earlier life of the box, whose end nobody saw."""
+        process = cls(record.process_id, session, record.command, record.policy, start)
+        process._start_time = record.start_time
+        process._restarts = record.restart_count
+        process._state = ProcessState.LOST
+        process.end_time = time.time()
+        process.started.set_result(None)
+        return process
+
+    @property
+    def record(self) -> ProcessRecord:
+        return ProcessRecord(self.process_id, self.command, self.policy, self._start_time, self._restarts)
+
+    async def run_again(self) -> None:
+        """A lost process that its policy starts again."""
+        self._restarts += 1
+        self.end_time = None
+        await self._change(ProcessState.RUNNING)
+        await self.run()
 
     @property
     def alive(self) -> bool:
@@ -155,7 +179,8 @@ class ManagedProcess:
             await self.ended()
 
     def abandon(self) -> None:
-        """Its session is being deleted, which ends it: it is not started again."""
+        """Its session is being deleted, or the box ends, which ends it: it is not started again."""
+        self.abandoned = True
         self._stopping.set()
 
     async def _ask_to_end(self, number: int) -> None:

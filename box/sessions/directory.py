@@ -201,6 +201,9 @@ class SessionDirectory:
             raise NotFound.of("session", ref.session_id)
         return session
 
+    def persistent(self) -> list[SessionRef]:
+        return [ref for ref, session in self._sessions.items() if session.spec.persistent]
+
     def list(self, workspace_id: str, labels: Mapping[str, str]) -> list[Session]:
         """Newest first."""
         found = [

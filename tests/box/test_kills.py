@@ -1,6 +1,8 @@
 """What is left when a part of the box, or who uses it, is killed: nothing, at once; what was lost is no success."""
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -232,3 +234,52 @@ async def test_a_broken_stream_is_not_a_success(mortal: BoxProcess) -> None:
             async for frame in call:
                 frames.append(frame.WhichOneof("kind"))
     assert "exit" not in frames
+
+
+async def test_processes_of_a_killed_box_are_lost_or_begin_again_by_their_policy(mortal: BoxProcess) -> None:
+    mark = new_id("mark")
+    policies = {"once": process_pb2.RESTART_POLICY_NEVER, "always": process_pb2.RESTART_POLICY_ALWAYS}
+    async with dial(mortal) as channel:
+        await new_session(channel, session_id="s", persistent=True)
+        for name, policy in policies.items():
+            wanted = command(shell=f"echo {name} >> /workspace/{name}; sleep 600; : {mark}-{name}", env={"A": "b"})
+            request = process_pb2.StartProcessRequest(
+                session_id="s", process_id=name, command=wanted, restart_policy=policy
+            )
+            await ask(channel, request)
+            await seen(f"{mark}-{name}")
+    mortal.kill()
+    await until_gone(mark)
+    mortal.start()
+    async with dial(mortal) as channel:
+        await seen(f"{mark}-always")
+        answer = await ask(channel, process_pb2.ListProcessesRequest(session_id="s"))
+        always, once = answer.processes
+        assert (once.process_id, once.state) == ("once", process_pb2.PROCESS_STATE_LOST)
+        assert not once.HasField("exit")
+        assert (always.state, always.restart_count) == (process_pb2.PROCESS_STATE_RUNNING, 1)
+        assert dict(once.command.env) == {"A": "b"}
+        assert not processes_with(f"{mark}-once")
+        again = await ask(channel, process_pb2.StopProcessRequest(session_id="s", process_id="always"))
+        assert again.process.state == process_pb2.PROCESS_STATE_EXITED
+    mortal.stop()
+    mortal.start()
+    async with dial(mortal) as channel:
+        left = await ask(channel, process_pb2.ListProcessesRequest(session_id="s"))
+        assert [process.process_id for process in left.processes] == []
+
+
+async def test_a_launcher_that_hangs_is_ended_by_the_next_start(mortal: BoxProcess) -> None:
+    mark = new_id("mark")
+    async with dial(mortal) as channel:
+        call = await begin(await new_session(channel), f"sleep 600; : {mark}")
+        await seen(mark)
+        for pid in mortal.launcher_pids():
+            os.kill(pid, signal.SIGSTOP)
+        mortal.kill()
+        call.cancel()
+    assert processes_with(mark)
+    mortal.start()
+    assert processes_with(mark) == []
+    mortal.stop()
+    assert leftovers(mortal) == []

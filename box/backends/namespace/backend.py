@@ -228,7 +228,7 @@ class NamespaceBackend:
     def _sweep(self, keep: frozenset[str]) -> int:
         swept = 0
         if self._tree is not None:
-            groups, processes = self._tree.sweep()
+            groups, processes = self._tree.sweep(self._paths.data / "groups.json")
             swept += groups + processes
         sessions = self._paths.sessions
         for home in sessions.iterdir() if sessions.is_dir() else ():

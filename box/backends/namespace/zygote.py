@@ -19,8 +19,9 @@ from portway.box.backends.namespace import wire
 from portway.box.backends.namespace.launcher import BWRAP, become_launcher
 from portway.box.backends.namespace.session_mounts import open_session
 from portway.box.backends.namespace.stage import HOST, enter_small_root
+from portway.box.backends.namespace.zygote_parts import remove_groups, take_namespaces
 from portway.box.isolation import syscalls
-from portway.box.isolation.syscalls import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, MS_BIND
+from portway.box.isolation.syscalls import MS_BIND
 
 _POLL_MILLISECONDS, _EARLY_MILLISECONDS = 5000, 2
 _REMOVE_TRIES, _REMOVE_PAUSE_SECONDS = 500, 0.01
@@ -178,7 +179,7 @@ class Zygote:
                 os.wait4(-1, 0)
         for _ in range(_REMOVE_TRIES):
             # For a moment after its last process a group may still be busy.
-            if all([_remove_groups(parent, self._group_name) for parent in self._group_parents]):
+            if all([remove_groups(parent, self._group_name) for parent in self._group_parents]):
                 return
             time.sleep(_REMOVE_PAUSE_SECONDS)
 
@@ -224,38 +225,6 @@ def _children_by_search(parent: int) -> list[int]:
     return sorted(found)
 
 
-def _remove_groups(parent: int, name: str) -> bool:
-    """Removes a control group with all that are below it. Whether nothing of it is left."""
-    try:
-        group = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    except (NotADirectoryError, FileNotFoundError):  # one of the files that every group has, or gone
-        return True
-    try:
-        clean = all([_remove_groups(group, child) for child in os.listdir(group)])
-    finally:
-        os.close(group)
-    try:
-        os.rmdir(name, dir_fd=parent)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return clean
-
-
-def _own_namespaces(*, root: bool) -> None:
-    user, group = os.geteuid(), os.getegid()
-    syscalls.unshare(CLONE_NEWNS | CLONE_NEWPID | (0 if root else CLONE_NEWUSER))
-    if not root:
-        for name, content in (
-            ("setgroups", "deny"),
-            ("uid_map", f"{user} {user} 1"),
-            ("gid_map", f"{group} {group} 1"),
-        ):
-            with open(f"/proc/self/{name}", "wb", buffering=0) as file:
-                file.write(content.encode())
-
-
 def _become_first(line: socket.socket, setup: dict[str, Any], descriptors: list[int]) -> None:
     syscalls.set_parent_death_signal(signal.SIGKILL)
     syscalls.join_new_keyring()
@@ -291,7 +260,7 @@ def main(descriptor: int, lock: int) -> None:
         return
     setup, descriptors = received
     try:
-        _own_namespaces(root=setup["root"])
+        take_namespaces(root=setup["root"])
         child = os.fork()
         if child == 0:
             _become_first(line, setup, descriptors)

@@ -17,6 +17,7 @@ from portway.box.backends.namespace import wire
 from portway.rpc.errors import Unavailable
 
 START_SECONDS = 15.0
+ANSWER_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -119,7 +120,10 @@ class ZygoteClient:
         self._answers[request] = answer
         try:
             self._send(message, descriptors)
-            answered, received = await answer
+            async with asyncio.timeout(ANSWER_SECONDS):
+                answered, received = await answer
+        except TimeoutError:
+            raise Unavailable(f"the launcher process did not answer within {ANSWER_SECONDS:.0f} s") from None
         finally:
             del self._answers[request]
         if answered["kind"] == "failed":
