@@ -139,9 +139,7 @@ def _build(config: Config, stores: Stores) -> Parts:
     writer = database.writer
     models = build_registry(config.models, Surroundings(environ=config.environment))
     box, box_link, tools = _box(host)
-    runtime = RuntimeLink(
-        Address(host.runtime), token_in(host.runtime_credential), database.epoch, host.runtime_tls
-    )
+    runtime = RuntimeLink(Address(host.runtime), token_in(host.runtime_credential), database.epoch, host.runtime_tls)
     agents = AgentDirectory(stores.agents)
     bindings = BindingDirectory(stores.bindings, agents)
     agent_secrets = ConfigSecrets(stores.secrets, stores.keyring)

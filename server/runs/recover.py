@@ -38,40 +38,46 @@ class Recovery:
         after: OpenRun | None = None
         while page := await self._runs.open_runs(after, PAGE):
             # Together: their writes share commits, and a hundred thousand runs are back in seconds.
-            await asyncio.gather(*(self._one(run) for run in page))
+            going_on = await asyncio.gather(*(self._one(run) for run in page))
+            # Added at once and in order: one that waited must not overtake one that was interrupted.
+            for waiting in going_on:
+                if waiting is not None:
+                    self._dispatcher.add(waiting)
             count += len(page)
             after = page[-1]
         if count:
             self._log.info("open runs were taken over", count=count)
         return count
 
-    async def _one(self, run: OpenRun) -> None:
+    async def _one(self, run: OpenRun) -> QueuedRun | None:
+        """The run as it goes on; None where it has ended."""
         try:
             if run.cancel_time:
                 await self._end(run, ends.failed(ends.CANCELLED, "it was cancelled before the host was started anew"))
             elif run.state is RunState.QUEUED:
-                self._dispatcher.add(_waiting(run))
+                return _waiting(run)
             else:
-                await self._interrupted(run)
+                return await self._interrupted(run)
         except (Stale, WrongState, NotFound):
-            return
+            return None
         except PortwayError as error:
             # It stays open and is looked at again with the next start.
             self._log.error("an open run could not be taken over", run_id=run.run_id, error=safe_text(error))
+        return None
 
-    async def _interrupted(self, run: OpenRun) -> None:
+    async def _interrupted(self, run: OpenRun) -> QueuedRun | None:
         if await self._has_answered(run):
             ending = ends.failed(ends.RESTARTED, "The host was started anew after the answer and before the run's end.")
             await self._end(run, ending, answered=True)
-            return
+            return None
         policy = await self._policy(run)
         if policy is InterruptedPolicy.RETRY and run.attempt < ends.MAX_ATTEMPTS:
             fence = await self._writer.run(lambda tx: requeue_run(tx, run.fence, ends.RESTARTED))
             whole = await self._runs.run(run.workspace_id, run.run_id)
-            self._dispatcher.add(_again(whole, fence))
-            return
+            return _again(whole, fence)
         often = f" It was begun {run.attempt} times." if policy is InterruptedPolicy.RETRY else ""
         await self._end(run, ends.failed(ends.RESTARTED, f"The host was started anew while it ran.{often}"))
+        return None
 
     async def _policy(self, run: OpenRun) -> InterruptedPolicy:
         try:
