@@ -163,7 +163,7 @@ async def test_input_that_nobody_reads_is_held_up(small: Inside, channel: Portwa
 
 async def test_commands_beyond_the_places_wait_and_beyond_the_queue_are_refused(channel: PortwayChannel) -> None:
     session = await new_session(channel, limits=session_pb2.SessionLimits(concurrent_commands=2))
-    results = await asyncio.gather(*(session.sh("sleep 0.5") for _ in range(80)), return_exceptions=True)
+    results = await asyncio.gather(*(session.sh("sleep 0.1") for _ in range(80)), return_exceptions=True)
     refused = [result for result in results if isinstance(result, LimitExceeded)]
     assert 10 <= len(refused) <= 20
     assert all(error.retry_after for error in refused)
