@@ -172,14 +172,14 @@ def why_not(mode: str) -> str:
     if shutil.which("bwrap") is None:
         return "bubblewrap is not installed"
     if mode == ROOT:
-        return "" if Machine.look().root else "root mode needs a test run as root, with root's capabilities"
-    return _closed_to_plain_user() or _refused_namespaces()
+        allowed = Machine.look().root
+        return _refused_namespaces(()) if allowed else "root mode needs a test run as root, with root's capabilities"
+    return _closed_to_plain_user() or _refused_namespaces(_as_plain_user() if os.geteuid() == 0 else ())
 
 
 @cache
-def _refused_namespaces() -> str:
-    """What this machine says when a plain user asks for namespaces."""
-    user = _as_plain_user() if os.geteuid() == 0 else []
+def _refused_namespaces(user: tuple[str, ...]) -> str:
+    """What this machine says when a user asks for namespaces; that of this test run if none is given."""
     tried = subprocess.run(
         [*user, "bwrap", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "--proc", "/proc", "true"],
         capture_output=True,
@@ -200,11 +200,11 @@ def _closed_to_plain_user() -> str:
     return "" if tried.returncode == 0 else f"a plain user cannot run this Python: {tried.stderr.decode().strip()}"
 
 
-def _as_plain_user() -> list[str]:
+def _as_plain_user() -> tuple[str, ...]:
     user = str(PLAIN_USER)
     identity = ["--reuid", user, "--regid", user, "--clear-groups", "--bounding-set", "-all", "--inh-caps", "-all"]
     # Over a shell: setpriv itself still has root's rights over files when it looks its program up.
-    return [*_opened(), "setpriv", *identity, "/bin/sh", "-c", 'exec "$0" "$@"']
+    return (*_opened(), "setpriv", *identity, "/bin/sh", "-c", 'exec "$0" "$@"')
 
 
 def plain_environment(mode: str) -> dict[str, str]:

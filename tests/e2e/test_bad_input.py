@@ -160,4 +160,4 @@ async def test_a_second_start_on_the_same_data_is_refused(tmp_path: Path) -> Non
         second = await command(clean_environment(), "up", "--data", str(stack.data), "--port", "0", "--web-port", "0")
         assert second.code == 1
         assert "already runs" in second.err
-        assert (await stack.portway("status")).code == 0
+        assert (await stack.portway("agents", "list")).code == 0

@@ -14,6 +14,7 @@ from portway.rpc.channel import open_channel
 from portway.stubs.portway import v1 as dataclasses
 from portway.v1 import run_pb2
 from tests.e2e.stack import Stack, alive, started
+from tests.sandbox import needs_sandbox
 
 
 @pytest.fixture
@@ -22,6 +23,7 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
         yield running
 
 
+@needs_sandbox
 async def test_a_message_is_answered_with_the_output_of_a_real_command(stack: Stack) -> None:
     outcome = await stack.portway("send", "run: echo hi in the sandbox; id -u", "--wait")
     assert outcome.code == 0, outcome.err
@@ -29,6 +31,7 @@ async def test_a_message_is_answered_with_the_output_of_a_real_command(stack: St
     assert "1000" in outcome.out
 
 
+@needs_sandbox
 async def test_the_answer_comes_in_pieces_and_stands_in_the_transcript(stack: Stack) -> None:
     texts, tools, finished = [], [], None
     async with stack.client() as host:
@@ -62,6 +65,7 @@ async def test_the_same_key_is_one_message_and_another_text_under_it_is_refused(
     assert "k" in other.err
 
 
+@needs_sandbox
 async def test_every_command_of_the_command_line_works(stack: Stack) -> None:
     sent = (await stack.portway("send", "run: echo from the walk", "--wait", "--json", "--conversation", "walk")).json()
     run_id, event_id = str(sent["run_id"]), str(sent["event_id"])
@@ -91,6 +95,7 @@ async def test_every_command_of_the_command_line_works(stack: Stack) -> None:
         assert said in outcome.out, (arguments, outcome.out, outcome.err)
 
 
+@needs_sandbox
 async def test_a_command_in_the_box_gives_its_own_output_and_exit_code(stack: Stack) -> None:
     failed = await stack.portway("box", "exec", "--session", "s", "--", "sh", "-c", "echo out; echo err >&2; exit 7")
     assert (failed.code, failed.out, failed.err) == (7, "out\n", "err\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.stack import Stack, started
+from tests.sandbox import needs_sandbox
 
 PAGE = Path(__file__).parents[2] / "docs" / "grpcurl.md"
 RECIPE = re.compile(r"^<!-- run(?P<tool> grpcurl)? -->\n```sh\n(?P<script>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -60,12 +61,14 @@ async def check_all(stack: Stack, tool: str, path: str) -> None:
                 assert re.search(expected, said), (script, said)
 
 
+@needs_sandbox
 async def test_buf_curl_knows_everything_by_reflection(tmp_path: Path) -> None:
     async with started(tmp_path) as stack:
         await check_all(stack, "buf", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
 
 @pytest.mark.heavy
+@needs_sandbox
 async def test_grpcurl_knows_everything_by_reflection(tmp_path: Path) -> None:
     go = shutil.which("go")
     if go is None:

@@ -13,6 +13,7 @@ from portway.rpc.errors import Unavailable
 from portway.v1 import status_pb2
 from tests.e2e.stack import Stack, command, started
 from tests.rpc.test_serving import write_certificate
+from tests.sandbox import needs_sandbox
 
 
 def config(folder: Path) -> str:
@@ -27,6 +28,7 @@ web: {{host_tls: {client}}}
 """
 
 
+@needs_sandbox
 async def test_the_whole_installation_over_tls(tmp_path: Path) -> None:
     async with started(tmp_path, config=config(tmp_path)) as stack:
         ca = tmp_path / "server.pem"

@@ -8,11 +8,13 @@ from playwright.async_api import expect
 
 from tests.e2e.browser import Chat, browser_page
 from tests.e2e.stack import started
+from tests.sandbox import needs_sandbox
 
 MB = 1024 * 1024
 SLOW = {"MODELS__DEFAULT": "demo-slow", "MODELS__DEMO__SLOW_CHUNK_SECONDS": "0.1"}
 
 
+@needs_sandbox
 async def test_a_command_runs_in_the_sandbox_and_its_output_is_there_after_a_reload(tmp_path: Path) -> None:
     async with started(tmp_path) as stack, browser_page(stack.web_address) as page:
         chat = Chat(page)

@@ -17,6 +17,7 @@ from portway.rpc.status import errors_by_meaning
 from portway.v1 import content_pb2, conversation_pb2, delivery_pb2, event_pb2, run_pb2
 from tests.e2e.browser import Chat, browser_page
 from tests.e2e.stack import Stack, started
+from tests.sandbox import needs_sandbox
 
 ENDED = (run_pb2.RUN_STATE_COMPLETED, run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_CANCELLED)
 SLOW = {"MODELS__DEFAULT": "demo-slow", "MODELS__DEMO__SLOW_CHUNK_SECONDS": "0.1"}
@@ -136,6 +137,7 @@ async def test_killed_before_the_delivery(tmp_path: Path) -> None:
         await check_one_answer(stack, chat, "hello before the delivery")
 
 
+@needs_sandbox
 async def test_killed_after_a_command_ran(tmp_path: Path) -> None:
     async with chatting(tmp_path, **SLOW) as (stack, chat):
         await chat.send("run: echo once >> /workspace/ran; echo the output of it")
@@ -145,6 +147,7 @@ async def test_killed_after_a_command_ran(tmp_path: Path) -> None:
         assert await times_the_command_ran(stack) == 1
 
 
+@needs_sandbox
 async def test_killed_while_a_command_runs(tmp_path: Path) -> None:
     async with chatting(tmp_path) as (stack, chat):
         await chat.send("run: echo once >> /workspace/ran; sleep 3; echo finished")

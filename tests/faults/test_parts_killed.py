@@ -9,6 +9,7 @@ import pytest
 from portway.clients.host import Accepted
 from portway.v1 import content_pb2, run_pb2
 from tests.e2e.stack import Stack, started
+from tests.sandbox import needs_sandbox
 
 SECONDS = 60
 
@@ -18,6 +19,7 @@ async def works(stack: Stack, text: str) -> bool:
     return outcome.code == 0 and text in str(json.loads(outcome.out)["text"])
 
 
+@needs_sandbox
 @pytest.mark.parametrize("part", ["runtime", "box", "web"])
 async def test_a_killed_part_is_back_without_a_person(tmp_path: Path, part: str) -> None:
     async with started(tmp_path) as stack:
@@ -40,6 +42,7 @@ async def completed(stack: Stack, accepted: Accepted) -> str:
     return answer
 
 
+@needs_sandbox
 async def test_commands_asked_for_while_the_box_is_away_run_once_it_is_back(tmp_path: Path) -> None:
     async with started(tmp_path) as stack:
         assert await works(stack, "before")

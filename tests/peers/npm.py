@@ -9,6 +9,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 _FILES = ("package.json", "package-lock.json")
 
@@ -21,7 +23,7 @@ def installed_peers() -> Path:
     """The folder whose `node_modules/.bin` holds the programs. Several test processes may ask at the same time."""
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
-        raise PeerMissing("npm and node are not on the PATH; install Node.js 20 or newer to run the heavy tests")
+        pytest.skip("npm and node are not on the PATH: install Node.js to run the tests against the mock of the models")
     digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in _FILES)).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "portway-test-peers"
     cache.mkdir(parents=True, exist_ok=True)

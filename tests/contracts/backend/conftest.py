@@ -6,7 +6,7 @@ import pytest
 from portway.box import installation
 from portway.box.backends.interface import Backend
 from portway.box.backends.namespace.backend import NamespaceBackend, NamespacePaths
-from portway.box.backends.namespace.machine import Machine
+from tests.sandbox import why_no_sandbox
 
 # A backend that is added is added here, and has to pass what is in this folder.
 BACKENDS = ["namespace"]
@@ -15,14 +15,12 @@ BACKENDS = ["namespace"]
 @pytest.fixture(params=BACKENDS)
 async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
     """A backend over an empty folder, in the mode that the user of this test run has."""
-    machine = Machine.look()
-    if machine.problem:
-        pytest.skip(machine.problem)
+    if reason := why_no_sandbox():
+        pytest.skip(reason)
     own = installation.take(tmp_path / "data")
     made = NamespaceBackend(NamespacePaths(own.data, tmp_path / "users"), own, lambda _reason: None)
     report = await made.probe()
-    if not report.available and not report.probes:
-        pytest.skip(f"{request.param}: {report.reason}")
+    assert report.available, report.reason
     yield made
     await made.close()
     own.close()

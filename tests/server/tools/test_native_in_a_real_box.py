@@ -30,12 +30,15 @@ from portway.server.tools.native_specs import SPECS
 from portway.server.tools.registry import ToolRegistry
 from portway.server.tools.session_name import SessionFacts, session_name
 from portway.server.tools.types import BoxSession, ToolCall, ToolResult, ToolScope
+from tests.sandbox import why_no_sandbox
 from tests.server.tools.real_box import RealBox, running_box
 from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
 def real_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealBox]:
+    if reason := why_no_sandbox():
+        pytest.skip(f"no sandbox on this machine: {reason}")
     with running_box(tmp_path_factory.mktemp("box")) as box:
         yield box
 
@@ -60,8 +63,7 @@ async def desk(real_box: RealBox, request: pytest.FixtureRequest) -> AsyncIterat
     async with Box(real_box.address, token=real_box.token) as client:
         link = BoxLink(client.status)
         await link.refresh()
-        if not link.availability().available:
-            pytest.skip(f"no sandbox on this machine: {link.availability().reason}")
+        assert link.availability().available, link.availability().reason
         yield Desk(client, link, request.node.name)
 
 
