@@ -58,7 +58,9 @@ async def test_files_in_memory_count_as_memory(small: Inside, box: BoxProcess) -
 async def test_a_fork_bomb_ends_with_its_command(small: Inside) -> None:
     mark = new_id("mark")
     result = await small.attempt(f": {mark}; bomb() {{ bomb | bomb & }}; bomb; sleep 30", timeout=2.0)
-    assert result.exit.status == process_pb2.EXIT_STATUS_TIMED_OUT
+    # The shell that lit it may itself find no room for its last command: then it ends before its time is over.
+    starved = result.exit.status == process_pb2.EXIT_STATUS_COMPLETED and "Cannot fork" in result.stderr
+    assert starved or result.exit.status == process_pb2.EXIT_STATUS_TIMED_OUT, result
     await until_gone(mark)
     assert (await small.sh("echo still")).stdout == "still\n"
 
