@@ -147,7 +147,10 @@ def text_of(events: Sequence[run_pb2.RunEvent], key: str = "answer") -> str:
         delta = event.message_delta
         if event.WhichOneof("kind") != "message_delta" or delta.message_key != key or delta.reasoning:
             continue
-        assert event.text_offset <= len(text), "a chunk came before the one that it continues"
+        if event.text_offset > len(text) and not event.sequence:
+            # Provisional text from beyond what came so far: the committed chunk before it is on its way.
+            continue
+        assert event.text_offset <= len(text), "a committed chunk came before the one that it continues"
         text += delta.text[len(text) - event.text_offset :]
     return text
 
