@@ -39,8 +39,10 @@ async def test_the_whole_installation_over_tls(tmp_path: Path) -> None:
 
         tls = ClientTls(ca=ca)
         async with Portway(stack.host_address, token=stack.token, tls=tls) as host:
-            states = {part.name: part.state for part in (await host.status()).parts}
-            assert set(states.values()) == {status_pb2.PART_STATE_OK}, states
+            parts = (await host.status()).parts
+        # A box of a plain user works, without the limits that only root can set.
+        works = (status_pb2.PART_STATE_OK, status_pb2.PART_STATE_DEGRADED)
+        assert all(part.state in works for part in parts), parts
         async with Box(stack.box_address, token=stack.token, tls=tls) as box:
             assert (await box.status()).available
         await nobody_is_served_in_the_clear(stack)
