@@ -1,4 +1,4 @@
--- made from revisions a101dfef77ca41ad8085e032c35535b717e9af3f24cf745a06ef6342bab6c492
+-- made from revisions d7bbfbde5215463b51705e4caa000be245d4ee889e6c4821eb4d838f72106d38
 CREATE TABLE adapter_cursors (
   workspace_id TEXT NOT NULL,
   adapter_id TEXT NOT NULL,
@@ -405,4 +405,4 @@ CREATE INDEX storage_by_blob ON storage (workspace_id, sha256) WHERE sha256 <> '
 CREATE UNIQUE INDEX tokens_by_id ON tokens (token_id);
 CREATE UNIQUE INDEX transcript_by_id ON transcript (workspace_id, item_id);
 CREATE UNIQUE INDEX transcript_by_sequence ON transcript (workspace_id, conversation_id, sequence);
-INSERT INTO alembic_version (version_num) VALUES ('0003');
+INSERT INTO alembic_version (version_num) VALUES ('0013');
