@@ -137,7 +137,7 @@ def _stores(host: HostConfig, database: Database) -> Stores:
 def _build(config: Config, stores: Stores) -> Parts:
     host, database = config.host, stores.database
     writer = database.writer
-    models = build_registry(config.models, Surroundings(environ=config.environment))
+    models = build_registry(config.models, Surroundings(config.environment, config.outbound))
     box, box_link, tools = _box(host)
     runtime = RuntimeLink(Address(host.runtime), token_in(host.runtime_credential), database.epoch, host.runtime_tls)
     agents = AgentDirectory(stores.agents)

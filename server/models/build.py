@@ -12,11 +12,12 @@ from portway.server.models import demo
 from portway.server.models.config import ModelConfig, ModelsConfig, ProviderConfig
 from portway.server.models.fallback import ResolvedModel
 from portway.server.models.limits import LimitedProvider, RequestsPerMinute, Unlimited
-from portway.server.models.outbound import ANTHROPIC_BASE_URL, OPENAI_BASE_URL, Origin, OutboundPolicy
 from portway.server.models.provider import Provider
 from portway.server.models.registry import ModelRegistry
-from portway.server.models.remote import HttpClientFactory, RemoteProvider
+from portway.server.models.remote import RemoteProvider
 from portway.server.models.types import ModelInfo, ProviderInfo
+from portway.server.models.vendors import ANTHROPIC_BASE_URL, OPENAI_BASE_URL
+from portway.server.outbound.policy import Origin, OutboundPolicy
 
 _PROVIDER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 _VENDOR_URLS = {"openai": OPENAI_BASE_URL, "anthropic": ANTHROPIC_BASE_URL}
@@ -27,7 +28,7 @@ class Surroundings:
     """What the registry takes from outside of the configuration."""
 
     environ: Mapping[str, str]
-    open_client: HttpClientFactory | None = None
+    outbound: OutboundPolicy = OutboundPolicy()
     clock: Callable[[], float] = time.monotonic
 
 
@@ -67,9 +68,10 @@ def _info(provider_id: str, config: ProviderConfig) -> ProviderInfo:
 
 def _remote(provider_id: str, config: ProviderConfig, surroundings: Surroundings) -> RemoteProvider:
     origin = Origin.of(config.base_url or _VENDOR_URLS[config.kind])
-    policy = OutboundPolicy(origin, config.timeouts, config.max_answer_bytes, config.proxy)
+    # Who writes the configuration file may name a private address; the demo of a local model needs nothing else.
+    policy = surroundings.outbound.with_private_host(origin.host)
     api_key = config.api_key or surroundings.environ.get(config.api_key_env, "")
-    return RemoteProvider(provider_id, config, api_key, policy, surroundings.open_client)
+    return RemoteProvider(provider_id, config, api_key, origin, policy)
 
 
 def _limited(remote: RemoteProvider, config: ProviderConfig, surroundings: Surroundings) -> LimitedProvider:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from portway.server.models.config import ProviderConfig, ProviderKind
-from portway.server.models.outbound import OutboundPolicy
 from portway.server.models.provider import Embeddings, StreamingProvider, TokenCount
 from portway.server.models.types import ModelEvent, ModelRequest
+from portway.server.outbound.policy import Origin, OutboundPolicy
 
 if TYPE_CHECKING:
-    import httpx2
-
     from portway.server.models.library.provider import LibraryProvider, Vendor
 
-HttpClientFactory = Callable[[OutboundPolicy], "httpx2.AsyncClient"]
+# Longer than any run: the run's own deadline ends a call before this does.
+MAX_ANSWER_SECONDS = 3600.0
 
 
 class RemoteProvider(StreamingProvider):
@@ -29,14 +29,14 @@ class RemoteProvider(StreamingProvider):
         provider_id: str,
         config: ProviderConfig,
         api_key: str,
+        origin: Origin,
         policy: OutboundPolicy,
-        open_client: HttpClientFactory | None = None,
     ) -> None:
         super().__init__(provider_id)
         self._config = config
         self._api_key = api_key
+        self._origin = origin
         self._policy = policy
-        self._open_client = open_client
         self._loading = asyncio.Lock()
         self._loaded: LibraryProvider | None = None
 
@@ -49,10 +49,19 @@ class RemoteProvider(StreamingProvider):
 
     def _build(self) -> LibraryProvider:
         # The named lazy seam of model providers: they cost about 2 s and 90 MB, which a host without one never pays.
-        from portway.server.models.library.http import open_client  # noqa: PLC0415 (lazy seam)
         from portway.server.models.library.provider import Endpoint, LibraryProvider  # noqa: PLC0415 (lazy seam)
+        from portway.server.outbound.client import ClientOptions, open_client  # noqa: PLC0415 (lazy seam)
 
-        client = (self._open_client or open_client)(self._policy)
+        waits = self._config.timeouts
+        policy = replace(
+            self._policy,
+            connect_timeout=waits.connect,
+            read_timeout=waits.read,
+            total_timeout=MAX_ANSWER_SECONDS,
+            max_response_bytes=self._config.max_answer_bytes,
+        )
+        options = ClientOptions(self._origin, self._config.proxy, waits.write)
+        client = open_client(policy, options)
         endpoint = Endpoint(self.provider_id, self._config, self._api_key, client)
         vendor: Vendor
         match self._config.kind:

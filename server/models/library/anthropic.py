@@ -10,8 +10,8 @@ from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 
 from portway.server.models.library.provider import Endpoint
-from portway.server.models.outbound import ANTHROPIC_BASE_URL
 from portway.server.models.provider import Embeddings
+from portway.server.models.vendors import ANTHROPIC_BASE_URL
 
 
 class AnthropicVendor:

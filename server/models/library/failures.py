@@ -38,7 +38,7 @@ from portway.server.models.errors import (
     ModelTimeout,
     ModelUnavailable,
 )
-from portway.server.models.library.http import AnswerTooLarge, OutboundRefused
+from portway.server.outbound.client import AnswerTooLarge, OutboundRefused
 
 # What a call into the library may raise when the provider, the network or the request is at fault; besides, the base
 # class of the vendor's SDK.

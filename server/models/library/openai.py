@@ -14,8 +14,8 @@ from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
 from portway.server.models.library.incoming import usage_of
 from portway.server.models.library.provider import Endpoint
-from portway.server.models.outbound import OPENAI_BASE_URL
 from portway.server.models.provider import Embeddings
+from portway.server.models.vendors import OPENAI_BASE_URL
 
 # A stream without a finish reason is a stream that somebody cut: never a whole answer.
 _PROFILE = OpenAIModelProfile(openai_chat_streaming_requires_finish_reason=True)
