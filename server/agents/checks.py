@@ -12,6 +12,7 @@ from portway.server.tools.native_specs import chosen
 from portway.server.tools.session_name import check_template
 
 MAX_TIMEOUT_SECONDS = 86_400.0
+MAX_APPROVAL_SECONDS = 86_400.0
 
 
 class Models(Protocol):
@@ -32,6 +33,8 @@ def _all(spec: AgentSpec, models: Models) -> Iterator[FieldViolation | None]:
     yield _meant(lambda: plugin_of(spec.runner_id))
     if not 0 < spec.timeout_seconds <= MAX_TIMEOUT_SECONDS:
         yield FieldViolation("agent.timeout", "must be between 1 ms and 24 hours")
+    if not 0 < spec.approval_policy.time_limit_seconds <= MAX_APPROVAL_SECONDS:
+        yield FieldViolation("agent.approval_policy.time_limit", "must be between 1 ms and 24 hours")
     yield from _times(spec)
     yield from _patterns(spec)
     yield _time_zone(spec.time_zone)

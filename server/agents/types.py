@@ -63,6 +63,7 @@ class ResourcePolicy:
     storage_workspace: bool = False
     storage_binding: bool = False
     history_scope: HistoryScope = HistoryScope.CONVERSATION
+    approved_tools: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +109,16 @@ class BoxPolicy:
     read_only: bool = False
     approved_commands: tuple[str, ...] = ()
     session_template: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalPolicy:
+    """Who may approve besides operators: `approver_ids` (users, actors), and whoever asked (`sender`)."""
+
+    approver_ids: tuple[str, ...] = ()
+    sender: bool = False
+    operators_excluded: bool = False
+    time_limit_seconds: float = 1_800.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +190,7 @@ class AgentSpec:
     disabled: bool = False
     locale: str = "en"
     time_zone: str = "UTC"
+    approval_policy: ApprovalPolicy = ApprovalPolicy()
 
 
 @dataclass(frozen=True, slots=True)

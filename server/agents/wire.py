@@ -12,6 +12,7 @@ from portway.rpc.errors import InvalidInput
 from portway.server.agents.types import (
     Agent,
     AgentSpec,
+    ApprovalPolicy,
     BoxNetwork,
     BoxPolicy,
     Budget,
@@ -119,6 +120,7 @@ def draft_of(message: agent_pb2.Agent) -> Draft:
         disabled=message.disabled,
         locale=message.locale or _DEFAULTS.locale,
         time_zone=message.time_zone or _DEFAULTS.time_zone,
+        approval_policy=_approval_policy(message.approval_policy),
     )
     return Draft(message.agent_id, message.revision, spec, plain_config(message.config))
 
@@ -176,6 +178,7 @@ def _put_policies(message: agent_pb2.Agent, spec: AgentSpec) -> None:
             storage_workspace=resources.storage_workspace,
             storage_binding=resources.storage_binding,
             history_scope=_HISTORY[resources.history_scope],
+            approved_tools=resources.approved_tools,
         )
     )
     message.state_policy.disabled = spec.state_policy.disabled
@@ -219,6 +222,14 @@ def _put_policies(message: agent_pb2.Agent, spec: AgentSpec) -> None:
     for name in ("failed", "interrupted", "refused", "waiting"):
         getattr(message.notices, name).update(getattr(spec.notices, name))
     message.run_budget.CopyFrom(_budget_message(spec.run_budget))
+    message.approval_policy.CopyFrom(
+        agent_pb2.ApprovalPolicy(
+            approver_ids=spec.approval_policy.approver_ids,
+            sender=spec.approval_policy.sender,
+            operators_excluded=spec.approval_policy.operators_excluded,
+            time_limit=_duration(spec.approval_policy.time_limit_seconds),
+        )
+    )
 
 
 def _resource_policy(message: agent_pb2.ResourcePolicy) -> ResourcePolicy:
@@ -233,6 +244,16 @@ def _resource_policy(message: agent_pb2.ResourcePolicy) -> ResourcePolicy:
         storage_workspace=message.storage_workspace,
         storage_binding=message.storage_binding,
         history_scope=_FROM_HISTORY.get(message.history_scope, HistoryScope.CONVERSATION),
+        approved_tools=tuple(message.approved_tools),
+    )
+
+
+def _approval_policy(message: agent_pb2.ApprovalPolicy) -> ApprovalPolicy:
+    return ApprovalPolicy(
+        approver_ids=tuple(message.approver_ids),
+        sender=message.sender,
+        operators_excluded=message.operators_excluded,
+        time_limit_seconds=_seconds(message, "time_limit", ApprovalPolicy().time_limit_seconds),
     )
 
 

@@ -15,8 +15,21 @@ class ApprovalState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Approvers:
+    """Who may decide: frozen with the approval. `actor_id` is whoever the run answers."""
+
+    ids: tuple[str, ...] = ()
+    operators: bool = True
+    sender: bool = False
+    actor_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewApproval:
-    """`digest` (hex) covers exactly what is approved: command, arguments, image, policies. `details` shows it."""
+    """`digest` (hex) covers exactly what is approved: command, arguments, image, policies. `details` shows it, as JSON.
+
+    `approver` is `Approvers` as JSON. `item_id` and `delivery_id` say where people of the chat see it, '' for nowhere.
+    """
 
     approval_id: str
     call_id: str
@@ -25,6 +38,11 @@ class NewApproval:
     details: bytes
     approver: str
     expire_time: int
+    conversation_id: str = ""
+    agent_id: str = ""
+    event_id: str = ""
+    item_id: str = ""
+    delivery_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +64,16 @@ class Approval:
     note: str
     create_time: int
     decide_time: int
+    conversation_id: str
+    agent_id: str
+    event_id: str
+    item_id: str
+    delivery_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalFilter:
+    """Which approvals a page shows; an empty field filters nothing."""
+
+    run_id: str = ""
+    pending_only: bool = False

@@ -13,6 +13,7 @@ from portway.server.conversations import tables as conversations
 from portway.server.deliveries import tables as deliveries
 from portway.server.effects import tables as effects
 from portway.server.events import tables as events
+from portway.server.interactions import tables as interactions
 from portway.server.runs import tables as runs
 from portway.server.secrets import tables as secrets
 from portway.server.state import tables as state
@@ -34,6 +35,7 @@ NOUNS = (
     runs,
     effects,
     approvals,
+    interactions,
     deliveries,
     artifacts,
     state,

@@ -103,6 +103,7 @@ class ResourcePolicy(_message.Message):
     STORAGE_WORKSPACE_FIELD_NUMBER: _builtins.int
     STORAGE_BINDING_FIELD_NUMBER: _builtins.int
     HISTORY_SCOPE_FIELD_NUMBER: _builtins.int
+    APPROVED_TOOLS_FIELD_NUMBER: _builtins.int
     storage_plugin: _builtins.bool
     """The plugin's storage; on if not set."""
     storage_workspace: _builtins.bool
@@ -135,6 +136,10 @@ class ResourcePolicy(_message.Message):
     def file_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Files."""
 
+    @_builtins.property
+    def approved_tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tools whose every call a person must approve: names, or patterns where `*` stands for anything; `*` alone: all."""
+
     def __init__(
         self,
         *,
@@ -148,10 +153,11 @@ class ResourcePolicy(_message.Message):
         storage_workspace: _builtins.bool = ...,
         storage_binding: _builtins.bool = ...,
         history_scope: _runner_pb2.HistoryScope.ValueType = ...,
+        approved_tools: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_storage_plugin", b"_storage_plugin", "storage_plugin", b"storage_plugin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_storage_plugin", b"_storage_plugin", "denied_tools", b"denied_tools", "file_ids", b"file_ids", "history_scope", b"history_scope", "knowledge_base_ids", b"knowledge_base_ids", "model_ids", b"model_ids", "skills", b"skills", "storage_binding", b"storage_binding", "storage_plugin", b"storage_plugin", "storage_workspace", b"storage_workspace", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_storage_plugin", b"_storage_plugin", "approved_tools", b"approved_tools", "denied_tools", b"denied_tools", "file_ids", b"file_ids", "history_scope", b"history_scope", "knowledge_base_ids", b"knowledge_base_ids", "model_ids", b"model_ids", "skills", b"skills", "storage_binding", b"storage_binding", "storage_plugin", b"storage_plugin", "storage_workspace", b"storage_workspace", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__storage_plugin: _TypeAlias = _typing.Literal["storage_plugin"]  # noqa: Y015
     _WhichOneofArgType__storage_plugin: _TypeAlias = _typing.Literal["_storage_plugin", b"_storage_plugin"]  # noqa: Y015
@@ -217,7 +223,7 @@ class DeliveryPolicy(_message.Message):
 
     @_builtins.property
     def approved_actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Platform actions among them that a person must approve; `*`: all."""
+        """Platform actions among them that a person must approve: names, or patterns where `*` stands for anything; `*` alone: all."""
 
     @_builtins.property
     def delivery_ttl(self) -> _duration_pb2.Duration:
@@ -290,6 +296,44 @@ class BoxPolicy(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BoxPolicy: _TypeAlias = BoxPolicy  # noqa: Y015
+
+@_typing.final
+class ApprovalPolicy(_message.Message):
+    """ApprovalPolicy is who may approve what the other policies say needs an approval, and for how long it waits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVER_IDS_FIELD_NUMBER: _builtins.int
+    SENDER_FIELD_NUMBER: _builtins.int
+    OPERATORS_EXCLUDED_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_FIELD_NUMBER: _builtins.int
+    sender: _builtins.bool
+    """The actor of the run's event may approve as well. Without it nobody approves what they asked for themselves, not even as an operator or by name."""
+    operators_excluded: _builtins.bool
+    """Operators may not, unless they are named."""
+    @_builtins.property
+    def approver_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Who may approve besides operators: subjects of API tokens (users), or actors on the platform by their id, who may only do so in the chat of the run."""
+
+    @_builtins.property
+    def time_limit(self) -> _duration_pb2.Duration:
+        """How long it waits: 30 minutes if not set, 24 hours at most."""
+
+    def __init__(
+        self,
+        *,
+        approver_ids: _abc.Iterable[_builtins.str] | None = ...,
+        sender: _builtins.bool = ...,
+        operators_excluded: _builtins.bool = ...,
+        time_limit: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time_limit", b"time_limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approver_ids", b"approver_ids", "operators_excluded", b"operators_excluded", "sender", b"sender", "time_limit", b"time_limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApprovalPolicy: _TypeAlias = ApprovalPolicy  # noqa: Y015
 
 @_typing.final
 class RetryPolicy(_message.Message):
@@ -537,6 +581,7 @@ class Agent(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     LOCALE_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
+    APPROVAL_POLICY_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """Agent id, `agt_…`, or the name given in the configuration file."""
     name: _builtins.str
@@ -617,6 +662,10 @@ class Agent(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed."""
 
+    @_builtins.property
+    def approval_policy(self) -> Global___ApprovalPolicy:
+        """Who may approve, and for how long it waits."""
+
     def __init__(
         self,
         *,
@@ -646,10 +695,11 @@ class Agent(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         locale: _builtins.str = ...,
         time_zone: _builtins.str = ...,
+        approval_policy: Global___ApprovalPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["box_policy", b"box_policy", "config", b"config", "conversation_idle", b"conversation_idle", "create_time", b"create_time", "delivery_policy", b"delivery_policy", "guards", b"guards", "notices", b"notices", "resource_policy", b"resource_policy", "retry_policy", b"retry_policy", "run_budget", b"run_budget", "state_policy", b"state_policy", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval_policy", b"approval_policy", "box_policy", b"box_policy", "config", b"config", "conversation_idle", b"conversation_idle", "create_time", b"create_time", "delivery_policy", b"delivery_policy", "guards", b"guards", "notices", b"notices", "resource_policy", b"resource_policy", "retry_policy", b"retry_policy", "run_budget", b"run_budget", "state_policy", b"state_policy", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "box_policy", b"box_policy", "config", b"config", "conversation_idle", b"conversation_idle", "create_time", b"create_time", "delivery_policy", b"delivery_policy", "description", b"description", "disabled", b"disabled", "edit_policy", b"edit_policy", "event_types", b"event_types", "guards", b"guards", "locale", b"locale", "managed_by", b"managed_by", "name", b"name", "notices", b"notices", "on_interrupted", b"on_interrupted", "queue_policy", b"queue_policy", "resource_policy", b"resource_policy", "retry_policy", b"retry_policy", "revision", b"revision", "run_budget", b"run_budget", "runner_id", b"runner_id", "state_policy", b"state_policy", "time_zone", b"time_zone", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "approval_policy", b"approval_policy", "box_policy", b"box_policy", "config", b"config", "conversation_idle", b"conversation_idle", "create_time", b"create_time", "delivery_policy", b"delivery_policy", "description", b"description", "disabled", b"disabled", "edit_policy", b"edit_policy", "event_types", b"event_types", "guards", b"guards", "locale", b"locale", "managed_by", b"managed_by", "name", b"name", "notices", b"notices", "on_interrupted", b"on_interrupted", "queue_policy", b"queue_policy", "resource_policy", b"resource_policy", "retry_policy", b"retry_policy", "revision", b"revision", "run_budget", b"run_budget", "runner_id", b"runner_id", "state_policy", b"state_policy", "time_zone", b"time_zone", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

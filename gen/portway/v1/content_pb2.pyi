@@ -10,6 +10,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from portway.v1 import interaction_pb2 as _interaction_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -336,6 +337,76 @@ class CardPart(_message.Message):
 Global___CardPart: _TypeAlias = CardPart  # noqa: Y015
 
 @_typing.final
+class QuestionPart(_message.Message):
+    """QuestionPart is a structured question as it stands in the transcript: of a run that asked, or of the host for an approval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    INTERACTION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    APPROVAL_ID_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Run that asked, or that waits for the approval."""
+    state: _interaction_pb2.InteractionState.ValueType
+    """What became of it; the item changes with it."""
+    approval_id: _builtins.str
+    """Set where it is an approval: the question's id is this one, and its answer is a decision."""
+    @_builtins.property
+    def interaction(self) -> _interaction_pb2.Interaction:
+        """The question."""
+
+    @_builtins.property
+    def answer(self) -> _interaction_pb2.InteractionAnswer:
+        """How it was answered, once it is."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        interaction: _interaction_pb2.Interaction | None = ...,
+        state: _interaction_pb2.InteractionState.ValueType = ...,
+        approval_id: _builtins.str = ...,
+        answer: _interaction_pb2.InteractionAnswer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "interaction", b"interaction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "approval_id", b"approval_id", "interaction", b"interaction", "run_id", b"run_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuestionPart: _TypeAlias = QuestionPart  # noqa: Y015
+
+@_typing.final
+class AnswerPart(_message.Message):
+    """AnswerPart is the answer to a question as it stands in the transcript. It is never dressed as text of a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    title: _builtins.str
+    """Title of the question."""
+    @_builtins.property
+    def answer(self) -> _interaction_pb2.InteractionAnswer:
+        """What was submitted."""
+
+    def __init__(
+        self,
+        *,
+        answer: _interaction_pb2.InteractionAnswer | None = ...,
+        title: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerPart: _TypeAlias = AnswerPart  # noqa: Y015
+
+@_typing.final
 class ContentPart(_message.Message):
     """ContentPart is one piece of a message."""
 
@@ -350,6 +421,8 @@ class ContentPart(_message.Message):
     QUOTE_FIELD_NUMBER: _builtins.int
     LOCATION_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def text(self) -> Global___TextPart:
@@ -388,6 +461,14 @@ class ContentPart(_message.Message):
         """A card."""
 
     @_builtins.property
+    def question(self) -> Global___QuestionPart:
+        """A question to the people of the chat, and what became of it."""
+
+    @_builtins.property
+    def answer(self) -> Global___AnswerPart:
+        """The answer to a question."""
+
+    @_builtins.property
     def provenance(self) -> Global___Provenance:
         """Where the part comes from."""
 
@@ -403,13 +484,15 @@ class ContentPart(_message.Message):
         quote: Global___QuotePart | None = ...,
         location: Global___LocationPart | None = ...,
         card: Global___CardPart | None = ...,
+        question: Global___QuestionPart | None = ...,
+        answer: Global___AnswerPart | None = ...,
         provenance: Global___Provenance | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "card", b"card", "file", b"file", "image", b"image", "kind", b"kind", "location", b"location", "mention", b"mention", "provenance", b"provenance", "quote", b"quote", "text", b"text", "video", b"video"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "audio", b"audio", "card", b"card", "file", b"file", "image", b"image", "kind", b"kind", "location", b"location", "mention", b"mention", "provenance", b"provenance", "question", b"question", "quote", b"quote", "text", b"text", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "card", b"card", "file", b"file", "image", b"image", "kind", b"kind", "location", b"location", "mention", b"mention", "provenance", b"provenance", "quote", b"quote", "text", b"text", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "audio", b"audio", "card", b"card", "file", b"file", "image", b"image", "kind", b"kind", "location", b"location", "mention", b"mention", "provenance", b"provenance", "question", b"question", "quote", b"quote", "text", b"text", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["text", "image", "audio", "video", "file", "mention", "quote", "location", "card"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["text", "image", "audio", "video", "file", "mention", "quote", "location", "card", "question", "answer"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

@@ -121,6 +121,38 @@ ACTION_STYLE_DANGER: ActionStyle.ValueType  # 3
 """The one that destroys."""
 Global___ActionStyle: _TypeAlias = ActionStyle  # noqa: Y015
 
+class _InteractionState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InteractionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InteractionState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INTERACTION_STATE_UNSPECIFIED: _InteractionState.ValueType  # 0
+    """Not set."""
+    INTERACTION_STATE_OPEN: _InteractionState.ValueType  # 1
+    """Waits for an answer."""
+    INTERACTION_STATE_ANSWERED: _InteractionState.ValueType  # 2
+    """Was answered; the answer started a linked run."""
+    INTERACTION_STATE_EXPIRED: _InteractionState.ValueType  # 3
+    """Nobody answered in time."""
+    INTERACTION_STATE_WITHDRAWN: _InteractionState.ValueType  # 4
+    """The run was cancelled before anybody answered."""
+
+class InteractionState(_InteractionState, metaclass=_InteractionStateEnumTypeWrapper):
+    """InteractionState is what became of a question."""
+
+INTERACTION_STATE_UNSPECIFIED: InteractionState.ValueType  # 0
+"""Not set."""
+INTERACTION_STATE_OPEN: InteractionState.ValueType  # 1
+"""Waits for an answer."""
+INTERACTION_STATE_ANSWERED: InteractionState.ValueType  # 2
+"""Was answered; the answer started a linked run."""
+INTERACTION_STATE_EXPIRED: InteractionState.ValueType  # 3
+"""Nobody answered in time."""
+INTERACTION_STATE_WITHDRAWN: InteractionState.ValueType  # 4
+"""The run was cancelled before anybody answered."""
+Global___InteractionState: _TypeAlias = InteractionState  # noqa: Y015
+
 @_typing.final
 class InteractionOption(_message.Message):
     """InteractionOption is one choice of a select field."""
@@ -241,6 +273,7 @@ class Interaction(_message.Message):
     ACTIONS_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     FALLBACK_TEXT_FIELD_NUMBER: _builtins.int
+    ONLY_ASKED_ACTOR_FIELD_NUMBER: _builtins.int
     interaction_id: _builtins.str
     """Id chosen by the runner, unique within the run."""
     kind: Global___InteractionKind.ValueType
@@ -251,6 +284,8 @@ class Interaction(_message.Message):
     """Text below the title."""
     fallback_text: _builtins.str
     """Text for surfaces that cannot show it. Required."""
+    only_asked_actor: _builtins.bool
+    """Only the actor of the run's event may answer. Otherwise anybody in the chat where it was asked."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___InteractionField]:
         """Fields of a form."""
@@ -274,10 +309,11 @@ class Interaction(_message.Message):
         actions: _abc.Iterable[Global___InteractionAction] | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         fallback_text: _builtins.str = ...,
+        only_asked_actor: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "description", b"description", "expire_time", b"expire_time", "fallback_text", b"fallback_text", "fields", b"fields", "interaction_id", b"interaction_id", "kind", b"kind", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "description", b"description", "expire_time", b"expire_time", "fallback_text", b"fallback_text", "fields", b"fields", "interaction_id", b"interaction_id", "kind", b"kind", "only_asked_actor", b"only_asked_actor", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

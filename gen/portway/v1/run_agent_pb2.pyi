@@ -41,6 +41,8 @@ class _ApprovalStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Approva
     """Nobody decided in time."""
     APPROVAL_STATE_STALE: _ApprovalState.ValueType  # 5
     """What it was bound to has changed; nothing was approved."""
+    APPROVAL_STATE_WITHDRAWN: _ApprovalState.ValueType  # 6
+    """The run ended before anybody decided."""
 
 class ApprovalState(_ApprovalState, metaclass=_ApprovalStateEnumTypeWrapper):
     """ApprovalState is what became of an approval."""
@@ -57,6 +59,8 @@ APPROVAL_STATE_EXPIRED: ApprovalState.ValueType  # 4
 """Nobody decided in time."""
 APPROVAL_STATE_STALE: ApprovalState.ValueType  # 5
 """What it was bound to has changed; nothing was approved."""
+APPROVAL_STATE_WITHDRAWN: ApprovalState.ValueType  # 6
+"""The run ended before anybody decided."""
 Global___ApprovalState: _TypeAlias = ApprovalState  # noqa: Y015
 
 @_typing.final

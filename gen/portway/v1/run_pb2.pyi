@@ -777,7 +777,7 @@ class StopNode(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     CHILDREN_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """`run`, `tool_call`, `model_call`, `process`, `session`."""
+    """`run`, `tool_call`, `model_call`, `process`, `session`, `approval`, `interaction`."""
     id: _builtins.str
     """Its id."""
     state: Global___StopState.ValueType
@@ -973,6 +973,138 @@ class SubmitInteractionResponse(_message.Message):
 Global___SubmitInteractionResponse: _TypeAlias = SubmitInteractionResponse  # noqa: Y015
 
 @_typing.final
+class InteractionRecord(_message.Message):
+    """InteractionRecord is a question and what became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    INTERACTION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    DELIVERY_ID_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    ANSWER_EVENT_ID_FIELD_NUMBER: _builtins.int
+    ANSWER_RUN_ID_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Run that asked."""
+    conversation_id: _builtins.str
+    """Conversation in which it was asked."""
+    state: _interaction_pb2.InteractionState.ValueType
+    """What became of it."""
+    delivery_id: _builtins.str
+    """Delivery that carries it; empty where the caller of the API reads it from the run."""
+    answer_event_id: _builtins.str
+    """Event that the answer became."""
+    answer_run_id: _builtins.str
+    """Run that the answer started."""
+    @_builtins.property
+    def interaction(self) -> _interaction_pb2.Interaction:
+        """The question, with the time until which it can be answered."""
+
+    @_builtins.property
+    def answer(self) -> _interaction_pb2.InteractionAnswer:
+        """How it was answered."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was answered, expired or withdrawn."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        conversation_id: _builtins.str = ...,
+        interaction: _interaction_pb2.Interaction | None = ...,
+        state: _interaction_pb2.InteractionState.ValueType = ...,
+        delivery_id: _builtins.str = ...,
+        answer: _interaction_pb2.InteractionAnswer | None = ...,
+        answer_event_id: _builtins.str = ...,
+        answer_run_id: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "create_time", b"create_time", "end_time", b"end_time", "interaction", b"interaction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "answer_event_id", b"answer_event_id", "answer_run_id", b"answer_run_id", "conversation_id", b"conversation_id", "create_time", b"create_time", "delivery_id", b"delivery_id", "end_time", b"end_time", "interaction", b"interaction", "run_id", b"run_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InteractionRecord: _TypeAlias = InteractionRecord  # noqa: Y015
+
+@_typing.final
+class ListInteractionsRequest(_message.Message):
+    """ListInteractionsRequest asks for a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    OPEN_ONLY_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Only of this run."""
+    conversation_id: _builtins.str
+    """Only of this conversation."""
+    open_only: _builtins.bool
+    """Only those that wait for an answer."""
+    page_size: _builtins.int
+    """At most so many, 50 if 0."""
+    page_token: _builtins.str
+    """Token of the last page."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        conversation_id: _builtins.str = ...,
+        open_only: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "open_only", b"open_only", "page_size", b"page_size", "page_token", b"page_token", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListInteractionsRequest: _TypeAlias = ListInteractionsRequest  # noqa: Y015
+
+@_typing.final
+class ListInteractionsResponse(_message.Message):
+    """ListInteractionsResponse is a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTERACTIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
+    @_builtins.property
+    def interactions(self) -> _containers.RepeatedCompositeFieldContainer[Global___InteractionRecord]:
+        """Questions."""
+
+    def __init__(
+        self,
+        *,
+        interactions: _abc.Iterable[Global___InteractionRecord] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interactions", b"interactions", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListInteractionsResponse: _TypeAlias = ListInteractionsResponse  # noqa: Y015
+
+@_typing.final
 class Approval(_message.Message):
     """Approval is something that a person must allow."""
 
@@ -988,6 +1120,10 @@ class Approval(_message.Message):
     DECIDED_BY_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    DECIDE_TIME_FIELD_NUMBER: _builtins.int
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.str
     """Approval id."""
     run_id: _builtins.str
@@ -1002,6 +1138,12 @@ class Approval(_message.Message):
     """What became of it."""
     decided_by: _builtins.str
     """Who decided."""
+    note: _builtins.str
+    """Words of whoever decided."""
+    conversation_id: _builtins.str
+    """Conversation of the run."""
+    agent_id: _builtins.str
+    """Agent whose policy asks for it."""
     @_builtins.property
     def details(self) -> _struct_pb2.Struct:
         """Command, arguments or payload as they will be used."""
@@ -1013,6 +1155,10 @@ class Approval(_message.Message):
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When nobody can decide any more."""
+
+    @_builtins.property
+    def decide_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was decided, expired or withdrawn."""
 
     def __init__(
         self,
@@ -1027,10 +1173,14 @@ class Approval(_message.Message):
         decided_by: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        note: _builtins.str = ...,
+        decide_time: _timestamp_pb2.Timestamp | None = ...,
+        conversation_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "details", b"details", "expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "decide_time", b"decide_time", "details", b"details", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "call_id", b"call_id", "create_time", b"create_time", "decided_by", b"decided_by", "details", b"details", "digest", b"digest", "expire_time", b"expire_time", "run_id", b"run_id", "state", b"state", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "approval_id", b"approval_id", "call_id", b"call_id", "conversation_id", b"conversation_id", "create_time", b"create_time", "decide_time", b"decide_time", "decided_by", b"decided_by", "details", b"details", "digest", b"digest", "expire_time", b"expire_time", "note", b"note", "run_id", b"run_id", "state", b"state", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -65,6 +65,11 @@ class RunServiceStub:
                 request_serializer=portway_dot_v1_dot_run__pb2.SubmitInteractionRequest.SerializeToString,
                 response_deserializer=portway_dot_v1_dot_run__pb2.SubmitInteractionResponse.FromString,
                 _registered_method=True)
+        self.ListInteractions = channel.unary_unary(
+                '/portway.v1.RunService/ListInteractions',
+                request_serializer=portway_dot_v1_dot_run__pb2.ListInteractionsRequest.SerializeToString,
+                response_deserializer=portway_dot_v1_dot_run__pb2.ListInteractionsResponse.FromString,
+                _registered_method=True)
         self.DecideApproval = channel.unary_unary(
                 '/portway.v1.RunService/DecideApproval',
                 request_serializer=portway_dot_v1_dot_run__pb2.DecideApprovalRequest.SerializeToString,
@@ -135,7 +140,18 @@ class RunServiceServicer:
 
     def SubmitInteraction(self, request, context):
         """SubmitInteraction submits the answer to a question; it becomes an event `interaction.submitted` that starts a linked run.
-        Errors: NOT_FOUND, INVALID_ARGUMENT (values), FAILED_PRECONDITION (expired), ALREADY_EXISTS (answered before with other values). Cancelling: submitted or not.
+        The same answer again, or the same request_id with it, is a duplicate and answers with the first one's ids.
+        Errors: NOT_FOUND (also an adapter that does not serve the chat where it was asked), INVALID_ARGUMENT (values, by field), PERMISSION_DENIED (not the actor
+        who was asked), FAILED_PRECONDITION with reason INTERACTION_EXPIRED or INTERACTION_WITHDRAWN, ALREADY_EXISTS (answered before with other values),
+        RESOURCE_EXHAUSTED (over 256 KiB, or overload). Cancelling: submitted or not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListInteractions(self, request, context):
+        """ListInteractions pages through questions to people, newest first.
+        Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,7 +159,9 @@ class RunServiceServicer:
 
     def DecideApproval(self, request, context):
         """DecideApproval allows or refuses what a run waits for. The decision is bound to a digest of what was shown.
-        Errors: NOT_FOUND, FAILED_PRECONDITION with reason APPROVAL_STALE (the digest is not the current one) or APPROVAL_EXPIRED, ALREADY_EXISTS (decided otherwise before). Cancelling: decided or not.
+        The same decision again answers with the approval as it is. A person of a chat decides by answering the question that the host put there.
+        Errors: NOT_FOUND, PERMISSION_DENIED (the agent's approval policy does not let the caller decide), FAILED_PRECONDITION with reason APPROVAL_STALE (the digest
+        is not the current one, or the run has ended or was asked to stop) or APPROVAL_EXPIRED, ALREADY_EXISTS (decided otherwise before). Cancelling: decided or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -205,6 +223,11 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.SubmitInteraction,
                     request_deserializer=portway_dot_v1_dot_run__pb2.SubmitInteractionRequest.FromString,
                     response_serializer=portway_dot_v1_dot_run__pb2.SubmitInteractionResponse.SerializeToString,
+            ),
+            'ListInteractions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListInteractions,
+                    request_deserializer=portway_dot_v1_dot_run__pb2.ListInteractionsRequest.FromString,
+                    response_serializer=portway_dot_v1_dot_run__pb2.ListInteractionsResponse.SerializeToString,
             ),
             'DecideApproval': grpc.unary_unary_rpc_method_handler(
                     servicer.DecideApproval,
@@ -390,6 +413,33 @@ class RunService:
             '/portway.v1.RunService/SubmitInteraction',
             portway_dot_v1_dot_run__pb2.SubmitInteractionRequest.SerializeToString,
             portway_dot_v1_dot_run__pb2.SubmitInteractionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListInteractions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/portway.v1.RunService/ListInteractions',
+            portway_dot_v1_dot_run__pb2.ListInteractionsRequest.SerializeToString,
+            portway_dot_v1_dot_run__pb2.ListInteractionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,11 +57,20 @@ class RunServiceStub:
     """
     SubmitInteraction: _grpc.UnaryUnaryMultiCallable[_run_pb2.SubmitInteractionRequest, _run_pb2.SubmitInteractionResponse]
     """SubmitInteraction submits the answer to a question; it becomes an event `interaction.submitted` that starts a linked run.
-    Errors: NOT_FOUND, INVALID_ARGUMENT (values), FAILED_PRECONDITION (expired), ALREADY_EXISTS (answered before with other values). Cancelling: submitted or not.
+    The same answer again, or the same request_id with it, is a duplicate and answers with the first one's ids.
+    Errors: NOT_FOUND (also an adapter that does not serve the chat where it was asked), INVALID_ARGUMENT (values, by field), PERMISSION_DENIED (not the actor
+    who was asked), FAILED_PRECONDITION with reason INTERACTION_EXPIRED or INTERACTION_WITHDRAWN, ALREADY_EXISTS (answered before with other values),
+    RESOURCE_EXHAUSTED (over 256 KiB, or overload). Cancelling: submitted or not.
+    """
+    ListInteractions: _grpc.UnaryUnaryMultiCallable[_run_pb2.ListInteractionsRequest, _run_pb2.ListInteractionsResponse]
+    """ListInteractions pages through questions to people, newest first.
+    Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
     DecideApproval: _grpc.UnaryUnaryMultiCallable[_run_pb2.DecideApprovalRequest, _run_pb2.DecideApprovalResponse]
     """DecideApproval allows or refuses what a run waits for. The decision is bound to a digest of what was shown.
-    Errors: NOT_FOUND, FAILED_PRECONDITION with reason APPROVAL_STALE (the digest is not the current one) or APPROVAL_EXPIRED, ALREADY_EXISTS (decided otherwise before). Cancelling: decided or not.
+    The same decision again answers with the approval as it is. A person of a chat decides by answering the question that the host put there.
+    Errors: NOT_FOUND, PERMISSION_DENIED (the agent's approval policy does not let the caller decide), FAILED_PRECONDITION with reason APPROVAL_STALE (the digest
+    is not the current one, or the run has ended or was asked to stop) or APPROVAL_EXPIRED, ALREADY_EXISTS (decided otherwise before). Cancelling: decided or not.
     """
     ListApprovals: _grpc.UnaryUnaryMultiCallable[_run_pb2.ListApprovalsRequest, _run_pb2.ListApprovalsResponse]
     """ListApprovals pages through approvals, newest first.
@@ -105,11 +114,20 @@ class RunServiceAsyncStub(RunServiceStub):
     """
     SubmitInteraction: _aio.UnaryUnaryMultiCallable[_run_pb2.SubmitInteractionRequest, _run_pb2.SubmitInteractionResponse]  # type: ignore[assignment]
     """SubmitInteraction submits the answer to a question; it becomes an event `interaction.submitted` that starts a linked run.
-    Errors: NOT_FOUND, INVALID_ARGUMENT (values), FAILED_PRECONDITION (expired), ALREADY_EXISTS (answered before with other values). Cancelling: submitted or not.
+    The same answer again, or the same request_id with it, is a duplicate and answers with the first one's ids.
+    Errors: NOT_FOUND (also an adapter that does not serve the chat where it was asked), INVALID_ARGUMENT (values, by field), PERMISSION_DENIED (not the actor
+    who was asked), FAILED_PRECONDITION with reason INTERACTION_EXPIRED or INTERACTION_WITHDRAWN, ALREADY_EXISTS (answered before with other values),
+    RESOURCE_EXHAUSTED (over 256 KiB, or overload). Cancelling: submitted or not.
+    """
+    ListInteractions: _aio.UnaryUnaryMultiCallable[_run_pb2.ListInteractionsRequest, _run_pb2.ListInteractionsResponse]  # type: ignore[assignment]
+    """ListInteractions pages through questions to people, newest first.
+    Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
     DecideApproval: _aio.UnaryUnaryMultiCallable[_run_pb2.DecideApprovalRequest, _run_pb2.DecideApprovalResponse]  # type: ignore[assignment]
     """DecideApproval allows or refuses what a run waits for. The decision is bound to a digest of what was shown.
-    Errors: NOT_FOUND, FAILED_PRECONDITION with reason APPROVAL_STALE (the digest is not the current one) or APPROVAL_EXPIRED, ALREADY_EXISTS (decided otherwise before). Cancelling: decided or not.
+    The same decision again answers with the approval as it is. A person of a chat decides by answering the question that the host put there.
+    Errors: NOT_FOUND, PERMISSION_DENIED (the agent's approval policy does not let the caller decide), FAILED_PRECONDITION with reason APPROVAL_STALE (the digest
+    is not the current one, or the run has ended or was asked to stop) or APPROVAL_EXPIRED, ALREADY_EXISTS (decided otherwise before). Cancelling: decided or not.
     """
     ListApprovals: _aio.UnaryUnaryMultiCallable[_run_pb2.ListApprovalsRequest, _run_pb2.ListApprovalsResponse]  # type: ignore[assignment]
     """ListApprovals pages through approvals, newest first.
@@ -186,7 +204,20 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_run_pb2.SubmitInteractionResponse, _abc.Awaitable[_run_pb2.SubmitInteractionResponse]]:
         """SubmitInteraction submits the answer to a question; it becomes an event `interaction.submitted` that starts a linked run.
-        Errors: NOT_FOUND, INVALID_ARGUMENT (values), FAILED_PRECONDITION (expired), ALREADY_EXISTS (answered before with other values). Cancelling: submitted or not.
+        The same answer again, or the same request_id with it, is a duplicate and answers with the first one's ids.
+        Errors: NOT_FOUND (also an adapter that does not serve the chat where it was asked), INVALID_ARGUMENT (values, by field), PERMISSION_DENIED (not the actor
+        who was asked), FAILED_PRECONDITION with reason INTERACTION_EXPIRED or INTERACTION_WITHDRAWN, ALREADY_EXISTS (answered before with other values),
+        RESOURCE_EXHAUSTED (over 256 KiB, or overload). Cancelling: submitted or not.
+        """
+
+    @_abc_1.abstractmethod
+    def ListInteractions(
+        self,
+        request: _run_pb2.ListInteractionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_run_pb2.ListInteractionsResponse, _abc.Awaitable[_run_pb2.ListInteractionsResponse]]:
+        """ListInteractions pages through questions to people, newest first.
+        Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
         """
 
     @_abc_1.abstractmethod
@@ -196,7 +227,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_run_pb2.DecideApprovalResponse, _abc.Awaitable[_run_pb2.DecideApprovalResponse]]:
         """DecideApproval allows or refuses what a run waits for. The decision is bound to a digest of what was shown.
-        Errors: NOT_FOUND, FAILED_PRECONDITION with reason APPROVAL_STALE (the digest is not the current one) or APPROVAL_EXPIRED, ALREADY_EXISTS (decided otherwise before). Cancelling: decided or not.
+        The same decision again answers with the approval as it is. A person of a chat decides by answering the question that the host put there.
+        Errors: NOT_FOUND, PERMISSION_DENIED (the agent's approval policy does not let the caller decide), FAILED_PRECONDITION with reason APPROVAL_STALE (the digest
+        is not the current one, or the run has ended or was asked to stop) or APPROVAL_EXPIRED, ALREADY_EXISTS (decided otherwise before). Cancelling: decided or not.
         """
 
     @_abc_1.abstractmethod

@@ -1600,7 +1600,7 @@ class RequestActionResponse(_message.Message):
     delivery_id: _builtins.str
     """Delivery that carries it."""
     approval_id: _builtins.str
-    """A person must approve it first."""
+    """The approval that allowed it; empty where none was needed."""
     def __init__(
         self,
         *,

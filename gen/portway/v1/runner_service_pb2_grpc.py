@@ -272,7 +272,7 @@ class RunnerServiceServicer:
 
     def CallTool(self, request, context):
         """CallTool calls a tool of the run; the last response has `result`.
-        Errors: NOT_FOUND, PERMISSION_DENIED (tools.call), INVALID_ARGUMENT (arguments against the schema), FAILED_PRECONDITION (EFFECT_UNKNOWN, TOOL_UNAVAILABLE), RESOURCE_EXHAUSTED (budget), DEADLINE_EXCEEDED. Cancelling stops the tool where it can be stopped.
+        Errors: NOT_FOUND, PERMISSION_DENIED (tools.call), INVALID_ARGUMENT (arguments against the schema), FAILED_PRECONDITION (EFFECT_UNKNOWN, TOOL_UNAVAILABLE, APPROVAL_EXPIRED), PERMISSION_DENIED with reason APPROVAL_DENIED (a person refused it), RESOURCE_EXHAUSTED (budget), DEADLINE_EXCEEDED. Cancelling stops the tool where it can be stopped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -447,16 +447,20 @@ class RunnerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RequestAction(self, request, context):
-        """RequestAction asks for a platform action.
-        Errors: PERMISSION_DENIED (platform_actions), INVALID_ARGUMENT, FAILED_PRECONDITION (the surface cannot). Cancelling leaves the request as it was recorded or not at all.
+        """RequestAction asks for a platform action. Where a person must approve it first, it is answered once that is decided; the run's clock stands still until then.
+        Errors: PERMISSION_DENIED (platform_actions; or with reason APPROVAL_DENIED), INVALID_ARGUMENT, FAILED_PRECONDITION (NOT_SUPPORTED_HERE: the surface cannot;
+        APPROVAL_EXPIRED), ALREADY_EXISTS (the request_id stands for another action). What is refused is recorded in the run's ledger and not executed.
+        Cancelling leaves the request as it was recorded or not at all.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RequestInteraction(self, request, context):
-        """RequestInteraction asks people a structured question.
-        Errors: PERMISSION_DENIED (interactions.request), INVALID_ARGUMENT, FAILED_PRECONDITION (the surface cannot and no fallback text is allowed). Cancelling leaves the question as it was recorded or not at all.
+        """RequestInteraction asks people a structured question. It is the run's last word: the run should end now, and whatever it does then it completes with
+        AWAITING_INTERACTION, after a grace period without its runner. The same question again answers with the first one.
+        Errors: PERMISSION_DENIED (interactions.request), INVALID_ARGUMENT, ALREADY_EXISTS (the id stands for another question),
+        FAILED_PRECONDITION with reason AWAITING_INTERACTION (the run has asked already), RESOURCE_EXHAUSTED (over 256 KiB). Cancelling leaves the question as it was recorded or not at all.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

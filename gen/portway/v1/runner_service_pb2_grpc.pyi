@@ -72,7 +72,7 @@ class RunnerServiceStub:
     """
     CallTool: _grpc.UnaryStreamMultiCallable[_run_pull_pb2.RunnerServiceCallToolRequest, _run_pull_pb2.RunnerServiceCallToolResponse]
     """CallTool calls a tool of the run; the last response has `result`.
-    Errors: NOT_FOUND, PERMISSION_DENIED (tools.call), INVALID_ARGUMENT (arguments against the schema), FAILED_PRECONDITION (EFFECT_UNKNOWN, TOOL_UNAVAILABLE), RESOURCE_EXHAUSTED (budget), DEADLINE_EXCEEDED. Cancelling stops the tool where it can be stopped.
+    Errors: NOT_FOUND, PERMISSION_DENIED (tools.call), INVALID_ARGUMENT (arguments against the schema), FAILED_PRECONDITION (EFFECT_UNKNOWN, TOOL_UNAVAILABLE, APPROVAL_EXPIRED), PERMISSION_DENIED with reason APPROVAL_DENIED (a person refused it), RESOURCE_EXHAUSTED (budget), DEADLINE_EXCEEDED. Cancelling stops the tool where it can be stopped.
     """
     ListKnowledgeBases: _grpc.UnaryUnaryMultiCallable[_run_pull_pb2.RunnerServiceListKnowledgeBasesRequest, _run_pull_pb2.RunnerServiceListKnowledgeBasesResponse]
     """ListKnowledgeBases lists the knowledge bases of the run.
@@ -159,12 +159,16 @@ class RunnerServiceStub:
     Errors: FAILED_PRECONDITION (the runner has no steering capability). Cancelling may lose nothing: messages that were not handed out stay.
     """
     RequestAction: _grpc.UnaryUnaryMultiCallable[_run_pull_pb2.RequestActionRequest, _run_pull_pb2.RequestActionResponse]
-    """RequestAction asks for a platform action.
-    Errors: PERMISSION_DENIED (platform_actions), INVALID_ARGUMENT, FAILED_PRECONDITION (the surface cannot). Cancelling leaves the request as it was recorded or not at all.
+    """RequestAction asks for a platform action. Where a person must approve it first, it is answered once that is decided; the run's clock stands still until then.
+    Errors: PERMISSION_DENIED (platform_actions; or with reason APPROVAL_DENIED), INVALID_ARGUMENT, FAILED_PRECONDITION (NOT_SUPPORTED_HERE: the surface cannot;
+    APPROVAL_EXPIRED), ALREADY_EXISTS (the request_id stands for another action). What is refused is recorded in the run's ledger and not executed.
+    Cancelling leaves the request as it was recorded or not at all.
     """
     RequestInteraction: _grpc.UnaryUnaryMultiCallable[_run_pull_pb2.RequestInteractionRequest, _run_pull_pb2.RequestInteractionResponse]
-    """RequestInteraction asks people a structured question.
-    Errors: PERMISSION_DENIED (interactions.request), INVALID_ARGUMENT, FAILED_PRECONDITION (the surface cannot and no fallback text is allowed). Cancelling leaves the question as it was recorded or not at all.
+    """RequestInteraction asks people a structured question. It is the run's last word: the run should end now, and whatever it does then it completes with
+    AWAITING_INTERACTION, after a grace period without its runner. The same question again answers with the first one.
+    Errors: PERMISSION_DENIED (interactions.request), INVALID_ARGUMENT, ALREADY_EXISTS (the id stands for another question),
+    FAILED_PRECONDITION with reason AWAITING_INTERACTION (the run has asked already), RESOURCE_EXHAUSTED (over 256 KiB). Cancelling leaves the question as it was recorded or not at all.
     """
     RunBox: _grpc.StreamStreamMultiCallable[_run_pull_pb2.RunBoxRequest, _run_pull_pb2.RunBoxResponse]
     """RunBox drives a command or a process in the run's box session.
@@ -213,7 +217,7 @@ class RunnerServiceAsyncStub(RunnerServiceStub):
     """
     CallTool: _aio.UnaryStreamMultiCallable[_run_pull_pb2.RunnerServiceCallToolRequest, _run_pull_pb2.RunnerServiceCallToolResponse]  # type: ignore[assignment]
     """CallTool calls a tool of the run; the last response has `result`.
-    Errors: NOT_FOUND, PERMISSION_DENIED (tools.call), INVALID_ARGUMENT (arguments against the schema), FAILED_PRECONDITION (EFFECT_UNKNOWN, TOOL_UNAVAILABLE), RESOURCE_EXHAUSTED (budget), DEADLINE_EXCEEDED. Cancelling stops the tool where it can be stopped.
+    Errors: NOT_FOUND, PERMISSION_DENIED (tools.call), INVALID_ARGUMENT (arguments against the schema), FAILED_PRECONDITION (EFFECT_UNKNOWN, TOOL_UNAVAILABLE, APPROVAL_EXPIRED), PERMISSION_DENIED with reason APPROVAL_DENIED (a person refused it), RESOURCE_EXHAUSTED (budget), DEADLINE_EXCEEDED. Cancelling stops the tool where it can be stopped.
     """
     ListKnowledgeBases: _aio.UnaryUnaryMultiCallable[_run_pull_pb2.RunnerServiceListKnowledgeBasesRequest, _run_pull_pb2.RunnerServiceListKnowledgeBasesResponse]  # type: ignore[assignment]
     """ListKnowledgeBases lists the knowledge bases of the run.
@@ -300,12 +304,16 @@ class RunnerServiceAsyncStub(RunnerServiceStub):
     Errors: FAILED_PRECONDITION (the runner has no steering capability). Cancelling may lose nothing: messages that were not handed out stay.
     """
     RequestAction: _aio.UnaryUnaryMultiCallable[_run_pull_pb2.RequestActionRequest, _run_pull_pb2.RequestActionResponse]  # type: ignore[assignment]
-    """RequestAction asks for a platform action.
-    Errors: PERMISSION_DENIED (platform_actions), INVALID_ARGUMENT, FAILED_PRECONDITION (the surface cannot). Cancelling leaves the request as it was recorded or not at all.
+    """RequestAction asks for a platform action. Where a person must approve it first, it is answered once that is decided; the run's clock stands still until then.
+    Errors: PERMISSION_DENIED (platform_actions; or with reason APPROVAL_DENIED), INVALID_ARGUMENT, FAILED_PRECONDITION (NOT_SUPPORTED_HERE: the surface cannot;
+    APPROVAL_EXPIRED), ALREADY_EXISTS (the request_id stands for another action). What is refused is recorded in the run's ledger and not executed.
+    Cancelling leaves the request as it was recorded or not at all.
     """
     RequestInteraction: _aio.UnaryUnaryMultiCallable[_run_pull_pb2.RequestInteractionRequest, _run_pull_pb2.RequestInteractionResponse]  # type: ignore[assignment]
-    """RequestInteraction asks people a structured question.
-    Errors: PERMISSION_DENIED (interactions.request), INVALID_ARGUMENT, FAILED_PRECONDITION (the surface cannot and no fallback text is allowed). Cancelling leaves the question as it was recorded or not at all.
+    """RequestInteraction asks people a structured question. It is the run's last word: the run should end now, and whatever it does then it completes with
+    AWAITING_INTERACTION, after a grace period without its runner. The same question again answers with the first one.
+    Errors: PERMISSION_DENIED (interactions.request), INVALID_ARGUMENT, ALREADY_EXISTS (the id stands for another question),
+    FAILED_PRECONDITION with reason AWAITING_INTERACTION (the run has asked already), RESOURCE_EXHAUSTED (over 256 KiB). Cancelling leaves the question as it was recorded or not at all.
     """
     RunBox: _aio.StreamStreamMultiCallable[_run_pull_pb2.RunBoxRequest, _run_pull_pb2.RunBoxResponse]  # type: ignore[assignment]
     """RunBox drives a command or a process in the run's box session.
@@ -399,7 +407,7 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_run_pull_pb2.RunnerServiceCallToolResponse], _abc.AsyncIterator[_run_pull_pb2.RunnerServiceCallToolResponse]]:
         """CallTool calls a tool of the run; the last response has `result`.
-        Errors: NOT_FOUND, PERMISSION_DENIED (tools.call), INVALID_ARGUMENT (arguments against the schema), FAILED_PRECONDITION (EFFECT_UNKNOWN, TOOL_UNAVAILABLE), RESOURCE_EXHAUSTED (budget), DEADLINE_EXCEEDED. Cancelling stops the tool where it can be stopped.
+        Errors: NOT_FOUND, PERMISSION_DENIED (tools.call), INVALID_ARGUMENT (arguments against the schema), FAILED_PRECONDITION (EFFECT_UNKNOWN, TOOL_UNAVAILABLE, APPROVAL_EXPIRED), PERMISSION_DENIED with reason APPROVAL_DENIED (a person refused it), RESOURCE_EXHAUSTED (budget), DEADLINE_EXCEEDED. Cancelling stops the tool where it can be stopped.
         """
 
     @_abc_1.abstractmethod
@@ -618,8 +626,10 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_pull_pb2.RequestActionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_run_pull_pb2.RequestActionResponse, _abc.Awaitable[_run_pull_pb2.RequestActionResponse]]:
-        """RequestAction asks for a platform action.
-        Errors: PERMISSION_DENIED (platform_actions), INVALID_ARGUMENT, FAILED_PRECONDITION (the surface cannot). Cancelling leaves the request as it was recorded or not at all.
+        """RequestAction asks for a platform action. Where a person must approve it first, it is answered once that is decided; the run's clock stands still until then.
+        Errors: PERMISSION_DENIED (platform_actions; or with reason APPROVAL_DENIED), INVALID_ARGUMENT, FAILED_PRECONDITION (NOT_SUPPORTED_HERE: the surface cannot;
+        APPROVAL_EXPIRED), ALREADY_EXISTS (the request_id stands for another action). What is refused is recorded in the run's ledger and not executed.
+        Cancelling leaves the request as it was recorded or not at all.
         """
 
     @_abc_1.abstractmethod
@@ -628,8 +638,10 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_pull_pb2.RequestInteractionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_run_pull_pb2.RequestInteractionResponse, _abc.Awaitable[_run_pull_pb2.RequestInteractionResponse]]:
-        """RequestInteraction asks people a structured question.
-        Errors: PERMISSION_DENIED (interactions.request), INVALID_ARGUMENT, FAILED_PRECONDITION (the surface cannot and no fallback text is allowed). Cancelling leaves the question as it was recorded or not at all.
+        """RequestInteraction asks people a structured question. It is the run's last word: the run should end now, and whatever it does then it completes with
+        AWAITING_INTERACTION, after a grace period without its runner. The same question again answers with the first one.
+        Errors: PERMISSION_DENIED (interactions.request), INVALID_ARGUMENT, ALREADY_EXISTS (the id stands for another question),
+        FAILED_PRECONDITION with reason AWAITING_INTERACTION (the run has asked already), RESOURCE_EXHAUSTED (over 256 KiB). Cancelling leaves the question as it was recorded or not at all.
         """
 
     @_abc_1.abstractmethod

@@ -27,7 +27,9 @@ __all__ = (
     "Agent",
     "AgentServiceStub",
     "AgentServiceSyncStub",
+    "AnswerPart",
     "Approval",
+    "ApprovalPolicy",
     "ApprovalState",
     "Argv",
     "Artifact",
@@ -347,6 +349,8 @@ __all__ = (
     "InteractionFieldType",
     "InteractionKind",
     "InteractionOption",
+    "InteractionRecord",
+    "InteractionState",
     "InterruptedPolicy",
     "InvokeModelRequest",
     "InvokeModelResponse",
@@ -390,6 +394,8 @@ __all__ = (
     "ListEventsResponse",
     "ListImagesRequest",
     "ListImagesResponse",
+    "ListInteractionsRequest",
+    "ListInteractionsResponse",
     "ListKillSwitchesRequest",
     "ListKillSwitchesResponse",
     "ListKnowledgeBasesRequest",
@@ -529,6 +535,7 @@ __all__ = (
     "PullSteeringResponse",
     "QueryKnowledgeRequest",
     "QueryKnowledgeResponse",
+    "QuestionPart",
     "QueuePolicy",
     "QuotePart",
     "ReadArtifactRequest",
@@ -909,6 +916,11 @@ class ApprovalState(betterproto2.Enum):
     What it was bound to has changed; nothing was approved.
     """
 
+    WITHDRAWN = 6
+    """
+    The run ended before anybody decided.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -918,6 +930,7 @@ class ApprovalState(betterproto2.Enum):
             3: "APPROVAL_STATE_DENIED",
             4: "APPROVAL_STATE_EXPIRED",
             5: "APPROVAL_STATE_STALE",
+            6: "APPROVAL_STATE_WITHDRAWN",
         }
 
     @classmethod
@@ -929,6 +942,7 @@ class ApprovalState(betterproto2.Enum):
             "APPROVAL_STATE_DENIED": 3,
             "APPROVAL_STATE_EXPIRED": 4,
             "APPROVAL_STATE_STALE": 5,
+            "APPROVAL_STATE_WITHDRAWN": 6,
         }
 
 
@@ -2140,6 +2154,57 @@ class InteractionKind(betterproto2.Enum):
             "INTERACTION_KIND_FORM": 1,
             "INTERACTION_KIND_CONFIRMATION": 2,
             "INTERACTION_KIND_CHOICE": 3,
+        }
+
+
+class InteractionState(betterproto2.Enum):
+    """
+    InteractionState is what became of a question.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Not set.
+    """
+
+    OPEN = 1
+    """
+    Waits for an answer.
+    """
+
+    ANSWERED = 2
+    """
+    Was answered; the answer started a linked run.
+    """
+
+    EXPIRED = 3
+    """
+    Nobody answered in time.
+    """
+
+    WITHDRAWN = 4
+    """
+    The run was cancelled before anybody answered.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "INTERACTION_STATE_UNSPECIFIED",
+            1: "INTERACTION_STATE_OPEN",
+            2: "INTERACTION_STATE_ANSWERED",
+            3: "INTERACTION_STATE_EXPIRED",
+            4: "INTERACTION_STATE_WITHDRAWN",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "INTERACTION_STATE_UNSPECIFIED": 0,
+            "INTERACTION_STATE_OPEN": 1,
+            "INTERACTION_STATE_ANSWERED": 2,
+            "INTERACTION_STATE_EXPIRED": 3,
+            "INTERACTION_STATE_WITHDRAWN": 4,
         }
 
 
@@ -4305,8 +4370,33 @@ class Agent(betterproto2.Message):
     IANA time zone; empty: `UTC`.
     """
 
+    approval_policy: "ApprovalPolicy | None" = betterproto2.field(27, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Who may approve, and for how long it waits.
+    """
+
 
 default_message_pool.register_message("portway.v1", "Agent", Agent)
+
+
+@dataclass(eq=False, repr=False)
+class AnswerPart(betterproto2.Message):
+    """
+    AnswerPart is the answer to a question as it stands in the transcript. It is never dressed as text of a person.
+    """
+
+    answer: "InteractionAnswer | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What was submitted.
+    """
+
+    title: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Title of the question.
+    """
+
+
+default_message_pool.register_message("portway.v1", "AnswerPart", AnswerPart)
 
 
 @dataclass(eq=False, repr=False)
@@ -4369,8 +4459,62 @@ class Approval(betterproto2.Message):
     When nobody can decide any more.
     """
 
+    note: "str" = betterproto2.field(11, betterproto2.TYPE_STRING)
+    """
+    Words of whoever decided.
+    """
+
+    decide_time: "datetime.datetime | None" = betterproto2.field(
+        12, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When it was decided, expired or withdrawn.
+    """
+
+    conversation_id: "str" = betterproto2.field(13, betterproto2.TYPE_STRING)
+    """
+    Conversation of the run.
+    """
+
+    agent_id: "str" = betterproto2.field(14, betterproto2.TYPE_STRING)
+    """
+    Agent whose policy asks for it.
+    """
+
 
 default_message_pool.register_message("portway.v1", "Approval", Approval)
+
+
+@dataclass(eq=False, repr=False)
+class ApprovalPolicy(betterproto2.Message):
+    """
+    ApprovalPolicy is who may approve what the other policies say needs an approval, and for how long it waits.
+    """
+
+    approver_ids: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Who may approve besides operators: subjects of API tokens (users), or actors on the platform by their id, who may only do so in the chat of the run.
+    """
+
+    sender: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    The actor of the run's event may approve as well. Without it nobody approves what they asked for themselves, not even as an operator or by name.
+    """
+
+    operators_excluded: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    Operators may not, unless they are named.
+    """
+
+    time_limit: "datetime.timedelta | None" = betterproto2.field(
+        4, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Duration, optional=True
+    )
+    """
+    How long it waits: 30 minutes if not set, 24 hours at most.
+    """
+
+
+default_message_pool.register_message("portway.v1", "ApprovalPolicy", ApprovalPolicy)
 
 
 @dataclass(eq=False, repr=False)
@@ -5783,6 +5927,16 @@ class ContentPart(betterproto2.Message):
     card: "CardPart | None" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
     """
     A card.
+    """
+
+    question: "QuestionPart | None" = betterproto2.field(10, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+    """
+    A question to the people of the chat, and what became of it.
+    """
+
+    answer: "AnswerPart | None" = betterproto2.field(11, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+    """
+    The answer to a question.
     """
 
     provenance: "Provenance | None" = betterproto2.field(15, betterproto2.TYPE_MESSAGE, optional=True)
@@ -7391,7 +7545,7 @@ class DeliveryPolicy(betterproto2.Message):
 
     approved_actions: "list[str]" = betterproto2.field(6, betterproto2.TYPE_STRING, repeated=True)
     """
-    Platform actions among them that a person must approve; `*`: all.
+    Platform actions among them that a person must approve: names, or patterns where `*` stands for anything; `*` alone: all.
     """
 
     default_conversation_id: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
@@ -10832,6 +10986,11 @@ class Interaction(betterproto2.Message):
     Text for surfaces that cannot show it. Required.
     """
 
+    only_asked_actor: "bool" = betterproto2.field(9, betterproto2.TYPE_BOOL)
+    """
+    Only the actor of the run's event may answer. Otherwise anybody in the chat where it was asked.
+    """
+
 
 default_message_pool.register_message("portway.v1", "Interaction", Interaction)
 
@@ -10961,6 +11120,72 @@ class InteractionOption(betterproto2.Message):
 
 
 default_message_pool.register_message("portway.v1", "InteractionOption", InteractionOption)
+
+
+@dataclass(eq=False, repr=False)
+class InteractionRecord(betterproto2.Message):
+    """
+    InteractionRecord is a question and what became of it.
+    """
+
+    run_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Run that asked.
+    """
+
+    conversation_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Conversation in which it was asked.
+    """
+
+    interaction: "Interaction | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The question, with the time until which it can be answered.
+    """
+
+    state: "InteractionState" = betterproto2.field(
+        4, betterproto2.TYPE_ENUM, default_factory=lambda: InteractionState(0)
+    )
+    """
+    What became of it.
+    """
+
+    delivery_id: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Delivery that carries it; empty where the caller of the API reads it from the run.
+    """
+
+    answer: "InteractionAnswer | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    How it was answered.
+    """
+
+    answer_event_id: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Event that the answer became.
+    """
+
+    answer_run_id: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Run that the answer started.
+    """
+
+    create_time: "datetime.datetime | None" = betterproto2.field(
+        9, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When it was asked.
+    """
+
+    end_time: "datetime.datetime | None" = betterproto2.field(
+        10, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When it was answered, expired or withdrawn.
+    """
+
+
+default_message_pool.register_message("portway.v1", "InteractionRecord", InteractionRecord)
 
 
 @dataclass(eq=False, repr=False)
@@ -11941,6 +12166,61 @@ class ListImagesResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("portway.v1", "ListImagesResponse", ListImagesResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ListInteractionsRequest(betterproto2.Message):
+    """
+    ListInteractionsRequest asks for a page.
+    """
+
+    run_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Only of this run.
+    """
+
+    conversation_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Only of this conversation.
+    """
+
+    open_only: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    Only those that wait for an answer.
+    """
+
+    page_size: "int" = betterproto2.field(4, betterproto2.TYPE_INT32)
+    """
+    At most so many, 50 if 0.
+    """
+
+    page_token: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Token of the last page.
+    """
+
+
+default_message_pool.register_message("portway.v1", "ListInteractionsRequest", ListInteractionsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ListInteractionsResponse(betterproto2.Message):
+    """
+    ListInteractionsResponse is a page.
+    """
+
+    interactions: "list[InteractionRecord]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Questions.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Token of the next page; empty at the end.
+    """
+
+
+default_message_pool.register_message("portway.v1", "ListInteractionsResponse", ListInteractionsResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -15159,6 +15439,43 @@ default_message_pool.register_message("portway.v1", "QueryKnowledgeResponse", Qu
 
 
 @dataclass(eq=False, repr=False)
+class QuestionPart(betterproto2.Message):
+    """
+    QuestionPart is a structured question as it stands in the transcript: of a run that asked, or of the host for an approval.
+    """
+
+    run_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Run that asked, or that waits for the approval.
+    """
+
+    interaction: "Interaction | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The question.
+    """
+
+    state: "InteractionState" = betterproto2.field(
+        3, betterproto2.TYPE_ENUM, default_factory=lambda: InteractionState(0)
+    )
+    """
+    What became of it; the item changes with it.
+    """
+
+    approval_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Set where it is an approval: the question's id is this one, and its answer is a decision.
+    """
+
+    answer: "InteractionAnswer | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    How it was answered, once it is.
+    """
+
+
+default_message_pool.register_message("portway.v1", "QuestionPart", QuestionPart)
+
+
+@dataclass(eq=False, repr=False)
 class QuotePart(betterproto2.Message):
     """
     QuotePart refers to an earlier message.
@@ -15513,7 +15830,7 @@ class RequestActionResponse(betterproto2.Message):
 
     approval_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    A person must approve it first.
+    The approval that allowed it; empty where none was needed.
     """
 
 
@@ -15713,6 +16030,11 @@ class ResourcePolicy(betterproto2.Message):
     )
     """
     How far back history goes.
+    """
+
+    approved_tools: "list[str]" = betterproto2.field(11, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Tools whose every call a person must approve: names, or patterns where `*` stands for anything; `*` alone: all.
     """
 
 
@@ -19692,7 +20014,7 @@ class StopNode(betterproto2.Message):
 
     kind: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    `run`, `tool_call`, `model_call`, `process`, `session`.
+    `run`, `tool_call`, `model_call`, `process`, `session`, `approval`, `interaction`.
     """
 
     id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -26377,7 +26699,7 @@ class RunnerServiceSyncStub:
     def call_tool(self, message: "RunnerServiceCallToolRequest") -> "Iterator[RunnerServiceCallToolResponse]":
         """
         CallTool calls a tool of the run; the last response has `result`.
-        Errors: NOT_FOUND, PERMISSION_DENIED (tools.call), INVALID_ARGUMENT (arguments against the schema), FAILED_PRECONDITION (EFFECT_UNKNOWN, TOOL_UNAVAILABLE), RESOURCE_EXHAUSTED (budget), DEADLINE_EXCEEDED. Cancelling stops the tool where it can be stopped.
+        Errors: NOT_FOUND, PERMISSION_DENIED (tools.call), INVALID_ARGUMENT (arguments against the schema), FAILED_PRECONDITION (EFFECT_UNKNOWN, TOOL_UNAVAILABLE, APPROVAL_EXPIRED), PERMISSION_DENIED with reason APPROVAL_DENIED (a person refused it), RESOURCE_EXHAUSTED (budget), DEADLINE_EXCEEDED. Cancelling stops the tool where it can be stopped.
         """
 
         yield from self._channel.unary_stream(
@@ -26652,8 +26974,10 @@ class RunnerServiceSyncStub:
 
     def request_action(self, message: "RequestActionRequest") -> "RequestActionResponse":
         """
-        RequestAction asks for a platform action.
-        Errors: PERMISSION_DENIED (platform_actions), INVALID_ARGUMENT, FAILED_PRECONDITION (the surface cannot). Cancelling leaves the request as it was recorded or not at all.
+        RequestAction asks for a platform action. Where a person must approve it first, it is answered once that is decided; the run's clock stands still until then.
+        Errors: PERMISSION_DENIED (platform_actions; or with reason APPROVAL_DENIED), INVALID_ARGUMENT, FAILED_PRECONDITION (NOT_SUPPORTED_HERE: the surface cannot;
+        APPROVAL_EXPIRED), ALREADY_EXISTS (the request_id stands for another action). What is refused is recorded in the run's ledger and not executed.
+        Cancelling leaves the request as it was recorded or not at all.
         """
 
         return self._channel.unary_unary(
@@ -26664,8 +26988,10 @@ class RunnerServiceSyncStub:
 
     def request_interaction(self, message: "RequestInteractionRequest") -> "RequestInteractionResponse":
         """
-        RequestInteraction asks people a structured question.
-        Errors: PERMISSION_DENIED (interactions.request), INVALID_ARGUMENT, FAILED_PRECONDITION (the surface cannot and no fallback text is allowed). Cancelling leaves the question as it was recorded or not at all.
+        RequestInteraction asks people a structured question. It is the run's last word: the run should end now, and whatever it does then it completes with
+        AWAITING_INTERACTION, after a grace period without its runner. The same question again answers with the first one.
+        Errors: PERMISSION_DENIED (interactions.request), INVALID_ARGUMENT, ALREADY_EXISTS (the id stands for another question),
+        FAILED_PRECONDITION with reason AWAITING_INTERACTION (the run has asked already), RESOURCE_EXHAUSTED (over 256 KiB). Cancelling leaves the question as it was recorded or not at all.
         """
 
         return self._channel.unary_unary(
@@ -26865,7 +27191,7 @@ class RunnerServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "AsyncIterator[RunnerServiceCallToolResponse]":
         """
         CallTool calls a tool of the run; the last response has `result`.
-        Errors: NOT_FOUND, PERMISSION_DENIED (tools.call), INVALID_ARGUMENT (arguments against the schema), FAILED_PRECONDITION (EFFECT_UNKNOWN, TOOL_UNAVAILABLE), RESOURCE_EXHAUSTED (budget), DEADLINE_EXCEEDED. Cancelling stops the tool where it can be stopped.
+        Errors: NOT_FOUND, PERMISSION_DENIED (tools.call), INVALID_ARGUMENT (arguments against the schema), FAILED_PRECONDITION (EFFECT_UNKNOWN, TOOL_UNAVAILABLE, APPROVAL_EXPIRED), PERMISSION_DENIED with reason APPROVAL_DENIED (a person refused it), RESOURCE_EXHAUSTED (budget), DEADLINE_EXCEEDED. Cancelling stops the tool where it can be stopped.
         """
 
         async for response in self._unary_stream(
@@ -27360,8 +27686,10 @@ class RunnerServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "RequestActionResponse":
         """
-        RequestAction asks for a platform action.
-        Errors: PERMISSION_DENIED (platform_actions), INVALID_ARGUMENT, FAILED_PRECONDITION (the surface cannot). Cancelling leaves the request as it was recorded or not at all.
+        RequestAction asks for a platform action. Where a person must approve it first, it is answered once that is decided; the run's clock stands still until then.
+        Errors: PERMISSION_DENIED (platform_actions; or with reason APPROVAL_DENIED), INVALID_ARGUMENT, FAILED_PRECONDITION (NOT_SUPPORTED_HERE: the surface cannot;
+        APPROVAL_EXPIRED), ALREADY_EXISTS (the request_id stands for another action). What is refused is recorded in the run's ledger and not executed.
+        Cancelling leaves the request as it was recorded or not at all.
         """
 
         return await self._unary_unary(
@@ -27382,8 +27710,10 @@ class RunnerServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "RequestInteractionResponse":
         """
-        RequestInteraction asks people a structured question.
-        Errors: PERMISSION_DENIED (interactions.request), INVALID_ARGUMENT, FAILED_PRECONDITION (the surface cannot and no fallback text is allowed). Cancelling leaves the question as it was recorded or not at all.
+        RequestInteraction asks people a structured question. It is the run's last word: the run should end now, and whatever it does then it completes with
+        AWAITING_INTERACTION, after a grace period without its runner. The same question again answers with the first one.
+        Errors: PERMISSION_DENIED (interactions.request), INVALID_ARGUMENT, ALREADY_EXISTS (the id stands for another question),
+        FAILED_PRECONDITION with reason AWAITING_INTERACTION (the run has asked already), RESOURCE_EXHAUSTED (over 256 KiB). Cancelling leaves the question as it was recorded or not at all.
         """
 
         return await self._unary_unary(
@@ -27493,7 +27823,10 @@ class RunServiceSyncStub:
     def submit_interaction(self, message: "SubmitInteractionRequest") -> "SubmitInteractionResponse":
         """
         SubmitInteraction submits the answer to a question; it becomes an event `interaction.submitted` that starts a linked run.
-        Errors: NOT_FOUND, INVALID_ARGUMENT (values), FAILED_PRECONDITION (expired), ALREADY_EXISTS (answered before with other values). Cancelling: submitted or not.
+        The same answer again, or the same request_id with it, is a duplicate and answers with the first one's ids.
+        Errors: NOT_FOUND (also an adapter that does not serve the chat where it was asked), INVALID_ARGUMENT (values, by field), PERMISSION_DENIED (not the actor
+        who was asked), FAILED_PRECONDITION with reason INTERACTION_EXPIRED or INTERACTION_WITHDRAWN, ALREADY_EXISTS (answered before with other values),
+        RESOURCE_EXHAUSTED (over 256 KiB, or overload). Cancelling: submitted or not.
         """
 
         return self._channel.unary_unary(
@@ -27502,10 +27835,24 @@ class RunServiceSyncStub:
             SubmitInteractionResponse.FromString,
         )(message)
 
+    def list_interactions(self, message: "ListInteractionsRequest") -> "ListInteractionsResponse":
+        """
+        ListInteractions pages through questions to people, newest first.
+        Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
+        """
+
+        return self._channel.unary_unary(
+            "/portway.v1.RunService/ListInteractions",
+            ListInteractionsRequest.SerializeToString,
+            ListInteractionsResponse.FromString,
+        )(message)
+
     def decide_approval(self, message: "DecideApprovalRequest") -> "DecideApprovalResponse":
         """
         DecideApproval allows or refuses what a run waits for. The decision is bound to a digest of what was shown.
-        Errors: NOT_FOUND, FAILED_PRECONDITION with reason APPROVAL_STALE (the digest is not the current one) or APPROVAL_EXPIRED, ALREADY_EXISTS (decided otherwise before). Cancelling: decided or not.
+        The same decision again answers with the approval as it is. A person of a chat decides by answering the question that the host put there.
+        Errors: NOT_FOUND, PERMISSION_DENIED (the agent's approval policy does not let the caller decide), FAILED_PRECONDITION with reason APPROVAL_STALE (the digest
+        is not the current one, or the run has ended or was asked to stop) or APPROVAL_EXPIRED, ALREADY_EXISTS (decided otherwise before). Cancelling: decided or not.
         """
 
         return self._channel.unary_unary(
@@ -27679,13 +28026,38 @@ class RunServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "SubmitInteractionResponse":
         """
         SubmitInteraction submits the answer to a question; it becomes an event `interaction.submitted` that starts a linked run.
-        Errors: NOT_FOUND, INVALID_ARGUMENT (values), FAILED_PRECONDITION (expired), ALREADY_EXISTS (answered before with other values). Cancelling: submitted or not.
+        The same answer again, or the same request_id with it, is a duplicate and answers with the first one's ids.
+        Errors: NOT_FOUND (also an adapter that does not serve the chat where it was asked), INVALID_ARGUMENT (values, by field), PERMISSION_DENIED (not the actor
+        who was asked), FAILED_PRECONDITION with reason INTERACTION_EXPIRED or INTERACTION_WITHDRAWN, ALREADY_EXISTS (answered before with other values),
+        RESOURCE_EXHAUSTED (over 256 KiB, or overload). Cancelling: submitted or not.
         """
 
         return await self._unary_unary(
             "/portway.v1.RunService/SubmitInteraction",
             message,
             SubmitInteractionResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def list_interactions(
+        self,
+        message: "ListInteractionsRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "ListInteractionsResponse":
+        """
+        ListInteractions pages through questions to people, newest first.
+        Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
+        """
+
+        return await self._unary_unary(
+            "/portway.v1.RunService/ListInteractions",
+            message,
+            ListInteractionsResponse,
             timeout=timeout,
             deadline=deadline,
             metadata=metadata,
@@ -27701,7 +28073,9 @@ class RunServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "DecideApprovalResponse":
         """
         DecideApproval allows or refuses what a run waits for. The decision is bound to a digest of what was shown.
-        Errors: NOT_FOUND, FAILED_PRECONDITION with reason APPROVAL_STALE (the digest is not the current one) or APPROVAL_EXPIRED, ALREADY_EXISTS (decided otherwise before). Cancelling: decided or not.
+        The same decision again answers with the approval as it is. A person of a chat decides by answering the question that the host put there.
+        Errors: NOT_FOUND, PERMISSION_DENIED (the agent's approval policy does not let the caller decide), FAILED_PRECONDITION with reason APPROVAL_STALE (the digest
+        is not the current one, or the run has ended or was asked to stop) or APPROVAL_EXPIRED, ALREADY_EXISTS (decided otherwise before). Cancelling: decided or not.
         """
 
         return await self._unary_unary(

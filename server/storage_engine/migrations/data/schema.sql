@@ -1,4 +1,4 @@
--- made from revisions d7bbfbde5215463b51705e4caa000be245d4ee889e6c4821eb4d838f72106d38
+-- made from revisions 64795cf8315e1448fb2bece1ba6d02c9741da40b9a189107e2f7861ad623e677
 CREATE TABLE adapter_cursors (
   workspace_id TEXT NOT NULL,
   adapter_id TEXT NOT NULL,
@@ -47,7 +47,7 @@ CREATE TABLE approvals (
   decided_by TEXT DEFAULT '' NOT NULL,
   note TEXT DEFAULT '' NOT NULL,
   create_time INTEGER DEFAULT '0' NOT NULL,
-  decide_time INTEGER DEFAULT '0' NOT NULL,
+  decide_time INTEGER DEFAULT '0' NOT NULL, conversation_id TEXT DEFAULT '' NOT NULL, agent_id TEXT DEFAULT '' NOT NULL, event_id TEXT DEFAULT '' NOT NULL, item_id TEXT DEFAULT '' NOT NULL, delivery_id TEXT DEFAULT '' NOT NULL,
   PRIMARY KEY (workspace_id, approval_id)
 );
 CREATE TABLE artifacts (
@@ -188,6 +188,27 @@ CREATE TABLE host_epochs (
   process_id INTEGER DEFAULT '0' NOT NULL,
   start_time INTEGER DEFAULT '0' NOT NULL,
   PRIMARY KEY (epoch)
+);
+CREATE TABLE interactions (
+  workspace_id TEXT NOT NULL,
+  run_id TEXT NOT NULL,
+  interaction_id TEXT NOT NULL,
+  conversation_id TEXT DEFAULT '' NOT NULL,
+  event_id TEXT DEFAULT '' NOT NULL,
+  agent_id TEXT DEFAULT '' NOT NULL,
+  actor_id TEXT DEFAULT '' NOT NULL,
+  request BLOB NOT NULL,
+  item_id TEXT DEFAULT '' NOT NULL,
+  delivery_id TEXT DEFAULT '' NOT NULL,
+  expire_time INTEGER DEFAULT '0' NOT NULL,
+  state TEXT DEFAULT '' NOT NULL,
+  answer BLOB NOT NULL,
+  request_id TEXT DEFAULT '' NOT NULL,
+  answer_event_id TEXT DEFAULT '' NOT NULL,
+  answer_run_id TEXT DEFAULT '' NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  end_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, run_id, interaction_id)
 );
 CREATE TABLE leases (
   workspace_id TEXT NOT NULL,
@@ -372,6 +393,7 @@ CREATE TABLE workspaces (
 );
 CREATE UNIQUE INDEX agents_by_name ON agents (workspace_id, name);
 CREATE INDEX approvals_by_run ON approvals (workspace_id, run_id);
+CREATE INDEX approvals_by_time ON approvals (workspace_id, create_time, approval_id);
 CREATE INDEX approvals_expiring ON approvals (expire_time) WHERE state = 'pending';
 CREATE INDEX approvals_pending ON approvals (workspace_id, create_time) WHERE state = 'pending';
 CREATE INDEX artifacts_by_blob ON artifacts (workspace_id, sha256);
@@ -393,6 +415,9 @@ CREATE INDEX events_by_conversation ON events (workspace_id, conversation_id, se
 CREATE UNIQUE INDEX events_by_key ON events (workspace_id, source, dedupe_key);
 CREATE INDEX events_by_provider_message ON events (workspace_id, conversation_id, provider_message_id) WHERE provider_message_id <> '';
 CREATE UNIQUE INDEX events_by_sequence ON events (workspace_id, sequence);
+CREATE INDEX interactions_by_conversation ON interactions (workspace_id, conversation_id, create_time);
+CREATE INDEX interactions_by_time ON interactions (workspace_id, create_time, run_id);
+CREATE INDEX interactions_expiring ON interactions (expire_time) WHERE state = 'open';
 CREATE UNIQUE INDEX run_attempts_by_token ON run_attempts (token_id);
 CREATE UNIQUE INDEX run_attempts_one_live ON run_attempts (workspace_id, run_id) WHERE state = 'live';
 CREATE INDEX runs_by_conversation ON runs (workspace_id, conversation_id, event_sequence);

@@ -1,0 +1,1 @@
+"""What a platform is asked to do that is no message."""

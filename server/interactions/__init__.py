@@ -1,0 +1,1 @@
+"""Structured questions to people, and their answers."""
