@@ -70,6 +70,7 @@ from portway.server.tokens.token_file import TokenFile, ensure_token_file
 from portway.server.tools.box_client import BoxClient
 from portway.server.tools.box_link import NOT_CONFIGURED, BoxLink
 from portway.server.tools.native import NativeTools
+from portway.server.tools.plugin_watch import PluginToolWatch
 from portway.server.tools.registry import ToolRegistry
 from portway.server.transcript.store import StoredTranscript
 from portway.server.workspaces.types import DEFAULT_WORKSPACE
@@ -282,7 +283,7 @@ async def _enter_jobs(stack: AsyncExitStack, parts: Parts) -> None:
         parts.dispatcher.serve(),
     ]
     if parts.config.host.runtime:
-        jobs.append(parts.runtime.serve())
+        jobs += [parts.runtime.serve(), PluginToolWatch(parts.runtime, parts.tools).serve()]
     if parts.box is not None and parts.box_link is not None:
         jobs += [parts.box.follow(), parts.box_link.watch()]
     group = await stack.enter_async_context(asyncio.TaskGroup())

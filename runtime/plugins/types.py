@@ -111,6 +111,7 @@ class InterruptedPolicy(StrEnum):
 class Idempotency(StrEnum):
     READ_ONLY = "read_only"
     IDEMPOTENT = "idempotent"
+    RECONCILABLE = "reconcilable"
     NOT_IDEMPOTENT = "not_idempotent"
 
 

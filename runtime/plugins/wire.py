@@ -106,12 +106,14 @@ def broken(plugin: BrokenPlugin) -> runtime_pb2.Plugin:
     )
 
 
-def snapshot(contents: Contents) -> runtime_pb2.WatchRunnersResponse:
-    return runtime_pb2.WatchRunnersResponse(
+def first(contents: Contents) -> Iterator[runtime_pb2.WatchRunnersResponse]:
+    """How a watch begins."""
+    yield runtime_pb2.WatchRunnersResponse(
         snapshot=runtime_pb2.RunnersSnapshot(
             runners=[runner(one) for one in contents.runners.values()], problems=problems(contents.problems)
         )
     )
+    yield runtime_pb2.WatchRunnersResponse(tools_changed=runtime_pb2.ToolsChanged())
 
 
 def changes(before: Contents, after: Contents) -> Iterator[runtime_pb2.WatchRunnersResponse]:
@@ -123,6 +125,8 @@ def changes(before: Contents, after: Contents) -> Iterator[runtime_pb2.WatchRunn
             yield runtime_pb2.WatchRunnersResponse(added=runner(definition))
         elif before.runners[runner_id] != definition:
             yield runtime_pb2.WatchRunnersResponse(changed=runner(definition))
+    if dict(before.tools) != dict(after.tools):
+        yield runtime_pb2.WatchRunnersResponse(tools_changed=runtime_pb2.ToolsChanged())
     known = set(before.problems)
     for one in after.problems:
         if one not in known:

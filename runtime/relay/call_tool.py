@@ -34,6 +34,7 @@ async def _pass_on(request: runtime_pb2.RuntimeServiceCallToolRequest, call: Too
             arguments=request.arguments,
             effect_id=request.effect_id,
             run_id=request.run_id,
+            reconcile=request.reconcile,
         )
     )
     done = False

@@ -52,7 +52,7 @@ class RuntimeServicer:
     async def WatchRunners(self, request: pb.WatchRunnersRequest, call: Call[None, pb.WatchRunnersResponse]) -> None:
         before = None
         async for contents in self._catalog.watch(call.draining):
-            for event in wire.changes(before, contents) if before else [wire.snapshot(contents)]:
+            for event in wire.changes(before, contents) if before else wire.first(contents):
                 await call.write(event)
             before = contents
 

@@ -84,7 +84,7 @@ class ToolCalls:
     def _prepare(self, run: RunScope, request: pb.RunnerServiceCallToolRequest) -> _Prepared:
         try:
             # How careful to be is what the tool's source says now.
-            spec = self._tools.get(request.name).spec
+            spec = self._tools.get(request.name, run.workspace_id).spec
         except NotFound as error:
             raise WrongState(
                 f"the tool {request.name!r} is not there any more", reason=Reason.TOOL_UNAVAILABLE

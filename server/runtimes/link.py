@@ -45,6 +45,8 @@ class RuntimeLink:
         self._channel: PortwayChannel | None = None
         self._changed = asyncio.Event()
         self.state = LinkState(False, "", "it was not reached yet")
+        self.tools_version = 0
+        """Grows when the tools of plugins are, or may be, others than before."""
         self.reached = asyncio.Event()
         """The runtime has told its runners at least once."""
 
@@ -81,6 +83,15 @@ class RuntimeLink:
                 resource=Resource("runner", runner_id),
             )
         return runner
+
+    async def changed(self) -> None:
+        """Wait until `state` or `tools_version` is another."""
+        await self._changed.wait()
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What every call that acts tells of this host."""
+        return self._metadata
 
     def open_run(self, seconds: float) -> RunStream:
         """A new RunAgent stream that the library ends after `seconds`. Raises Unavailable."""
@@ -139,6 +150,9 @@ class RuntimeLink:
                 self._keep(event.changed)
             case "removed_runner_id":
                 self._runners.pop(event.removed_runner_id, None)
+            case "tools_changed":
+                self.tools_version += 1
+                self._announce()
             case "failed" | None:
                 pass  # The runtime tells its problems to who lists its plugins.
 
@@ -162,6 +176,9 @@ class RuntimeLink:
 
     def _set(self, state: LinkState) -> None:
         self.state = state
+        self._announce()
+
+    def _announce(self) -> None:
         waiting, self._changed = self._changed, asyncio.Event()
         waiting.set()
 

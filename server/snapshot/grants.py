@@ -62,7 +62,7 @@ class GrantBook:
     def of(self, agent: Agent, runner: Runner) -> Grants:
         """Raises WrongState where the agent's configuration names a model that does not exist."""
         key = (agent.workspace_id, agent.agent_id)
-        offered = self._tools.tools()
+        offered = self._tools.tools(agent.workspace_id)
         known, kept = self._kept.get(key, ((), None))
         if kept is not None and kept.agent is agent and kept.runner is runner and known == offered:
             return kept
@@ -171,7 +171,18 @@ def _tools_of(
         else:
             # Also one that cannot be used now: it may come back during the run, and who calls it is told the reason.
             tools.append(tool.spec)
+    _note_missing((*sorted(wanted), *policy.tools), offered, narrowing)
     return tuple(tools)
+
+
+def _note_missing(named: Sequence[str], offered: Sequence[RegisteredTool], narrowing: Narrowing) -> None:
+    """A plugin or an MCP server that is not there now has no tools; whoever explains the run should see that."""
+    if not named:
+        return
+    there = {tool.spec.name for tool in offered} | {f"{tool.source_id}/*" for tool in offered}
+    for name in dict.fromkeys(named):
+        if name not in there:
+            narrowing.removed.append(f"tool {name}: there is none now; `portway tool list` shows those that are")
 
 
 def _is_named(tool: RegisteredTool, wanted: set[str], patterns: Sequence[str]) -> bool:

@@ -21,6 +21,7 @@ from portway.server.storage import tables as storage
 from portway.server.storage_engine import tables as engine
 from portway.server.storage_engine.columns import metadata
 from portway.server.tokens import tables as tokens
+from portway.server.tools.mcp import tables as mcp_servers
 from portway.server.transcript import tables as transcript
 from portway.server.workspaces import tables as workspaces
 
@@ -44,6 +45,7 @@ NOUNS = (
     bindings,
     secrets,
     adapters,
+    mcp_servers,
 )
 
 __all__ = ["NOUNS", "metadata"]

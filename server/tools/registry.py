@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
@@ -41,58 +41,67 @@ class RegisteredTool:
     availability: Availability
 
 
+@dataclass(frozen=True, slots=True)
+class _Owned:
+    spec: ToolSpec
+    source: ToolSource
+
+
 class ToolRegistry:
-    """Finds the source of a tool and calls it there. Sources come and go while the host runs."""
+    """Finds the source of a tool and calls it there. Sources come and go while the host runs.
+
+    A source belongs to one workspace, or to all of them (workspace ''). A name is one tool wherever it is seen.
+    """
 
     def __init__(self, sources: Iterable[ToolSource] = ()) -> None:
-        self._sources: dict[str, ToolSource] = {}
-        self._owners: dict[str, str] = {}
-        self._specs: dict[str, ToolSpec] = {}
+        self._sources: dict[tuple[str, str], ToolSource] = {}
+        self._tools: dict[str, dict[str, _Owned]] = {"": {}}
         for source in sources:
             self.register(source)
 
-    def register(self, source: ToolSource) -> None:
+    def register(self, source: ToolSource, workspace_id: str = "") -> None:
         """Adds a source with all of its tools or none. Errors: `Conflict`, naming both sources of a clash."""
-        if source.source_id in self._sources:
+        if (workspace_id, source.source_id) in self._sources:
             raise Conflict(f"the tools of {source.source_id!r} are registered already; remove them first")
-        names: dict[str, ToolSpec] = {}
-        for spec in source.specs():
-            owner = source.source_id if spec.name in names else self._owners.get(spec.name)
-            if owner is not None:
-                raise Conflict(
-                    f"the tool {spec.name!r} of {source.source_id!r} has the name of a tool of {owner!r}; rename one",
-                    resource=Resource("tool", spec.name),
-                )
-            names[spec.name] = spec
-        self._sources[source.source_id] = source
-        self._specs |= names
-        self._owners |= dict.fromkeys(names, source.source_id)
+        self._add(source, workspace_id)
 
-    def remove(self, source_id: str) -> None:
+    def replace(self, source: ToolSource, workspace_id: str = "") -> None:
+        """Puts a source in the place of the one with its id, if there is one. Errors as `register`; then nothing has
+        changed."""
+        before = self._sources.get((workspace_id, source.source_id))
+        self._add(source, workspace_id, before)
+
+    def remove(self, source_id: str, workspace_id: str = "") -> None:
         """Takes a source away; calls under way go on. Removing what is not there is fine."""
-        if self._sources.pop(source_id, None) is None:
+        source = self._sources.pop((workspace_id, source_id), None)
+        if source is None:
             return
-        for name in [name for name, owner in self._owners.items() if owner == source_id]:
-            del self._owners[name], self._specs[name]
+        self._tools[workspace_id] = _without(self._tools[workspace_id], source)
+        if workspace_id and not self._tools[workspace_id]:
+            del self._tools[workspace_id]
 
-    def tools(self) -> tuple[RegisteredTool, ...]:
-        """Every tool, by name, also those that cannot be called now."""
-        states = {source_id: source.availability() for source_id, source in self._sources.items()}
+    def tools(self, workspace_id: str = "") -> tuple[RegisteredTool, ...]:
+        """Every tool that the workspace sees, by name, also those that cannot be called now."""
+        found = {**self._tools[""], **(self._tools.get(workspace_id) or {})}
+        states: dict[int, Availability] = {}
+        for owned in found.values():
+            if id(owned.source) not in states:
+                states[id(owned.source)] = owned.source.availability()
         return tuple(
-            RegisteredTool(self._specs[name], owner, states[owner]) for name, owner in sorted(self._owners.items())
+            RegisteredTool(one.spec, one.source.source_id, states[id(one.source)]) for _, one in sorted(found.items())
         )
 
-    def get(self, name: str) -> RegisteredTool:
+    def get(self, name: str, workspace_id: str = "") -> RegisteredTool:
         """One tool. Errors: `NotFound`, with near names."""
-        source = self._source(name)
-        return RegisteredTool(self._specs[name], source.source_id, source.availability())
+        owned = self._owned(name, workspace_id)
+        return RegisteredTool(owned.spec, owned.source.source_id, owned.source.availability())
 
     async def call(self, scope: ToolScope, call: ToolCall) -> AsyncGenerator[ToolEvent, None]:
         """Makes the call; read it inside `contextlib.aclosing`. Closing it stops the tool where it can be stopped.
 
         Errors: `NotFound`, `WrongState` (TOOL_UNAVAILABLE), `InvalidInput` (arguments), and those of the source.
         """
-        source = self._available(call.name)
+        source = self._available(call.name, scope.workspace_id)
         async with aclosing(source.call(scope, call)) as events:
             async for event in events:
                 yield event
@@ -102,19 +111,43 @@ class ToolRegistry:
 
         A source that cannot be used now is asked all the same: it is often on its way back.
         """
-        return await self._source(call.name).reconcile(scope, call)
+        return await self._owned(call.name, scope.workspace_id).source.reconcile(scope, call)
 
-    def _available(self, name: str) -> ToolSource:
-        source = self._source(name)
+    def _add(self, source: ToolSource, workspace_id: str, before: ToolSource | None = None) -> None:
+        own = self._tools.get(workspace_id, {})
+        if before is not None:
+            own = _without(own, before)
+        # What every workspace sees must be unique in each of them.
+        others = [self._tools[""]] if workspace_id else [names for other, names in self._tools.items() if other]
+        added: dict[str, _Owned] = {}
+        for spec in source.specs():
+            known = next((names[spec.name] for names in (added, own, *others) if spec.name in names), None)
+            if known is not None:
+                raise Conflict(
+                    f"the tool {spec.name!r} of {source.source_id!r} has the name of a tool of "
+                    f"{known.source.source_id!r}; rename one",
+                    resource=Resource("tool", spec.name),
+                )
+            added[spec.name] = _Owned(spec, source)
+        self._sources[(workspace_id, source.source_id)] = source
+        self._tools[workspace_id] = {**own, **added}
+
+    def _available(self, name: str, workspace_id: str) -> ToolSource:
+        source = self._owned(name, workspace_id).source
         state = source.availability()
         if not state.available:
             raise WrongState(f"the tool {name!r} cannot be used now: {state.reason}", reason=Reason.TOOL_UNAVAILABLE)
         return source
 
-    def _source(self, name: str) -> ToolSource:
-        owner = self._owners.get(name)
-        if owner is None:
-            near = difflib.get_close_matches(name, self._owners, n=3)
+    def _owned(self, name: str, workspace_id: str) -> _Owned:
+        own = self._tools.get(workspace_id) or {}
+        found = own.get(name) or self._tools[""].get(name)
+        if found is None:
+            near = difflib.get_close_matches(name, [*self._tools[""], *own], n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise NotFound(f"there is no tool {name!r}{hint}", resource=Resource("tool", name))
-        return self._sources[owner]
+        return found
+
+
+def _without(names: Mapping[str, _Owned], source: ToolSource) -> dict[str, _Owned]:
+    return {name: owned for name, owned in names.items() if owned.source is not source}

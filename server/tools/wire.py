@@ -71,3 +71,28 @@ def result_to_wire(result: ToolResult) -> run_pull_pb2.ToolResult:
 def struct_of(data: JsonObject) -> struct_pb2.Struct:
     """A JSON object as the contract carries it."""
     return json_format.ParseDict(dict(data), struct_pb2.Struct())
+
+
+def dict_of(data: struct_pb2.Struct) -> dict[str, object]:
+    """The author's JSON object; whole numbers are whole again."""
+    found: dict[str, object] = {}
+    for name, value in data.fields.items():
+        found[name] = _plain(value)
+    return found
+
+
+def _plain(value: struct_pb2.Value) -> object:
+    match value.WhichOneof("kind"):
+        case "struct_value":
+            return dict_of(value.struct_value)
+        case "list_value":
+            return [_plain(one) for one in value.list_value.values]
+        case "number_value":
+            number = value.number_value
+            return int(number) if number.is_integer() and abs(number) < 2**53 else number
+        case "string_value":
+            return value.string_value
+        case "bool_value":
+            return value.bool_value
+        case _:
+            return None

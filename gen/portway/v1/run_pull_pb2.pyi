@@ -1720,6 +1720,9 @@ class RunBoxResponse(_message.Message):
     EXEC_FIELD_NUMBER: _builtins.int
     ATTACH_FIELD_NUMBER: _builtins.int
     PROCESS_FIELD_NUMBER: _builtins.int
+    TAKEN_BYTES_FIELD_NUMBER: _builtins.int
+    taken_bytes: _builtins.int
+    """Bytes of input that have been taken since the last such frame. On a run's own stream at most 1 MiB of input may be under way."""
     @_builtins.property
     def exec(self) -> _process_pb2.ExecResponse:
         """A frame of a command."""
@@ -1738,12 +1741,13 @@ class RunBoxResponse(_message.Message):
         exec: _process_pb2.ExecResponse | None = ...,
         attach: _process_pb2.AttachProcessResponse | None = ...,
         process: _process_pb2.Process | None = ...,
+        taken_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "kind", b"kind", "process", b"process"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "kind", b"kind", "process", b"process", "taken_bytes", b"taken_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "kind", b"kind", "process", b"process"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "kind", b"kind", "process", b"process", "taken_bytes", b"taken_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["exec", "attach", "process"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["exec", "attach", "process", "taken_bytes"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

@@ -467,8 +467,10 @@ class RunnerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RunBox(self, request_iterator, context):
-        """RunBox drives a command or a process in the run's box session.
-        Errors: PERMISSION_DENIED (box), UNAVAILABLE (no box), and those of ProcessService. Cancelling kills the command; a process goes on.
+        """RunBox drives a command or a process in the run's box session. The response stream ends after `exit` or `process`.
+        Errors: PERMISSION_DENIED (box.exec, box.processes), FAILED_PRECONDITION (the run has no session, or the command needs an approval), UNAVAILABLE
+        (no box, or it went away), RESOURCE_EXHAUSTED (more than 1 MiB of input under way), and those of ProcessService.
+        Cancelling kills the command; a process goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -171,8 +171,10 @@ class RunnerServiceStub:
     FAILED_PRECONDITION with reason AWAITING_INTERACTION (the run has asked already), RESOURCE_EXHAUSTED (over 256 KiB). Cancelling leaves the question as it was recorded or not at all.
     """
     RunBox: _grpc.StreamStreamMultiCallable[_run_pull_pb2.RunBoxRequest, _run_pull_pb2.RunBoxResponse]
-    """RunBox drives a command or a process in the run's box session.
-    Errors: PERMISSION_DENIED (box), UNAVAILABLE (no box), and those of ProcessService. Cancelling kills the command; a process goes on.
+    """RunBox drives a command or a process in the run's box session. The response stream ends after `exit` or `process`.
+    Errors: PERMISSION_DENIED (box.exec, box.processes), FAILED_PRECONDITION (the run has no session, or the command needs an approval), UNAVAILABLE
+    (no box, or it went away), RESOURCE_EXHAUSTED (more than 1 MiB of input under way), and those of ProcessService.
+    Cancelling kills the command; a process goes on.
     """
 
 @_typing.type_check_only
@@ -316,8 +318,10 @@ class RunnerServiceAsyncStub(RunnerServiceStub):
     FAILED_PRECONDITION with reason AWAITING_INTERACTION (the run has asked already), RESOURCE_EXHAUSTED (over 256 KiB). Cancelling leaves the question as it was recorded or not at all.
     """
     RunBox: _aio.StreamStreamMultiCallable[_run_pull_pb2.RunBoxRequest, _run_pull_pb2.RunBoxResponse]  # type: ignore[assignment]
-    """RunBox drives a command or a process in the run's box session.
-    Errors: PERMISSION_DENIED (box), UNAVAILABLE (no box), and those of ProcessService. Cancelling kills the command; a process goes on.
+    """RunBox drives a command or a process in the run's box session. The response stream ends after `exit` or `process`.
+    Errors: PERMISSION_DENIED (box.exec, box.processes), FAILED_PRECONDITION (the run has no session, or the command needs an approval), UNAVAILABLE
+    (no box, or it went away), RESOURCE_EXHAUSTED (more than 1 MiB of input under way), and those of ProcessService.
+    Cancelling kills the command; a process goes on.
     """
 
 class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -650,8 +654,10 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_run_pull_pb2.RunBoxRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_run_pull_pb2.RunBoxResponse], _abc.AsyncIterator[_run_pull_pb2.RunBoxResponse]]:
-        """RunBox drives a command or a process in the run's box session.
-        Errors: PERMISSION_DENIED (box), UNAVAILABLE (no box), and those of ProcessService. Cancelling kills the command; a process goes on.
+        """RunBox drives a command or a process in the run's box session. The response stream ends after `exit` or `process`.
+        Errors: PERMISSION_DENIED (box.exec, box.processes), FAILED_PRECONDITION (the run has no session, or the command needs an approval), UNAVAILABLE
+        (no box, or it went away), RESOURCE_EXHAUSTED (more than 1 MiB of input under way), and those of ProcessService.
+        Cancelling kills the command; a process goes on.
         """
 
 def add_RunnerServiceServicer_to_server(servicer: RunnerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from portway.v1 import run_pull_pb2 as _run_pull_pb2
+from portway.v1 import run_result_pb2 as _run_result_pb2
 from portway.v1 import runner_pb2 as _runner_pb2
 import builtins as _builtins
 import sys
@@ -219,6 +220,7 @@ class WatchRunnersResponse(_message.Message):
     CHANGED_FIELD_NUMBER: _builtins.int
     REMOVED_RUNNER_ID_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
+    TOOLS_CHANGED_FIELD_NUMBER: _builtins.int
     removed_runner_id: _builtins.str
     """A runner is gone: its id."""
     @_builtins.property
@@ -237,6 +239,10 @@ class WatchRunnersResponse(_message.Message):
     def failed(self) -> Global___ComponentProblem:
         """Something cannot be used."""
 
+    @_builtins.property
+    def tools_changed(self) -> Global___ToolsChanged:
+        """The tools of plugins are others now: read them with ListTools. Also sent once after the snapshot."""
+
     def __init__(
         self,
         *,
@@ -245,16 +251,34 @@ class WatchRunnersResponse(_message.Message):
         changed: _runner_pb2.RunnerManifest | None = ...,
         removed_runner_id: _builtins.str = ...,
         failed: Global___ComponentProblem | None = ...,
+        tools_changed: Global___ToolsChanged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "changed", b"changed", "failed", b"failed", "kind", b"kind", "removed_runner_id", b"removed_runner_id", "snapshot", b"snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "changed", b"changed", "failed", b"failed", "kind", b"kind", "removed_runner_id", b"removed_runner_id", "snapshot", b"snapshot", "tools_changed", b"tools_changed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "changed", b"changed", "failed", b"failed", "kind", b"kind", "removed_runner_id", b"removed_runner_id", "snapshot", b"snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "changed", b"changed", "failed", b"failed", "kind", b"kind", "removed_runner_id", b"removed_runner_id", "snapshot", b"snapshot", "tools_changed", b"tools_changed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["snapshot", "added", "changed", "removed_runner_id", "failed"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["snapshot", "added", "changed", "removed_runner_id", "failed", "tools_changed"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___WatchRunnersResponse: _TypeAlias = WatchRunnersResponse  # noqa: Y015
+
+@_typing.final
+class ToolsChanged(_message.Message):
+    """ToolsChanged tells that ListTools answers differently than before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolsChanged: _TypeAlias = ToolsChanged  # noqa: Y015
 
 @_typing.final
 class PluginTool(_message.Message):
@@ -271,7 +295,7 @@ class PluginTool(_message.Message):
     description: _builtins.str
     """What it does, for models."""
     idempotency: _builtins.str
-    """`read_only`, `idempotent`, `not_idempotent`."""
+    """`read_only`, `idempotent`, `reconcilable` (not idempotent, and the tool can tell what became of a call), `not_idempotent`."""
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
         """JSON Schema of its arguments."""
@@ -356,12 +380,15 @@ class RuntimeServiceCallToolRequest(_message.Message):
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     EFFECT_ID_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
+    RECONCILE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`author/name/tool`."""
     effect_id: _builtins.str
     """Id of the effect."""
     run_id: _builtins.str
     """Run on whose behalf; empty outside runs."""
+    reconcile: _builtins.bool
+    """Never act: answer with the result of the earlier call with this effect id, or with FAILED_PRECONDITION and reason EFFECT_UNKNOWN."""
     @_builtins.property
     def arguments(self) -> _struct_pb2.Struct:
         """Arguments."""
@@ -373,10 +400,11 @@ class RuntimeServiceCallToolRequest(_message.Message):
         arguments: _struct_pb2.Struct | None = ...,
         effect_id: _builtins.str = ...,
         run_id: _builtins.str = ...,
+        reconcile: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "effect_id", b"effect_id", "name", b"name", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "effect_id", b"effect_id", "name", b"name", "reconcile", b"reconcile", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -390,23 +418,29 @@ class RuntimeServiceCallToolResponse(_message.Message):
 
     PARTIAL_TEXT_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     partial_text: _builtins.str
     """A piece of output, provisional."""
     @_builtins.property
     def result(self) -> _run_pull_pb2.ToolResult:
         """The result; last, exactly one."""
 
+    @_builtins.property
+    def progress(self) -> _run_result_pb2.Progress:
+        """A line about how far it is."""
+
     def __init__(
         self,
         *,
         partial_text: _builtins.str = ...,
         result: _run_pull_pb2.ToolResult | None = ...,
+        progress: _run_result_pb2.Progress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "partial_text", b"partial_text", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "partial_text", b"partial_text", "progress", b"progress", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "partial_text", b"partial_text", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "partial_text", b"partial_text", "progress", b"progress", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["partial_text", "result"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["partial_text", "result", "progress"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

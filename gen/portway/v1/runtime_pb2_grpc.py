@@ -160,7 +160,7 @@ class RuntimeServiceServicer:
 
     def CallTool(self, request, context):
         """CallTool calls a plugin's tool. The last response has `result`.
-        Errors: NOT_FOUND, UNAVAILABLE (as RunAgent). Cancelling stops the tool.
+        Errors: NOT_FOUND, UNAVAILABLE (as RunAgent), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`). Cancelling stops the tool.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

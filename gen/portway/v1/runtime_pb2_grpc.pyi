@@ -56,7 +56,7 @@ class RuntimeServiceStub:
     """
     CallTool: _grpc.UnaryStreamMultiCallable[_runtime_pb2.RuntimeServiceCallToolRequest, _runtime_pb2.RuntimeServiceCallToolResponse]
     """CallTool calls a plugin's tool. The last response has `result`.
-    Errors: NOT_FOUND, UNAVAILABLE (as RunAgent). Cancelling stops the tool.
+    Errors: NOT_FOUND, UNAVAILABLE (as RunAgent), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`). Cancelling stops the tool.
     """
     ListPlugins: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.ListPluginsRequest, _runtime_pb2.ListPluginsResponse]
     """ListPlugins pages through the installed plugins, also those that are broken, with the reason.
@@ -130,7 +130,7 @@ class RuntimeServiceAsyncStub(RuntimeServiceStub):
     """
     CallTool: _aio.UnaryStreamMultiCallable[_runtime_pb2.RuntimeServiceCallToolRequest, _runtime_pb2.RuntimeServiceCallToolResponse]  # type: ignore[assignment]
     """CallTool calls a plugin's tool. The last response has `result`.
-    Errors: NOT_FOUND, UNAVAILABLE (as RunAgent). Cancelling stops the tool.
+    Errors: NOT_FOUND, UNAVAILABLE (as RunAgent), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`). Cancelling stops the tool.
     """
     ListPlugins: _aio.UnaryUnaryMultiCallable[_runtime_pb2.ListPluginsRequest, _runtime_pb2.ListPluginsResponse]  # type: ignore[assignment]
     """ListPlugins pages through the installed plugins, also those that are broken, with the reason.
@@ -231,7 +231,7 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_runtime_pb2.RuntimeServiceCallToolResponse], _abc.AsyncIterator[_runtime_pb2.RuntimeServiceCallToolResponse]]:
         """CallTool calls a plugin's tool. The last response has `result`.
-        Errors: NOT_FOUND, UNAVAILABLE (as RunAgent). Cancelling stops the tool.
+        Errors: NOT_FOUND, UNAVAILABLE (as RunAgent), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`). Cancelling stops the tool.
         """
 
     @_abc_1.abstractmethod

@@ -5,12 +5,14 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from portway.v1 import binding_pb2 as _binding_pb2
+from portway.v1 import session_pb2 as _session_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -137,7 +139,7 @@ class Tool(_message.Message):
     reason: _builtins.str
     """Why not, and what to do."""
     source: _builtins.str
-    """Plugin or MCP server."""
+    """Where it comes from: `native`, `plugin:author/name` or `mcp:server`."""
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
         """JSON Schema of its arguments."""
@@ -327,8 +329,15 @@ class McpServer(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    TRUST_ANNOTATIONS_FIELD_NUMBER: _builtins.int
+    CALL_TIMEOUT_FIELD_NUMBER: _builtins.int
+    BOX_PROFILE_FIELD_NUMBER: _builtins.int
+    MOUNTS_FIELD_NUMBER: _builtins.int
+    TOOL_COUNT_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     server_id: _builtins.str
-    """Its id; prefix of its tools' names."""
+    """Its id, in its tools' names (`mcp:SERVER/TOOL`): lower-case letters, digits, `-` and `_`, at most 63."""
     transport: Global___McpTransport.ValueType
     """How it is reached."""
     url: _builtins.str
@@ -336,32 +345,40 @@ class McpServer(_message.Message):
     disabled: _builtins.bool
     """Off."""
     state: _builtins.str
-    """`connected`, `connecting`, `failed`, `unavailable`: given by the host."""
+    """`connected`, `connecting`, `failed` (tried again), `unavailable` (no box), `disabled`: given by the host."""
     reason: _builtins.str
     """Why, in a state that needs a reason."""
     managed_by: _binding_pb2.ManagedBy.ValueType
     """Who keeps it."""
     revision: _builtins.int
     """Grows with every change."""
+    trust_annotations: _builtins.bool
+    """Believe the server's annotations: `readOnlyHint` makes a tool READ_ONLY, `idempotentHint` IDEMPOTENT. Otherwise every tool is NOT_IDEMPOTENT."""
+    box_profile: _builtins.str
+    """Profile of the box session, with STDIO; empty: `default`."""
+    tool_count: _builtins.int
+    """Tools that can be called: given by the host."""
+    protocol_version: _builtins.str
+    """Protocol version that was agreed on: given by the host."""
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Program and arguments, with STDIO."""
+        """Program and arguments, with STDIO. It runs in a box session of its own, never on the machine of the host."""
 
     @_builtins.property
     def env(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Environment, with STDIO; written only where the name looks secret."""
+        """Environment, with STDIO. Where the name looks secret the value is kept encrypted and a mask is returned; a mask that is written leaves it as it was."""
 
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Headers; written only, never returned."""
+        """Headers of each request, otherwise. Values are kept encrypted and never returned; a mask that is written leaves the value as it was."""
 
     @_builtins.property
     def allowed_tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only these tools; empty: all."""
+        """Only these tools, by the server's own names; empty: all."""
 
     @_builtins.property
     def denied_tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Never these tools."""
+        """Never these tools, by the server's own names."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -370,6 +387,18 @@ class McpServer(_message.Message):
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed."""
+
+    @_builtins.property
+    def call_timeout(self) -> _duration_pb2.Duration:
+        """Longest time of one call; 60 s if not set, one hour at most."""
+
+    @_builtins.property
+    def mounts(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Mount]:
+        """Directories of the machine that the session sees, with STDIO: the program and what it needs. The box allows those beneath `box.mount_roots`."""
+
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tools that were left out, and why: given by the host."""
 
     def __init__(
         self,
@@ -389,10 +418,17 @@ class McpServer(_message.Message):
         revision: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        trust_annotations: _builtins.bool = ...,
+        call_timeout: _duration_pb2.Duration | None = ...,
+        box_profile: _builtins.str = ...,
+        mounts: _abc.Iterable[_session_pb2.Mount] | None = ...,
+        tool_count: _builtins.int = ...,
+        problems: _abc.Iterable[_builtins.str] | None = ...,
+        protocol_version: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call_timeout", b"call_timeout", "create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_tools", b"allowed_tools", "command", b"command", "create_time", b"create_time", "denied_tools", b"denied_tools", "disabled", b"disabled", "env", b"env", "headers", b"headers", "managed_by", b"managed_by", "reason", b"reason", "revision", b"revision", "server_id", b"server_id", "state", b"state", "transport", b"transport", "update_time", b"update_time", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_tools", b"allowed_tools", "box_profile", b"box_profile", "call_timeout", b"call_timeout", "command", b"command", "create_time", b"create_time", "denied_tools", b"denied_tools", "disabled", b"disabled", "env", b"env", "headers", b"headers", "managed_by", b"managed_by", "mounts", b"mounts", "problems", b"problems", "protocol_version", b"protocol_version", "reason", b"reason", "revision", b"revision", "server_id", b"server_id", "state", b"state", "tool_count", b"tool_count", "transport", b"transport", "trust_annotations", b"trust_annotations", "update_time", b"update_time", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

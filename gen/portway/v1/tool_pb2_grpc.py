@@ -82,7 +82,7 @@ class ToolServiceServicer:
     """
 
     def GetTool(self, request, context):
-        """GetTool returns one; secrets are masked.
+        """GetTool returns one, also one that cannot be called now, with the reason.
         Errors: NOT_FOUND. Cancelling has no effect.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -90,7 +90,7 @@ class ToolServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTools(self, request, context):
-        """ListTools pages through all of them.
+        """ListTools pages through all of them, by name: the host's own, those of plugins, and those of the workspace's MCP servers.
         Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -98,8 +98,9 @@ class ToolServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateMcpServer(self, request, context):
-        """CreateMcpServer makes one.
-        Errors: INVALID_ARGUMENT, ALREADY_EXISTS (name). Cancelling leaves it made or not.
+        """CreateMcpServer makes one, and connects to it in the background.
+        Errors: INVALID_ARGUMENT (id, command, address, values), ALREADY_EXISTS (id), PERMISSION_DENIED with reason REFUSED_BY_POLICY (address),
+        RESOURCE_EXHAUSTED (100 a workspace). Cancelling leaves it made or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,7 +132,7 @@ class ToolServiceServicer:
 
     def DeleteMcpServer(self, request, context):
         """DeleteMcpServer removes one.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (in use, or managed by the configuration file). Cancelling leaves it there or gone.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (an agent's policy names it or its tools, or managed by the configuration file). Cancelling leaves it there or gone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -139,7 +140,7 @@ class ToolServiceServicer:
 
     def RefreshMcpServer(self, request, context):
         """RefreshMcpServer connects again and reads the list of tools.
-        Errors: NOT_FOUND, UNAVAILABLE. Cancelling stops waiting; the refresh goes on.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (disabled), UNAVAILABLE (with what went wrong). Cancelling stops waiting; the refresh goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,16 +34,17 @@ class ToolServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ToolServiceAsyncStub: ...
     GetTool: _grpc.UnaryUnaryMultiCallable[_tool_pb2.GetToolRequest, _tool_pb2.GetToolResponse]
-    """GetTool returns one; secrets are masked.
+    """GetTool returns one, also one that cannot be called now, with the reason.
     Errors: NOT_FOUND. Cancelling has no effect.
     """
     ListTools: _grpc.UnaryUnaryMultiCallable[_tool_pb2.ListToolsRequest, _tool_pb2.ListToolsResponse]
-    """ListTools pages through all of them.
+    """ListTools pages through all of them, by name: the host's own, those of plugins, and those of the workspace's MCP servers.
     Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
     CreateMcpServer: _grpc.UnaryUnaryMultiCallable[_tool_pb2.CreateMcpServerRequest, _tool_pb2.CreateMcpServerResponse]
-    """CreateMcpServer makes one.
-    Errors: INVALID_ARGUMENT, ALREADY_EXISTS (name). Cancelling leaves it made or not.
+    """CreateMcpServer makes one, and connects to it in the background.
+    Errors: INVALID_ARGUMENT (id, command, address, values), ALREADY_EXISTS (id), PERMISSION_DENIED with reason REFUSED_BY_POLICY (address),
+    RESOURCE_EXHAUSTED (100 a workspace). Cancelling leaves it made or not.
     """
     GetMcpServer: _grpc.UnaryUnaryMultiCallable[_tool_pb2.GetMcpServerRequest, _tool_pb2.GetMcpServerResponse]
     """GetMcpServer returns one; secrets are masked.
@@ -59,11 +60,11 @@ class ToolServiceStub:
     """
     DeleteMcpServer: _grpc.UnaryUnaryMultiCallable[_tool_pb2.DeleteMcpServerRequest, _tool_pb2.DeleteMcpServerResponse]
     """DeleteMcpServer removes one.
-    Errors: NOT_FOUND, FAILED_PRECONDITION (in use, or managed by the configuration file). Cancelling leaves it there or gone.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (an agent's policy names it or its tools, or managed by the configuration file). Cancelling leaves it there or gone.
     """
     RefreshMcpServer: _grpc.UnaryUnaryMultiCallable[_tool_pb2.RefreshMcpServerRequest, _tool_pb2.RefreshMcpServerResponse]
     """RefreshMcpServer connects again and reads the list of tools.
-    Errors: NOT_FOUND, UNAVAILABLE. Cancelling stops waiting; the refresh goes on.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (disabled), UNAVAILABLE (with what went wrong). Cancelling stops waiting; the refresh goes on.
     """
 
 @_typing.type_check_only
@@ -72,16 +73,17 @@ class ToolServiceAsyncStub(ToolServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetTool: _aio.UnaryUnaryMultiCallable[_tool_pb2.GetToolRequest, _tool_pb2.GetToolResponse]  # type: ignore[assignment]
-    """GetTool returns one; secrets are masked.
+    """GetTool returns one, also one that cannot be called now, with the reason.
     Errors: NOT_FOUND. Cancelling has no effect.
     """
     ListTools: _aio.UnaryUnaryMultiCallable[_tool_pb2.ListToolsRequest, _tool_pb2.ListToolsResponse]  # type: ignore[assignment]
-    """ListTools pages through all of them.
+    """ListTools pages through all of them, by name: the host's own, those of plugins, and those of the workspace's MCP servers.
     Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
     CreateMcpServer: _aio.UnaryUnaryMultiCallable[_tool_pb2.CreateMcpServerRequest, _tool_pb2.CreateMcpServerResponse]  # type: ignore[assignment]
-    """CreateMcpServer makes one.
-    Errors: INVALID_ARGUMENT, ALREADY_EXISTS (name). Cancelling leaves it made or not.
+    """CreateMcpServer makes one, and connects to it in the background.
+    Errors: INVALID_ARGUMENT (id, command, address, values), ALREADY_EXISTS (id), PERMISSION_DENIED with reason REFUSED_BY_POLICY (address),
+    RESOURCE_EXHAUSTED (100 a workspace). Cancelling leaves it made or not.
     """
     GetMcpServer: _aio.UnaryUnaryMultiCallable[_tool_pb2.GetMcpServerRequest, _tool_pb2.GetMcpServerResponse]  # type: ignore[assignment]
     """GetMcpServer returns one; secrets are masked.
@@ -97,11 +99,11 @@ class ToolServiceAsyncStub(ToolServiceStub):
     """
     DeleteMcpServer: _aio.UnaryUnaryMultiCallable[_tool_pb2.DeleteMcpServerRequest, _tool_pb2.DeleteMcpServerResponse]  # type: ignore[assignment]
     """DeleteMcpServer removes one.
-    Errors: NOT_FOUND, FAILED_PRECONDITION (in use, or managed by the configuration file). Cancelling leaves it there or gone.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (an agent's policy names it or its tools, or managed by the configuration file). Cancelling leaves it there or gone.
     """
     RefreshMcpServer: _aio.UnaryUnaryMultiCallable[_tool_pb2.RefreshMcpServerRequest, _tool_pb2.RefreshMcpServerResponse]  # type: ignore[assignment]
     """RefreshMcpServer connects again and reads the list of tools.
-    Errors: NOT_FOUND, UNAVAILABLE. Cancelling stops waiting; the refresh goes on.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (disabled), UNAVAILABLE (with what went wrong). Cancelling stops waiting; the refresh goes on.
     """
 
 class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -113,7 +115,7 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tool_pb2.GetToolRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tool_pb2.GetToolResponse, _abc.Awaitable[_tool_pb2.GetToolResponse]]:
-        """GetTool returns one; secrets are masked.
+        """GetTool returns one, also one that cannot be called now, with the reason.
         Errors: NOT_FOUND. Cancelling has no effect.
         """
 
@@ -123,7 +125,7 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tool_pb2.ListToolsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tool_pb2.ListToolsResponse, _abc.Awaitable[_tool_pb2.ListToolsResponse]]:
-        """ListTools pages through all of them.
+        """ListTools pages through all of them, by name: the host's own, those of plugins, and those of the workspace's MCP servers.
         Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
         """
 
@@ -133,8 +135,9 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tool_pb2.CreateMcpServerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tool_pb2.CreateMcpServerResponse, _abc.Awaitable[_tool_pb2.CreateMcpServerResponse]]:
-        """CreateMcpServer makes one.
-        Errors: INVALID_ARGUMENT, ALREADY_EXISTS (name). Cancelling leaves it made or not.
+        """CreateMcpServer makes one, and connects to it in the background.
+        Errors: INVALID_ARGUMENT (id, command, address, values), ALREADY_EXISTS (id), PERMISSION_DENIED with reason REFUSED_BY_POLICY (address),
+        RESOURCE_EXHAUSTED (100 a workspace). Cancelling leaves it made or not.
         """
 
     @_abc_1.abstractmethod
@@ -174,7 +177,7 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_tool_pb2.DeleteMcpServerResponse, _abc.Awaitable[_tool_pb2.DeleteMcpServerResponse]]:
         """DeleteMcpServer removes one.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (in use, or managed by the configuration file). Cancelling leaves it there or gone.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (an agent's policy names it or its tools, or managed by the configuration file). Cancelling leaves it there or gone.
         """
 
     @_abc_1.abstractmethod
@@ -184,7 +187,7 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_tool_pb2.RefreshMcpServerResponse, _abc.Awaitable[_tool_pb2.RefreshMcpServerResponse]]:
         """RefreshMcpServer connects again and reads the list of tools.
-        Errors: NOT_FOUND, UNAVAILABLE. Cancelling stops waiting; the refresh goes on.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (disabled), UNAVAILABLE (with what went wrong). Cancelling stops waiting; the refresh goes on.
         """
 
 def add_ToolServiceServicer_to_server(servicer: ToolServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -10,6 +10,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from portway.v1 import run_agent_pb2 as _run_agent_pb2
 from portway.v1 import run_pull_pb2 as _run_pull_pb2
+from portway.v1 import run_result_pb2 as _run_result_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -169,12 +170,15 @@ class WorkerServiceCallToolRequest(_message.Message):
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     EFFECT_ID_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
+    RECONCILE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Tool."""
     effect_id: _builtins.str
     """Id of the effect; the same again must not act twice where the tool says so."""
     run_id: _builtins.str
     """Run on whose behalf; empty outside runs."""
+    reconcile: _builtins.bool
+    """Never act: answer with the result of the earlier call with this effect id, or with FAILED_PRECONDITION and reason EFFECT_UNKNOWN."""
     @_builtins.property
     def arguments(self) -> _struct_pb2.Struct:
         """Arguments."""
@@ -186,10 +190,11 @@ class WorkerServiceCallToolRequest(_message.Message):
         arguments: _struct_pb2.Struct | None = ...,
         effect_id: _builtins.str = ...,
         run_id: _builtins.str = ...,
+        reconcile: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "effect_id", b"effect_id", "name", b"name", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "effect_id", b"effect_id", "name", b"name", "reconcile", b"reconcile", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -203,23 +208,29 @@ class WorkerServiceCallToolResponse(_message.Message):
 
     PARTIAL_TEXT_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     partial_text: _builtins.str
     """A piece of output, provisional."""
     @_builtins.property
     def result(self) -> _run_pull_pb2.ToolResult:
         """The result; last, exactly one."""
 
+    @_builtins.property
+    def progress(self) -> _run_result_pb2.Progress:
+        """A line about how far it is."""
+
     def __init__(
         self,
         *,
         partial_text: _builtins.str = ...,
         result: _run_pull_pb2.ToolResult | None = ...,
+        progress: _run_result_pb2.Progress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "partial_text", b"partial_text", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "partial_text", b"partial_text", "progress", b"progress", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "partial_text", b"partial_text", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "partial_text", b"partial_text", "progress", b"progress", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["partial_text", "result"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["partial_text", "result", "progress"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

@@ -88,7 +88,7 @@ class WorkerServiceServicer:
 
     def CallTool(self, request, context):
         """CallTool calls a tool component. The last response has `result`.
-        Errors: NOT_FOUND (tool). Cancelling stops the tool.
+        Errors: NOT_FOUND (tool), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`). Cancelling stops the tool.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

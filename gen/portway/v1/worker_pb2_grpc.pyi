@@ -46,7 +46,7 @@ class WorkerServiceStub:
     """
     CallTool: _grpc.UnaryStreamMultiCallable[_worker_pb2.WorkerServiceCallToolRequest, _worker_pb2.WorkerServiceCallToolResponse]
     """CallTool calls a tool component. The last response has `result`.
-    Errors: NOT_FOUND (tool). Cancelling stops the tool.
+    Errors: NOT_FOUND (tool), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`). Cancelling stops the tool.
     """
     Ping: _grpc.UnaryUnaryMultiCallable[_worker_pb2.PingRequest, _worker_pb2.PingResponse]
     """Ping tells that the worker's loop is alive, and how many runs it holds.
@@ -75,7 +75,7 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """
     CallTool: _aio.UnaryStreamMultiCallable[_worker_pb2.WorkerServiceCallToolRequest, _worker_pb2.WorkerServiceCallToolResponse]  # type: ignore[assignment]
     """CallTool calls a tool component. The last response has `result`.
-    Errors: NOT_FOUND (tool). Cancelling stops the tool.
+    Errors: NOT_FOUND (tool), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`). Cancelling stops the tool.
     """
     Ping: _aio.UnaryUnaryMultiCallable[_worker_pb2.PingRequest, _worker_pb2.PingResponse]  # type: ignore[assignment]
     """Ping tells that the worker's loop is alive, and how many runs it holds.
@@ -119,7 +119,7 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_worker_pb2.WorkerServiceCallToolResponse], _abc.AsyncIterator[_worker_pb2.WorkerServiceCallToolResponse]]:
         """CallTool calls a tool component. The last response has `result`.
-        Errors: NOT_FOUND (tool). Cancelling stops the tool.
+        Errors: NOT_FOUND (tool), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`). Cancelling stops the tool.
         """
 
     @_abc_1.abstractmethod

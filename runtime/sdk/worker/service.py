@@ -13,6 +13,7 @@ from portway.runtime.sdk.types.convert import read_json, write
 from portway.runtime.sdk.types.pulled import ToolResult
 from portway.runtime.sdk.worker.output import current_run
 from portway.runtime.sdk.worker.settings import RUNNER, TOOL
+from portway.v1 import run_result_pb2
 from portway.v1 import worker_pb2 as pb
 
 PROTOCOL_VERSION = 1
@@ -72,8 +73,12 @@ class WorkerServicer:
         async def output(text: str) -> None:
             await stream.write(pb.WorkerServiceCallToolResponse(partial_text=text).SerializeToString())
 
+        async def progress(text: str, fraction: float | None) -> None:
+            message = run_result_pb2.Progress(text=text, fraction=fraction)
+            await stream.write(pb.WorkerServiceCallToolResponse(progress=message).SerializeToString())
+
         with self._counted(request.run_id):
-            result = await _call(tool, request, ToolCall(request.effect_id, request.run_id, output))
+            result = await _call(tool, request, ToolCall(request.effect_id, request.run_id, output, progress))
             response = pb.WorkerServiceCallToolResponse()
             write(result, response.result)
             await stream.write(response.SerializeToString())
@@ -97,11 +102,17 @@ class WorkerServicer:
 
 
 async def _call(tool: type[Tool], request: pb.WorkerServiceCallToolRequest, call: ToolCall) -> ToolResult:
+    arguments = read_json(request.arguments)
     try:
-        result = await tool().call(read_json(request.arguments), call)
+        result = await (tool().reconcile(arguments, call) if request.reconcile else tool().call(arguments, call))
     except PortwayError as error:
+        if request.reconcile:
+            # That it cannot be told is no result of the tool.
+            raise
         return ToolResult(text=error.message, is_error=True)
-    except Exception as error:  # noqa: BLE001 - whatever an author's code raises is the tool's failure, and only that
+    except Exception as error:
         traceback.print_exception(error, file=sys.stderr)
+        if request.reconcile:
+            raise WrongState(f"{type(error).__name__}: {error}", reason=Reason.EFFECT_UNKNOWN) from error
         return ToolResult(text=f"{type(error).__name__}: {error}", is_error=True)
     return ToolResult(text=result) if isinstance(result, str) else result

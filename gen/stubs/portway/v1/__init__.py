@@ -743,6 +743,7 @@ __all__ = (
     "ToolResult",
     "ToolServiceStub",
     "ToolServiceSyncStub",
+    "ToolsChanged",
     "TranscriptItem",
     "Trigger",
     "TriggerScheduleRequest",
@@ -13502,7 +13503,7 @@ class McpServer(betterproto2.Message):
 
     server_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    Its id; prefix of its tools' names.
+    Its id, in its tools' names (`mcp:SERVER/TOOL`): lower-case letters, digits, `-` and `_`, at most 63.
     """
 
     transport: "McpTransport" = betterproto2.field(2, betterproto2.TYPE_ENUM, default_factory=lambda: McpTransport(0))
@@ -13512,7 +13513,7 @@ class McpServer(betterproto2.Message):
 
     command: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
     """
-    Program and arguments, with STDIO.
+    Program and arguments, with STDIO. It runs in a box session of its own, never on the machine of the host.
     """
 
     url: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
@@ -13524,24 +13525,24 @@ class McpServer(betterproto2.Message):
         5, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
     """
-    Environment, with STDIO; written only where the name looks secret.
+    Environment, with STDIO. Where the name looks secret the value is kept encrypted and a mask is returned; a mask that is written leaves it as it was.
     """
 
     headers: "dict[str, str]" = betterproto2.field(
         6, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
     """
-    Headers; written only, never returned.
+    Headers of each request, otherwise. Values are kept encrypted and never returned; a mask that is written leaves the value as it was.
     """
 
     allowed_tools: "list[str]" = betterproto2.field(7, betterproto2.TYPE_STRING, repeated=True)
     """
-    Only these tools; empty: all.
+    Only these tools, by the server's own names; empty: all.
     """
 
     denied_tools: "list[str]" = betterproto2.field(8, betterproto2.TYPE_STRING, repeated=True)
     """
-    Never these tools.
+    Never these tools, by the server's own names.
     """
 
     disabled: "bool" = betterproto2.field(9, betterproto2.TYPE_BOOL)
@@ -13551,7 +13552,7 @@ class McpServer(betterproto2.Message):
 
     state: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
     """
-    `connected`, `connecting`, `failed`, `unavailable`: given by the host.
+    `connected`, `connecting`, `failed` (tried again), `unavailable` (no box), `disabled`: given by the host.
     """
 
     reason: "str" = betterproto2.field(11, betterproto2.TYPE_STRING)
@@ -13581,6 +13582,43 @@ class McpServer(betterproto2.Message):
     )
     """
     When it last changed.
+    """
+
+    trust_annotations: "bool" = betterproto2.field(16, betterproto2.TYPE_BOOL)
+    """
+    Believe the server's annotations: `readOnlyHint` makes a tool READ_ONLY, `idempotentHint` IDEMPOTENT. Otherwise every tool is NOT_IDEMPOTENT.
+    """
+
+    call_timeout: "datetime.timedelta | None" = betterproto2.field(
+        17, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Duration, optional=True
+    )
+    """
+    Longest time of one call; 60 s if not set, one hour at most.
+    """
+
+    box_profile: "str" = betterproto2.field(18, betterproto2.TYPE_STRING)
+    """
+    Profile of the box session, with STDIO; empty: `default`.
+    """
+
+    mounts: "list[Mount]" = betterproto2.field(19, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Directories of the machine that the session sees, with STDIO: the program and what it needs. The box allows those beneath `box.mount_roots`.
+    """
+
+    tool_count: "int" = betterproto2.field(20, betterproto2.TYPE_INT32)
+    """
+    Tools that can be called: given by the host.
+    """
+
+    problems: "list[str]" = betterproto2.field(21, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Tools that were left out, and why: given by the host.
+    """
+
+    protocol_version: "str" = betterproto2.field(22, betterproto2.TYPE_STRING)
+    """
+    Protocol version that was agreed on: given by the host.
     """
 
 
@@ -15144,7 +15182,7 @@ class PluginTool(betterproto2.Message):
 
     idempotency: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    `read_only`, `idempotent`, `not_idempotent`.
+    `read_only`, `idempotent`, `reconcilable` (not idempotent, and the tool can tell what became of a call), `not_idempotent`.
     """
 
 
@@ -16842,6 +16880,11 @@ class RunBoxResponse(betterproto2.Message):
     process: "Process | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
     """
     The started or stopped process.
+    """
+
+    taken_bytes: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT64, optional=True, group="kind")
+    """
+    Bytes of input that have been taken since the last such frame. On a run's own stream at most 1 MiB of input may be under way.
     """
 
 
@@ -18626,6 +18669,11 @@ class RuntimeServiceCallToolRequest(betterproto2.Message):
     Run on whose behalf; empty outside runs.
     """
 
+    reconcile: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
+    """
+    Never act: answer with the result of the earlier call with this effect id, or with FAILED_PRECONDITION and reason EFFECT_UNKNOWN.
+    """
+
 
 default_message_pool.register_message("portway.v1", "RuntimeServiceCallToolRequest", RuntimeServiceCallToolRequest)
 
@@ -18647,6 +18695,11 @@ class RuntimeServiceCallToolResponse(betterproto2.Message):
     result: "ToolResult | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
     """
     The result; last, exactly one.
+    """
+
+    progress: "Progress | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+    """
+    A line about how far it is.
     """
 
 
@@ -20848,7 +20901,7 @@ class Tool(betterproto2.Message):
 
     source: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Plugin or MCP server.
+    Where it comes from: `native`, `plugin:author/name` or `mcp:server`.
     """
 
 
@@ -20987,6 +21040,18 @@ class ToolResult(betterproto2.Message):
 
 
 default_message_pool.register_message("portway.v1", "ToolResult", ToolResult)
+
+
+@dataclass(eq=False, repr=False)
+class ToolsChanged(betterproto2.Message):
+    """
+    ToolsChanged tells that ListTools answers differently than before.
+    """
+
+    pass
+
+
+default_message_pool.register_message("portway.v1", "ToolsChanged", ToolsChanged)
 
 
 @dataclass(eq=False, repr=False)
@@ -21926,6 +21991,11 @@ class WatchRunnersResponse(betterproto2.Message):
     Something cannot be used.
     """
 
+    tools_changed: "ToolsChanged | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+    """
+    The tools of plugins are others now: read them with ListTools. Also sent once after the snapshot.
+    """
+
 
 default_message_pool.register_message("portway.v1", "WatchRunnersResponse", WatchRunnersResponse)
 
@@ -22163,6 +22233,11 @@ class WorkerServiceCallToolRequest(betterproto2.Message):
     Run on whose behalf; empty outside runs.
     """
 
+    reconcile: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
+    """
+    Never act: answer with the result of the earlier call with this effect id, or with FAILED_PRECONDITION and reason EFFECT_UNKNOWN.
+    """
+
 
 default_message_pool.register_message("portway.v1", "WorkerServiceCallToolRequest", WorkerServiceCallToolRequest)
 
@@ -22184,6 +22259,11 @@ class WorkerServiceCallToolResponse(betterproto2.Message):
     result: "ToolResult | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
     """
     The result; last, exactly one.
+    """
+
+    progress: "Progress | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+    """
+    A line about how far it is.
     """
 
 
@@ -27002,8 +27082,10 @@ class RunnerServiceSyncStub:
 
     def run_box(self, messages: "Iterable[RunBoxRequest]") -> "Iterator[RunBoxResponse]":
         """
-        RunBox drives a command or a process in the run's box session.
-        Errors: PERMISSION_DENIED (box), UNAVAILABLE (no box), and those of ProcessService. Cancelling kills the command; a process goes on.
+        RunBox drives a command or a process in the run's box session. The response stream ends after `exit` or `process`.
+        Errors: PERMISSION_DENIED (box.exec, box.processes), FAILED_PRECONDITION (the run has no session, or the command needs an approval), UNAVAILABLE
+        (no box, or it went away), RESOURCE_EXHAUSTED (more than 1 MiB of input under way), and those of ProcessService.
+        Cancelling kills the command; a process goes on.
         """
 
         yield from self._channel.stream_stream(
@@ -27734,8 +27816,10 @@ class RunnerServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "AsyncIterator[RunBoxResponse]":
         """
-        RunBox drives a command or a process in the run's box session.
-        Errors: PERMISSION_DENIED (box), UNAVAILABLE (no box), and those of ProcessService. Cancelling kills the command; a process goes on.
+        RunBox drives a command or a process in the run's box session. The response stream ends after `exit` or `process`.
+        Errors: PERMISSION_DENIED (box.exec, box.processes), FAILED_PRECONDITION (the run has no session, or the command needs an approval), UNAVAILABLE
+        (no box, or it went away), RESOURCE_EXHAUSTED (more than 1 MiB of input under way), and those of ProcessService.
+        Cancelling kills the command; a process goes on.
         """
 
         async for response in self._stream_stream(
@@ -28220,7 +28304,7 @@ class RuntimeServiceSyncStub:
     def call_tool(self, message: "RuntimeServiceCallToolRequest") -> "Iterator[RuntimeServiceCallToolResponse]":
         """
         CallTool calls a plugin's tool. The last response has `result`.
-        Errors: NOT_FOUND, UNAVAILABLE (as RunAgent). Cancelling stops the tool.
+        Errors: NOT_FOUND, UNAVAILABLE (as RunAgent), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`). Cancelling stops the tool.
         """
 
         yield from self._channel.unary_stream(
@@ -28478,7 +28562,7 @@ class RuntimeServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "AsyncIterator[RuntimeServiceCallToolResponse]":
         """
         CallTool calls a plugin's tool. The last response has `result`.
-        Errors: NOT_FOUND, UNAVAILABLE (as RunAgent). Cancelling stops the tool.
+        Errors: NOT_FOUND, UNAVAILABLE (as RunAgent), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`). Cancelling stops the tool.
         """
 
         async for response in self._unary_stream(
@@ -30282,7 +30366,7 @@ class ToolServiceSyncStub:
 
     def get_tool(self, message: "GetToolRequest") -> "GetToolResponse":
         """
-        GetTool returns one; secrets are masked.
+        GetTool returns one, also one that cannot be called now, with the reason.
         Errors: NOT_FOUND. Cancelling has no effect.
         """
 
@@ -30294,7 +30378,7 @@ class ToolServiceSyncStub:
 
     def list_tools(self, message: "ListToolsRequest") -> "ListToolsResponse":
         """
-        ListTools pages through all of them.
+        ListTools pages through all of them, by name: the host's own, those of plugins, and those of the workspace's MCP servers.
         Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
         """
 
@@ -30306,8 +30390,9 @@ class ToolServiceSyncStub:
 
     def create_mcp_server(self, message: "CreateMcpServerRequest") -> "CreateMcpServerResponse":
         """
-        CreateMcpServer makes one.
-        Errors: INVALID_ARGUMENT, ALREADY_EXISTS (name). Cancelling leaves it made or not.
+        CreateMcpServer makes one, and connects to it in the background.
+        Errors: INVALID_ARGUMENT (id, command, address, values), ALREADY_EXISTS (id), PERMISSION_DENIED with reason REFUSED_BY_POLICY (address),
+        RESOURCE_EXHAUSTED (100 a workspace). Cancelling leaves it made or not.
         """
 
         return self._channel.unary_unary(
@@ -30355,7 +30440,7 @@ class ToolServiceSyncStub:
     def delete_mcp_server(self, message: "DeleteMcpServerRequest") -> "DeleteMcpServerResponse":
         """
         DeleteMcpServer removes one.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (in use, or managed by the configuration file). Cancelling leaves it there or gone.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (an agent's policy names it or its tools, or managed by the configuration file). Cancelling leaves it there or gone.
         """
 
         return self._channel.unary_unary(
@@ -30367,7 +30452,7 @@ class ToolServiceSyncStub:
     def refresh_mcp_server(self, message: "RefreshMcpServerRequest") -> "RefreshMcpServerResponse":
         """
         RefreshMcpServer connects again and reads the list of tools.
-        Errors: NOT_FOUND, UNAVAILABLE. Cancelling stops waiting; the refresh goes on.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (disabled), UNAVAILABLE (with what went wrong). Cancelling stops waiting; the refresh goes on.
         """
 
         return self._channel.unary_unary(
@@ -30391,7 +30476,7 @@ class ToolServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "GetToolResponse":
         """
-        GetTool returns one; secrets are masked.
+        GetTool returns one, also one that cannot be called now, with the reason.
         Errors: NOT_FOUND. Cancelling has no effect.
         """
 
@@ -30413,7 +30498,7 @@ class ToolServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "ListToolsResponse":
         """
-        ListTools pages through all of them.
+        ListTools pages through all of them, by name: the host's own, those of plugins, and those of the workspace's MCP servers.
         Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
         """
 
@@ -30435,8 +30520,9 @@ class ToolServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "CreateMcpServerResponse":
         """
-        CreateMcpServer makes one.
-        Errors: INVALID_ARGUMENT, ALREADY_EXISTS (name). Cancelling leaves it made or not.
+        CreateMcpServer makes one, and connects to it in the background.
+        Errors: INVALID_ARGUMENT (id, command, address, values), ALREADY_EXISTS (id), PERMISSION_DENIED with reason REFUSED_BY_POLICY (address),
+        RESOURCE_EXHAUSTED (100 a workspace). Cancelling leaves it made or not.
         """
 
         return await self._unary_unary(
@@ -30524,7 +30610,7 @@ class ToolServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "DeleteMcpServerResponse":
         """
         DeleteMcpServer removes one.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (in use, or managed by the configuration file). Cancelling leaves it there or gone.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (an agent's policy names it or its tools, or managed by the configuration file). Cancelling leaves it there or gone.
         """
 
         return await self._unary_unary(
@@ -30546,7 +30632,7 @@ class ToolServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "RefreshMcpServerResponse":
         """
         RefreshMcpServer connects again and reads the list of tools.
-        Errors: NOT_FOUND, UNAVAILABLE. Cancelling stops waiting; the refresh goes on.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (disabled), UNAVAILABLE (with what went wrong). Cancelling stops waiting; the refresh goes on.
         """
 
         return await self._unary_unary(
@@ -30598,7 +30684,7 @@ class WorkerServiceSyncStub:
     def call_tool(self, message: "WorkerServiceCallToolRequest") -> "Iterator[WorkerServiceCallToolResponse]":
         """
         CallTool calls a tool component. The last response has `result`.
-        Errors: NOT_FOUND (tool). Cancelling stops the tool.
+        Errors: NOT_FOUND (tool), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`). Cancelling stops the tool.
         """
 
         yield from self._channel.unary_stream(
@@ -30698,7 +30784,7 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "AsyncIterator[WorkerServiceCallToolResponse]":
         """
         CallTool calls a tool component. The last response has `result`.
-        Errors: NOT_FOUND (tool). Cancelling stops the tool.
+        Errors: NOT_FOUND (tool), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`). Cancelling stops the tool.
         """
 
         async for response in self._unary_stream(

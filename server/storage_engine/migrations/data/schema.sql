@@ -1,4 +1,4 @@
--- made from revisions 64795cf8315e1448fb2bece1ba6d02c9741da40b9a189107e2f7861ad623e677
+-- made from revisions 19915b5a6a727613c82f19cae0dfd36fa0f08f2a8dd8212e9f36ab47fe6d3e83
 CREATE TABLE adapter_cursors (
   workspace_id TEXT NOT NULL,
   adapter_id TEXT NOT NULL,
@@ -217,6 +217,16 @@ CREATE TABLE leases (
   fencing_token INTEGER DEFAULT '0' NOT NULL,
   expire_time INTEGER DEFAULT '0' NOT NULL,
   PRIMARY KEY (workspace_id, name)
+);
+CREATE TABLE mcp_servers (
+  workspace_id TEXT NOT NULL,
+  server_id TEXT NOT NULL,
+  revision INTEGER DEFAULT '0' NOT NULL,
+  managed_by TEXT DEFAULT '' NOT NULL,
+  spec TEXT DEFAULT '' NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  update_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, server_id)
 );
 CREATE TABLE run_attempts (
   workspace_id TEXT NOT NULL,
