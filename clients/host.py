@@ -25,6 +25,7 @@ from portway.v1 import (
     event_pb2_grpc,
     run_pb2,
     run_pb2_grpc,
+    schedule_pb2_grpc,
     status_pb2,
     status_pb2_grpc,
     token_pb2_grpc,
@@ -58,7 +59,8 @@ class Portway:
     """A connection to one host. Use it as `async with Portway("127.0.0.1:7700", token=…) as host`.
 
     Calls raise `portway.rpc.errors` by meaning: `NotFound`, `InvalidInput`, `Unavailable` and so on. The raw stubs are
-    there for what has no wrapper: `host.events`, `host.bindings`, `host.deliveries`, `host.tokens`, `host.adapters`.
+    there for what has no wrapper: `host.events`, `host.bindings`, `host.deliveries`, `host.schedules`,
+    `host.tokens`, `host.adapters`.
     """
 
     def __init__(self, address: str, *, token: str, tls: ClientTls | None = None) -> None:
@@ -68,6 +70,7 @@ class Portway:
         self.agents = agent_pb2_grpc.AgentServiceStub(self._channel)
         self.bindings = binding_pb2_grpc.BindingServiceStub(self._channel)
         self.deliveries = delivery_pb2_grpc.DeliveryServiceStub(self._channel)
+        self.schedules = schedule_pb2_grpc.ScheduleServiceStub(self._channel)
         self.tokens = token_pb2_grpc.TokenServiceStub(self._channel)
         self.adapters = adapter_pb2_grpc.AdapterServiceStub(self._channel)
         self.status_stub = status_pb2_grpc.StatusServiceStub(self._channel)

@@ -30,6 +30,7 @@ from portway.server.deliveries.store import StoredDeliveries
 from portway.server.effects.store import StoredEffects
 from portway.server.events.accept import Acceptor
 from portway.server.events.guards import Guards
+from portway.server.events.place import Places
 from portway.server.events.routing import Router
 from portway.server.events.store import StoredEventLog
 from portway.server.models.build import Surroundings, build_registry
@@ -43,6 +44,7 @@ from portway.server.runner_calls.prompt import PromptCalls, SteeringCalls
 from portway.server.runner_calls.state import StateCalls
 from portway.server.runner_calls.storage import StorageCalls
 from portway.server.runner_calls.tools import ToolCalls
+from portway.server.runs.cancel import Canceller
 from portway.server.runs.close import Closer
 from portway.server.runs.dispatch import Dispatcher
 from portway.server.runs.execute import Means
@@ -55,6 +57,7 @@ from portway.server.runtimes.address import Address
 from portway.server.runtimes.box import FollowedBox
 from portway.server.runtimes.credential import token_in
 from portway.server.runtimes.link import RuntimeLink
+from portway.server.schedules.build import build_schedules
 from portway.server.secrets.store import StoredSecrets
 from portway.server.service_list import services_of
 from portway.server.snapshot.context import ContextWriter, HostFacts
@@ -168,6 +171,8 @@ def _build(config: Config, stores: Stores) -> Parts:
     closer = Closer(means, stores.runs, stores.effects)
     dispatcher = Dispatcher(means, closer, host.limits.active_runs, host.limits.waiting_runs)
     router, guards = Router(agents, bindings), Guards(audit)
+    acceptor = Acceptor(database, stores.conversations, router, guards, dispatcher)
+    canceller = Canceller(writer, stores.runs, dispatcher, closer, host.limits.stop_grace)
     return Parts(
         config=config,
         version=facts.version,
@@ -193,7 +198,9 @@ def _build(config: Config, stores: Stores) -> Parts:
         dispatcher=dispatcher,
         router=router,
         guards=guards,
-        acceptor=Acceptor(database, stores.conversations, router, guards, dispatcher),
+        acceptor=acceptor,
+        canceller=canceller,
+        schedules=build_schedules(database, acceptor, stores.runs, canceller),
     )
 
 
@@ -209,6 +216,7 @@ def _preparer(
     return Preparer(
         runs=stores.runs,
         events=stores.events,
+        places=Places(stores.conversations),
         transcript=stores.transcript,
         ledgers=stores.runs,
         state=stores.state,
@@ -281,6 +289,7 @@ async def _enter_jobs(stack: AsyncExitStack, parts: Parts) -> None:
         parts.authenticator.run(),
         Reaper(stores.database.writer, stores.artifacts, stores.blobs).run(),
         parts.dispatcher.serve(),
+        parts.schedules.scheduler.run(),
     ]
     if parts.config.host.runtime:
         jobs += [parts.runtime.serve(), PluginToolWatch(parts.runtime, parts.tools).serve()]

@@ -21,6 +21,7 @@ from portway.server.events.routing import Router
 from portway.server.events.store import StoredEventLog
 from portway.server.models.registry import ModelRegistry
 from portway.server.runner_calls.operations import RunnerCalls
+from portway.server.runs.cancel import Canceller
 from portway.server.runs.close import Closer
 from portway.server.runs.dispatch import Dispatcher
 from portway.server.runs.execute import Means
@@ -29,6 +30,7 @@ from portway.server.runs.live import LiveAttempts, RunTokens
 from portway.server.runs.store import StoredRuns
 from portway.server.runtimes.box import FollowedBox
 from portway.server.runtimes.link import RuntimeLink
+from portway.server.schedules.build import ScheduleParts
 from portway.server.secrets.store import StoredSecrets
 from portway.server.snapshot.grants import GrantBook
 from portway.server.state.store import StoredState
@@ -95,3 +97,5 @@ class Parts:
     router: Router
     guards: Guards
     acceptor: Acceptor
+    canceller: Canceller
+    schedules: ScheduleParts

@@ -30,11 +30,11 @@ from portway.server.events.simulate import Simulator
 from portway.server.models.servicer import ModelServicer
 from portway.server.parts import Parts
 from portway.server.runner_calls.servicer import RunnerServicer
-from portway.server.runs.cancel import Canceller
 from portway.server.runs.explain import RunExplainer
 from portway.server.runs.owned import Owned
 from portway.server.runs.servicer import RunServicer
 from portway.server.runs.steer import Steering
+from portway.server.schedules.build import schedule_servicer
 from portway.server.status.look import Lookout
 from portway.server.status.servicer import StatusServicer
 from portway.server.tokens.manage import TokenManager
@@ -76,7 +76,6 @@ _NOT_SERVED = (
     (direct_chat_pb2, "DirectChatService"),
     (knowledge_pb2, "KnowledgeService"),
     (node_pb2, "NodeService"),
-    (schedule_pb2, "ScheduleService"),
     (shell_pb2, "ShellService"),
     (skill_pb2, "SkillService"),
     (task_pb2, "TaskService"),
@@ -116,12 +115,11 @@ def _work(parts: Parts) -> list[Service]:
         ),
         explainer=MessageExplainer(stores.events, stores.transcript, stores.runs, stores.deliveries, explainer),
     )
-    grace = parts.config.host.limits.stop_grace
     runs = RunServicer(
         runs=stores.runs,
         feeds=parts.feeds,
         cursors=cursors,
-        canceller=Canceller(writer, stores.runs, parts.dispatcher, parts.closer, grace),
+        canceller=parts.canceller,
         steering=Steering(writer, stores.runs, stores.runs, parts.dispatcher),
         explainer=explainer,
         owned=Owned(stores.runs, stores.deliveries, parts.live, cursors),
@@ -142,6 +140,10 @@ def _work(parts: Parts) -> list[Service]:
         Service(_descriptor(delivery_pb2, "DeliveryService"), DeliveryServicer(ledger, parts.outbox, cursors)),
         Service(_descriptor(artifact_pb2, "ArtifactService"), ArtifactServicer(keeper)),
         _conversations(parts),
+        Service(
+            _descriptor(schedule_pb2, "ScheduleService"),
+            schedule_servicer(parts.schedules, stores.database, cursors),
+        ),
     ]
 
 

@@ -17,6 +17,7 @@ COMMANDS = (
     "events",
     "agents",
     "bindings",
+    "schedule",
     "box",
     "plugin",
     "tokens",

@@ -41,7 +41,7 @@ from portway.server.deliveries.settle import Answer, Result
 from portway.server.deliveries.types import DeliveryState
 from portway.server.deliveries.wire import delivery_message
 from portway.server.events.types import Accepted
-from portway.server.events.wire import submit_of, submit_response
+from portway.server.events.wire import submit_response, submitted
 from portway.server.runs.frames import field, repeated
 from portway.v1 import adapter_pb2, run_result_pb2
 
@@ -119,7 +119,7 @@ class AdapterStream:
             check(event.submit)
             event.submit.event.source = self._source
             # The stream lives for days: each event begins a trace of its own.
-            submit = submit_of(event.submit, self._call.caller.workspace_id, os.urandom(16).hex())
+            submit = submitted(event.submit, self._call.caller.workspace_id, os.urandom(16).hex())
         except InvalidInput as error:
             return EventSubmitted(event.ref, error)
         return EventSubmitted(event.ref, submit)

@@ -27,6 +27,7 @@ from portway.server.bindings.store import (
 from portway.server.bindings.types import GLOBAL_WORKSPACE, Binding, BindingScope, BindingSpec
 from portway.server.declarations.read import Declared
 from portway.server.runtimes.runner import Runner
+from portway.server.schedules.declare import apply_schedules
 from portway.server.storage_engine.transaction import Transaction
 from portway.server.storage_engine.writer import Writer
 from portway.server.workspaces.store import ensure_workspace
@@ -74,6 +75,7 @@ class Declarations:
         changed = [self._put_binding(tx, draft) for draft in declared.bindings]
         for workspace_id in (DEFAULT_WORKSPACE, GLOBAL_WORKSPACE):
             refuse_clashes(tx, workspace_id, [one for one in changed if one.workspace_id == workspace_id])
+        apply_schedules(tx, DEFAULT_WORKSPACE, declared.schedules)
         wanted = {draft.agent_id for draft in declared.agents}
         return self._remove_agents(tx, [one for one in before.values() if one.agent_id not in wanted])
 

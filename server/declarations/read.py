@@ -1,4 +1,4 @@
-"""The sections `agents` and `bindings` of the configuration file, in the shapes of the contract."""
+"""The sections `agents`, `bindings` and `schedules` of the configuration file, in the shapes of the contract."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +9,8 @@ from portway.server.agents import wire as agents_wire
 from portway.server.agents.checks import Models, violations_of
 from portway.server.bindings import wire as bindings_wire
 from portway.server.bindings.manage import check_spec
+from portway.server.schedules import wire as schedules_wire
+from portway.server.schedules.declare import read_schedule_draft
 from portway.v1 import agent_pb2, binding_pb2
 
 
@@ -18,16 +20,20 @@ class Declared:
 
     agents: tuple[agents_wire.Draft, ...] = ()
     bindings: tuple[bindings_wire.Draft, ...] = ()
+    schedules: tuple[schedules_wire.Draft, ...] = ()
 
 
 def read_declared(sections: Mapping[str, object], models: Models) -> Declared:
     """Raises ConfigurationError naming the place of the first mistake."""
     agents = tuple(_agent(item, f"agents[{index}]", models) for index, item in _items(sections, "agents"))
     bindings = tuple(_binding(item, f"bindings[{index}]") for index, item in _items(sections, "bindings"))
+    schedules = tuple(read_schedule_draft(item, f"schedules[{index}]") for index, item in _items(sections, "schedules"))
     _refuse_twice([draft.agent_id for draft in agents], "agents", "agent_id")
     _refuse_twice([draft.spec.name for draft in agents], "agents", "name")
     _refuse_twice([draft.binding_id for draft in bindings], "bindings", "binding_id")
-    return Declared(agents, bindings)
+    _refuse_twice([draft.schedule_id for draft in schedules], "schedules", "schedule_id")
+    _refuse_twice([draft.spec.name for draft in schedules], "schedules", "name")
+    return Declared(agents, bindings, schedules)
 
 
 def _items(sections: Mapping[str, object], section: str) -> Sequence[tuple[int, object]]:

@@ -38,5 +38,6 @@ deliveries = Table(
         "sequence",
         **only("state = 'pending'"),
     ),
+    Index("deliveries_sent", "next_attempt_time", **only("state = 'sent'")),
     Index("deliveries_stuck", "workspace_id", "state", **only("state IN ('unknown', 'failed', 'dead_letter')")),
 )

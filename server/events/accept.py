@@ -12,6 +12,7 @@ from portway.server.agents.types import Agent, QueuePolicy
 from portway.server.conversations.store import Conversations
 from portway.server.events.accept_unit import AcceptUnit, Taken
 from portway.server.events.guards import Guards
+from portway.server.events.place import Places
 from portway.server.events.routing import Route, Router
 from portway.server.events.submit import Submit
 from portway.server.events.types import Accepted
@@ -26,7 +27,7 @@ class Acceptor:
         self, database: Database, conversations: Conversations, router: Router, guards: Guards, work: Work
     ) -> None:
         self._database = database
-        self._conversations = conversations
+        self._places = Places(conversations)
         self._router = router
         self._guards = guards
         self._work = work
@@ -49,6 +50,7 @@ class Acceptor:
             if earlier is None:
                 raise
             return earlier
+        submit = await self._places.of_agent(submit, route.agent)
         async with self._turn(submit, route.agent):
             return await self._accept(caller, submit, route)
 
@@ -61,7 +63,7 @@ class Acceptor:
                 await self._apply_policy(unit, agent, submit)
         done = self._database.writer.submit(unit)
         # Not after the wait: a caller that goes away meanwhile must not leave a committed run unknown to the queue.
-        done.add_done_callback(partial(self._begin, agent))
+        done.add_done_callback(partial(self._begin, agent, submit))
         taken = await asyncio.shield(done)
         if unit.refusal and agent is not None and not taken.accepted.duplicate:
             self._guards.tell(caller, agent, submit.facts, unit.refusal)
@@ -69,13 +71,14 @@ class Acceptor:
 
     async def _apply_policy(self, unit: AcceptUnit, agent: Agent, submit: Submit) -> None:
         self._work.ensure_room(submit.facts.workspace_id)
-        if agent.spec.queue_policy is QueuePolicy.STEER:
+        policy = _policy(agent, submit)
+        if policy is QueuePolicy.STEER:
             unit.steerable = self._work.steerable
-        elif agent.spec.queue_policy is QueuePolicy.REJECT:
+        elif policy is QueuePolicy.REJECT:
             facts = (await self._placed(submit)).facts
             unit.busy = bool(facts.conversation_id) and self._work.is_busy(facts.workspace_id, facts.conversation_id)
 
-    def _begin(self, agent: Agent | None, done: "asyncio.Future[Taken]") -> None:
+    def _begin(self, agent: Agent | None, submit: Submit, done: "asyncio.Future[Taken]") -> None:
         if done.cancelled() or done.exception() is not None or agent is None:
             return
         taken = done.result()
@@ -85,25 +88,21 @@ class Acceptor:
         if taken.arrival is not None:
             self._work.steer(run.fence, taken.arrival)
             return
-        if agent.spec.queue_policy is QueuePolicy.INTERRUPT:
+        if _policy(agent, submit) is QueuePolicy.INTERRUPT:
             self._work.interrupt(run.fence.workspace_id, run.conversation_id, run.event_id)
         self._work.add(run)
 
     async def _placed(self, submit: Submit) -> Submit:
         """With the conversation that its chat is in now."""
-        facts = submit.facts
-        if facts.conversation_id or not facts.chat_key:
-            return submit
-        try:
-            current = await self._conversations.current(facts.workspace_id, facts.chat_key)
-        except NotFound:
-            return submit
-        placed = dataclasses.replace(facts, conversation_id=current.conversation_id)
-        return dataclasses.replace(submit, facts=placed)
+        return dataclasses.replace(submit, facts=await self._places.current(submit.facts))
 
     def _turn(self, submit: Submit, agent: Agent | None) -> "AbstractAsyncContextManager[object]":
         """Agents that refuse when busy take one message of a chat at a time: two at once must not both find it free."""
-        if agent is None or agent.spec.queue_policy is not QueuePolicy.REJECT:
+        if agent is None or _policy(agent, submit) is not QueuePolicy.REJECT:
             return nullcontext()
         facts = submit.facts
         return self._turns.setdefault((facts.workspace_id, facts.conversation_id or facts.chat_key), asyncio.Lock())
+
+
+def _policy(agent: Agent, submit: Submit) -> QueuePolicy:
+    return submit.queue_policy or agent.spec.queue_policy

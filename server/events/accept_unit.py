@@ -176,7 +176,7 @@ class AcceptUnit:
                 agent_revision=agent.revision,
                 binding_id=self._route.binding_id,
                 runner_id=agent.spec.runner_id,
-                queue_policy=agent.spec.queue_policy,
+                queue_policy=self._submit.queue_policy or agent.spec.queue_policy,
                 parent_run_id=self._submit.parent_run_id,
                 trace_id=self._submit.trace_id,
             ),
@@ -194,6 +194,7 @@ class AcceptUnit:
             parent_run_id=self._submit.parent_run_id,
             trace_id=self._submit.trace_id,
             resolution=self._route.resolution,
+            lane_id=self._submit.lane_id,
         )
 
 

@@ -41,6 +41,11 @@ class EventFacts:
         return self.type in (MESSAGE, "api.invoked", "interaction.submitted")
 
     @property
+    def has_place(self) -> bool:
+        """Whether the event says where a reply goes."""
+        return bool(self.launcher_id or self.conversation_id or self.reply_target)
+
+    @property
     def chat_key(self) -> str:
         """The chat on its platform; '' where the event names none. The parts cannot run into one another."""
         if not self.launcher_id:

@@ -9,7 +9,7 @@ from portway.server.events.explain import MessageExplainer
 from portway.server.events.simulate import Simulator
 from portway.server.events.store import NEWEST, EventLog
 from portway.server.events.types import Event, EventFilter
-from portway.server.events.wire import event_message, outcome_number, submit_of, submit_response
+from portway.server.events.wire import event_message, outcome_number, submit_response, submitted
 from portway.server.runs.store import FIRST_PAGE, Runs
 from portway.server.runs.types import RunFilter
 from portway.v1 import event_pb2 as pb
@@ -41,7 +41,7 @@ class EventServicer:
         self._explainer = explainer
 
     async def SubmitEvent(self, request: pb.SubmitEventRequest, call: _Call) -> pb.SubmitEventResponse:
-        submit = submit_of(request, call.caller.workspace_id, call.trace_id)
+        submit = submitted(request, call.caller.workspace_id, call.trace_id)
         return submit_response(await self._acceptor.submit(call.caller, submit))
 
     async def GetEvent(self, request: pb.GetEventRequest, call: _Call) -> pb.GetEventResponse:

@@ -79,6 +79,12 @@ def find_duplicate(tx: ReadTransaction, event: NewEvent) -> Accepted | None:
     return Accepted(*typed((*row[:6], True), (5, EventOutcome)))
 
 
+def find_by_key(tx: ReadTransaction, workspace_id: str, source: str, key: str) -> Accepted | None:
+    """What was accepted under a key, whatever its body."""
+    row = tx.one(_BY_KEY, {"workspace_id": workspace_id, "source": source, "dedupe_key": key})
+    return Accepted(*typed((*row[:6], True), (5, EventOutcome))) if row is not None else None
+
+
 def append_event(tx: Transaction, event: NewEvent) -> Accepted:
     """Append an event that has no duplicate: call `find_duplicate` in the same unit before anything else is written."""
     sequence = allocate(tx, event.workspace_id, STREAM)

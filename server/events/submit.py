@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from portway.server.agents.types import QueuePolicy
 from portway.server.events.facts import EventFacts
 
 
@@ -10,7 +11,9 @@ class Submit:
     """`payload` is the serialized event, `content` the serialized message for the transcript, empty for none.
 
     `body_hash` covers what makes it the same event when the key comes again. `agent_id` '' lets the bindings decide.
-    Times are microseconds.
+    Times are microseconds. What the host submits itself may say more: `queue_policy` in place of the agent's,
+    `lane_id` for a run that waits for no other of its conversation, `own_conversation_id` for an event that has no
+    place and whose agent names none.
     """
 
     facts: EventFacts
@@ -26,3 +29,6 @@ class Submit:
     agent_id: str = ""
     parent_run_id: str = ""
     trace_id: str = ""
+    queue_policy: QueuePolicy | None = None
+    lane_id: str = ""
+    own_conversation_id: str = ""

@@ -13,6 +13,8 @@ MAX_DATA_BYTES = 64 * 1024
 MAX_EVENT_BYTES = 2 * 1024 * 1024
 SUMMARY_CHARS = 1_000
 DEFAULT_SOURCE = "api"
+# Sources of the host itself begin so: their keys are nobody else's to take.
+RESERVED_SOURCES = "portway."
 
 _MEDIA = ("image", "audio", "video", "file")
 _GIVEN_BY_HOST = ("event_id", "accept_time", "sequence", "workspace_id")
@@ -50,6 +52,13 @@ def submit_of(request: event_pb2.SubmitEventRequest, workspace_id: str, trace_id
         agent_id=request.agent_id,
         trace_id=trace_id,
     )
+
+
+def submitted(request: event_pb2.SubmitEventRequest, workspace_id: str, trace_id: str = "") -> Submit:
+    """What somebody else submits. Raises InvalidInput, also for a source that is the host's own."""
+    if request.event.source.startswith(RESERVED_SOURCES):
+        raise InvalidInput.field("event.source", f"begins with `{RESERVED_SOURCES}`, which is kept for the host itself")
+    return submit_of(request, workspace_id, trace_id)
 
 
 def facts_of(event: event_pb2.Event, workspace_id: str) -> EventFacts:

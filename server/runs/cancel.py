@@ -48,7 +48,7 @@ class Canceller:
         await asyncio.shield(self._writer.submit(lambda tx: request_cancel(tx, workspace_id, run_id, reason)))
         execution = self._dispatcher.execution(workspace_id, run_id)
         if execution is None:
-            self._dispatcher.withdraw(workspace_id, run_id, run.conversation_id)
+            self._dispatcher.withdraw(workspace_id, run_id)
             ending = ends.failed(ends.CANCELLED, reason)
             return Receipt(await self._closer.fail(workspace_id, run_id, ending, self._dispatcher), False, ())
         children = _children(execution)

@@ -101,9 +101,9 @@ class Dispatcher:
         execution.request_stop(ends.CANCELLED, reason)
         return True
 
-    def withdraw(self, workspace_id: str, run_id: str, conversation_id: str) -> QueuedRun | None:
+    def withdraw(self, workspace_id: str, run_id: str) -> QueuedRun | None:
         """Take a run out that still waits; the caller settles it."""
-        return self._queue.remove((workspace_id, run_id), (workspace_id, conversation_id), now())
+        return self._queue.remove((workspace_id, run_id), now())
 
     # The loop.
 

@@ -13,6 +13,7 @@ class QueuedRun:
 
     `payload` is the serialized event; '' where it has to be read again. `item_sequence` is the place of the event's
     message in its conversation: 0 where it is not known or there is none. `resolution` is how its binding was found.
+    `lane_id` names a lane of its own, for a run that waits for no other; after a start it waits like the others.
     """
 
     fence: Fence
@@ -27,6 +28,7 @@ class QueuedRun:
     parent_run_id: str = ""
     trace_id: str = ""
     resolution: Resolution | None = None
+    lane_id: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -35,7 +37,7 @@ class QueuedRun:
     @property
     def lane(self) -> tuple[str, str]:
         """What runs one after the other."""
-        return self.fence.workspace_id, self.conversation_id
+        return self.fence.workspace_id, self.lane_id or self.conversation_id
 
 
 @dataclass(frozen=True, slots=True)

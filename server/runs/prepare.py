@@ -6,6 +6,7 @@ from portway.rpc.errors import NotFound
 from portway.server.agents.config_secrets import ConfigSecrets
 from portway.server.agents.types import AgentSpec
 from portway.server.events.accept_unit import item_id_of
+from portway.server.events.place import Places
 from portway.server.events.routing import Agents
 from portway.server.events.store import EventLog
 from portway.server.events.wire import facts_of
@@ -34,6 +35,7 @@ class Preparer:
         *,
         runs: Runs,
         events: EventLog,
+        places: Places,
         transcript: Transcript,
         ledgers: Ledgers,
         state: State,
@@ -46,6 +48,7 @@ class Preparer:
     ) -> None:
         self._runs = runs
         self._events = events
+        self._places = places
         self._transcript = transcript
         self._ledgers = ledgers
         self._state = state
@@ -68,6 +71,7 @@ class Preparer:
             payload = (await self._events.event(workspace_id, run.event_id)).payload
         event = event_pb2.Event.FromString(payload)
         facts = replace(facts_of(event, workspace_id), conversation_id=run.conversation_id)
+        facts = await self._places.reply_facts(facts)
         return Addressee(run, event, facts, await self._spec(run))
 
     async def prepare(self, addressee: Addressee) -> Assignment:

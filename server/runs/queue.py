@@ -42,7 +42,7 @@ class RunQueue:
         self._later: list[tuple[int, int, LaneKey]] = []
         self._turn = 0
         self._waiting = 0
-        self._known: set[RunKey] = set()
+        self._known: dict[RunKey, LaneKey] = {}
 
     @property
     def waiting_count(self) -> int:
@@ -74,7 +74,7 @@ class RunQueue:
         if lane is None:
             lane = self._lanes[run.lane] = _Lane(run.lane)
         bisect.insort(lane.runs, run, key=lambda one: one.event_sequence)
-        self._known.add(run.key)
+        self._known[run.key] = run.lane
         self._waiting += 1
         self._offer(lane, now)
 
@@ -101,20 +101,21 @@ class RunQueue:
         """The run executes no longer: the next one of its conversation may go."""
         lane = self._lanes[run.lane]
         lane.active = None
-        self._known.discard(run.key)
+        self._known.pop(run.key, None)
         workspace = self._workspaces[run.lane[0]]
         workspace.active -= 1
         self._offer(lane, now)
         self._list(workspace)
 
-    def remove(self, key: RunKey, lane_key: LaneKey, now: int) -> QueuedRun | None:
+    def remove(self, key: RunKey, now: int) -> QueuedRun | None:
         """Take out a run that waits; nothing where it does not."""
-        lane = self._lanes.get(lane_key)
+        lane_key = self._known.get(key)
+        lane = self._lanes.get(lane_key) if lane_key else None
         run = next((one for one in lane.runs if one.key == key), None) if lane else None
-        if lane is None or run is None:
+        if lane is None or lane_key is None or run is None:
             return None
         lane.runs.remove(run)
-        self._known.discard(key)
+        self._known.pop(key, None)
         self._waiting -= 1
         if lane.ready:
             lane.ready = False

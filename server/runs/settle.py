@@ -74,6 +74,7 @@ class Settler:
                 payload=run.payload,
                 parent_run_id=run.parent_run_id,
                 trace_id=run.trace_id,
+                lane_id=run.lane_id,
             )
 
         self._journal.also(unit, self._work.again)

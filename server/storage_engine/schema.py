@@ -15,6 +15,7 @@ from portway.server.effects import tables as effects
 from portway.server.events import tables as events
 from portway.server.interactions import tables as interactions
 from portway.server.runs import tables as runs
+from portway.server.schedules import tables as schedules
 from portway.server.secrets import tables as secrets
 from portway.server.state import tables as state
 from portway.server.storage import tables as storage
@@ -46,6 +47,7 @@ NOUNS = (
     secrets,
     adapters,
     mcp_servers,
+    schedules,
 )
 
 __all__ = ["NOUNS", "metadata"]

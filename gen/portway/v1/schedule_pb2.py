@@ -29,7 +29,7 @@ from portway.v1 import binding_pb2 as portway_dot_v1_dot_binding__pb2
 from portway.v1 import options_pb2 as portway_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19portway/v1/schedule.proto\x12\nportway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18portway/v1/binding.proto\x1a\x18portway/v1/options.proto\"\xa8\x06\n\x08Schedule\x12)\n\x0bschedule_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\nscheduleId\x12\x1c\n\x04name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04name\x12\x1c\n\x04\x63ron\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04\x63ron\x12%\n\ttime_zone\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x08timeZone\x12#\n\x08\x61gent_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x07\x61gentId\x12\x31\n\x0f\x63onversation_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x0e\x63onversationId\x12+\n\x04\x64\x61ta\x18\x07 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\x12=\n\x07overlap\x18\x08 \x01(\x0e\x32\x19.portway.v1.OverlapPolicyB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x07overlap\x12>\n\x08\x63\x61tch_up\x18\t \x01(\x0e\x32\x19.portway.v1.CatchUpPolicyB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x07\x63\x61tchUp\x12\x30\n\x0e\x63\x61tch_up_limit\x18\n \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x0c\x63\x61tchUpLimit\x12\x1a\n\x08\x64isabled\x18\x0b \x01(\x08R\x08\x64isabled\x12\x37\n\tnext_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08nextTime\x12\x37\n\tlast_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08lastTime\x12\x34\n\nmanaged_by\x18\x0e \x01(\x0e\x32\x15.portway.v1.ManagedByR\tmanagedBy\x12\x1a\n\x08revision\x18\x0f \x01(\x03R\x08revision\x12;\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\"z\n\x15\x43reateScheduleRequest\x12\x38\n\x08schedule\x18\x01 \x01(\x0b\x32\x14.portway.v1.ScheduleB\x06\xbaH\x03\xc8\x01\x01R\x08schedule\x12\'\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\trequestId\"J\n\x16\x43reateScheduleResponse\x12\x30\n\x08schedule\x18\x01 \x01(\x0b\x32\x14.portway.v1.ScheduleR\x08schedule\"A\n\x12GetScheduleRequest\x12+\n\x0bschedule_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\nscheduleId\"G\n\x13GetScheduleResponse\x12\x30\n\x08schedule\x18\x01 \x01(\x0b\x32\x14.portway.v1.ScheduleR\x08schedule\"h\n\x14ListSchedulesRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"s\n\x15ListSchedulesResponse\x12\x32\n\tschedules\x18\x01 \x03(\x0b\x32\x14.portway.v1.ScheduleR\tschedules\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"Q\n\x15UpdateScheduleRequest\x12\x38\n\x08schedule\x18\x01 \x01(\x0b\x32\x14.portway.v1.ScheduleB\x06\xbaH\x03\xc8\x01\x01R\x08schedule\"J\n\x16UpdateScheduleResponse\x12\x30\n\x08schedule\x18\x01 \x01(\x0b\x32\x14.portway.v1.ScheduleR\x08schedule\"D\n\x15\x44\x65leteScheduleRequest\x12+\n\x0bschedule_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\nscheduleId\"\x18\n\x16\x44\x65leteScheduleResponse\"p\n\x16TriggerScheduleRequest\x12+\n\x0bschedule_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\nscheduleId\x12)\n\nrequest_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\trequestId\"4\n\x17TriggerScheduleResponse\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\tR\x07\x65ventId*\x97\x01\n\rOverlapPolicy\x12\x1e\n\x1aOVERLAP_POLICY_UNSPECIFIED\x10\x00\x12\x17\n\x13OVERLAP_POLICY_SKIP\x10\x01\x12\x18\n\x14OVERLAP_POLICY_QUEUE\x10\x02\x12\x19\n\x15OVERLAP_POLICY_CANCEL\x10\x03\x12\x18\n\x14OVERLAP_POLICY_ALLOW\x10\x04*}\n\rCatchUpPolicy\x12\x1f\n\x1b\x43\x41TCH_UP_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43\x41TCH_UP_POLICY_NONE\x10\x01\x12\x18\n\x14\x43\x41TCH_UP_POLICY_LAST\x10\x02\x12\x17\n\x13\x43\x41TCH_UP_POLICY_ALL\x10\x03\x32\xd6\x04\n\x0fScheduleService\x12`\n\x0e\x43reateSchedule\x12!.portway.v1.CreateScheduleRequest\x1a\".portway.v1.CreateScheduleResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x12X\n\x0bGetSchedule\x12\x1e.portway.v1.GetScheduleRequest\x1a\x1f.portway.v1.GetScheduleResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x12^\n\rListSchedules\x12 .portway.v1.ListSchedulesRequest\x1a!.portway.v1.ListSchedulesResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x12`\n\x0eUpdateSchedule\x12!.portway.v1.UpdateScheduleRequest\x1a\".portway.v1.UpdateScheduleResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x12`\n\x0e\x44\x65leteSchedule\x12!.portway.v1.DeleteScheduleRequest\x1a\".portway.v1.DeleteScheduleResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x12\x63\n\x0fTriggerSchedule\x12\".portway.v1.TriggerScheduleRequest\x1a#.portway.v1.TriggerScheduleResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19portway/v1/schedule.proto\x12\nportway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18portway/v1/binding.proto\x1a\x18portway/v1/options.proto\"\xcd\x07\n\x08Schedule\x12)\n\x0bschedule_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\nscheduleId\x12\x1c\n\x04name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04name\x12\x1c\n\x04\x63ron\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04\x63ron\x12%\n\ttime_zone\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x08timeZone\x12#\n\x08\x61gent_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x07\x61gentId\x12\x31\n\x0f\x63onversation_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x0e\x63onversationId\x12+\n\x04\x64\x61ta\x18\x07 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\x12=\n\x07overlap\x18\x08 \x01(\x0e\x32\x19.portway.v1.OverlapPolicyB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x07overlap\x12>\n\x08\x63\x61tch_up\x18\t \x01(\x0e\x32\x19.portway.v1.CatchUpPolicyB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x07\x63\x61tchUp\x12\x30\n\x0e\x63\x61tch_up_limit\x18\n \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x0c\x63\x61tchUpLimit\x12\x1a\n\x08\x64isabled\x18\x0b \x01(\x08R\x08\x64isabled\x12\x37\n\tnext_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08nextTime\x12\x37\n\tlast_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08lastTime\x12\x34\n\nmanaged_by\x18\x0e \x01(\x0e\x32\x15.portway.v1.ManagedByR\tmanagedBy\x12\x1a\n\x08revision\x18\x0f \x01(\x03R\x08revision\x12;\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x12>\n\x0clast_outcome\x18\x12 \x01(\x0e\x32\x1b.portway.v1.ScheduleOutcomeR\x0blastOutcome\x12\x1f\n\x0blast_reason\x18\x13 \x01(\tR\nlastReason\x12\"\n\rlast_event_id\x18\x14 \x01(\tR\x0blastEventId\x12\x1e\n\x0blast_run_id\x18\x15 \x01(\tR\tlastRunId\"z\n\x15\x43reateScheduleRequest\x12\x38\n\x08schedule\x18\x01 \x01(\x0b\x32\x14.portway.v1.ScheduleB\x06\xbaH\x03\xc8\x01\x01R\x08schedule\x12\'\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\trequestId\"J\n\x16\x43reateScheduleResponse\x12\x30\n\x08schedule\x18\x01 \x01(\x0b\x32\x14.portway.v1.ScheduleR\x08schedule\"A\n\x12GetScheduleRequest\x12+\n\x0bschedule_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\nscheduleId\"G\n\x13GetScheduleResponse\x12\x30\n\x08schedule\x18\x01 \x01(\x0b\x32\x14.portway.v1.ScheduleR\x08schedule\"h\n\x14ListSchedulesRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"s\n\x15ListSchedulesResponse\x12\x32\n\tschedules\x18\x01 \x03(\x0b\x32\x14.portway.v1.ScheduleR\tschedules\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"Q\n\x15UpdateScheduleRequest\x12\x38\n\x08schedule\x18\x01 \x01(\x0b\x32\x14.portway.v1.ScheduleB\x06\xbaH\x03\xc8\x01\x01R\x08schedule\"J\n\x16UpdateScheduleResponse\x12\x30\n\x08schedule\x18\x01 \x01(\x0b\x32\x14.portway.v1.ScheduleR\x08schedule\"D\n\x15\x44\x65leteScheduleRequest\x12+\n\x0bschedule_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\nscheduleId\"\x18\n\x16\x44\x65leteScheduleResponse\"p\n\x16TriggerScheduleRequest\x12+\n\x0bschedule_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\nscheduleId\x12)\n\nrequest_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\trequestId\"K\n\x17TriggerScheduleResponse\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\tR\x07\x65ventId\x12\x15\n\x06run_id\x18\x02 \x01(\tR\x05runId*\x97\x01\n\rOverlapPolicy\x12\x1e\n\x1aOVERLAP_POLICY_UNSPECIFIED\x10\x00\x12\x17\n\x13OVERLAP_POLICY_SKIP\x10\x01\x12\x18\n\x14OVERLAP_POLICY_QUEUE\x10\x02\x12\x19\n\x15OVERLAP_POLICY_CANCEL\x10\x03\x12\x18\n\x14OVERLAP_POLICY_ALLOW\x10\x04*}\n\rCatchUpPolicy\x12\x1f\n\x1b\x43\x41TCH_UP_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43\x41TCH_UP_POLICY_NONE\x10\x01\x12\x18\n\x14\x43\x41TCH_UP_POLICY_LAST\x10\x02\x12\x17\n\x13\x43\x41TCH_UP_POLICY_ALL\x10\x03*\xa8\x01\n\x0fScheduleOutcome\x12 \n\x1cSCHEDULE_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16SCHEDULE_OUTCOME_FIRED\x10\x01\x12\x1c\n\x18SCHEDULE_OUTCOME_SKIPPED\x10\x02\x12\x1b\n\x17SCHEDULE_OUTCOME_MISSED\x10\x03\x12\x1c\n\x18SCHEDULE_OUTCOME_REFUSED\x10\x04\x32\xd6\x04\n\x0fScheduleService\x12`\n\x0e\x43reateSchedule\x12!.portway.v1.CreateScheduleRequest\x1a\".portway.v1.CreateScheduleResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x12X\n\x0bGetSchedule\x12\x1e.portway.v1.GetScheduleRequest\x1a\x1f.portway.v1.GetScheduleResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x12^\n\rListSchedules\x12 .portway.v1.ListSchedulesRequest\x1a!.portway.v1.ListSchedulesResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x12`\n\x0eUpdateSchedule\x12!.portway.v1.UpdateScheduleRequest\x1a\".portway.v1.UpdateScheduleResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x12`\n\x0e\x44\x65leteSchedule\x12!.portway.v1.DeleteScheduleRequest\x1a\".portway.v1.DeleteScheduleResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x12\x63\n\x0fTriggerSchedule\x12\".portway.v1.TriggerScheduleRequest\x1a#.portway.v1.TriggerScheduleResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,7 +37,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'portway.v1.schedule_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SCHEDULE'].fields_by_name['schedule_id']._loaded_options = None
-  _globals['_SCHEDULE'].fields_by_name['schedule_id']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_SCHEDULE'].fields_by_name['schedule_id']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_SCHEDULE'].fields_by_name['name']._loaded_options = None
   _globals['_SCHEDULE'].fields_by_name['name']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_SCHEDULE'].fields_by_name['cron']._loaded_options = None
@@ -84,36 +84,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCHEDULESERVICE'].methods_by_name['DeleteSchedule']._serialized_options = b'\242\237\031\003\n\001\002'
   _globals['_SCHEDULESERVICE'].methods_by_name['TriggerSchedule']._loaded_options = None
   _globals['_SCHEDULESERVICE'].methods_by_name['TriggerSchedule']._serialized_options = b'\242\237\031\003\n\001\002'
-  _globals['_OVERLAPPOLICY']._serialized_start=1983
-  _globals['_OVERLAPPOLICY']._serialized_end=2134
-  _globals['_CATCHUPPOLICY']._serialized_start=2136
-  _globals['_CATCHUPPOLICY']._serialized_end=2261
+  _globals['_OVERLAPPOLICY']._serialized_start=2171
+  _globals['_OVERLAPPOLICY']._serialized_end=2322
+  _globals['_CATCHUPPOLICY']._serialized_start=2324
+  _globals['_CATCHUPPOLICY']._serialized_end=2449
+  _globals['_SCHEDULEOUTCOME']._serialized_start=2452
+  _globals['_SCHEDULEOUTCOME']._serialized_end=2620
   _globals['_SCHEDULE']._serialized_start=186
-  _globals['_SCHEDULE']._serialized_end=994
-  _globals['_CREATESCHEDULEREQUEST']._serialized_start=996
-  _globals['_CREATESCHEDULEREQUEST']._serialized_end=1118
-  _globals['_CREATESCHEDULERESPONSE']._serialized_start=1120
-  _globals['_CREATESCHEDULERESPONSE']._serialized_end=1194
-  _globals['_GETSCHEDULEREQUEST']._serialized_start=1196
-  _globals['_GETSCHEDULEREQUEST']._serialized_end=1261
-  _globals['_GETSCHEDULERESPONSE']._serialized_start=1263
-  _globals['_GETSCHEDULERESPONSE']._serialized_end=1334
-  _globals['_LISTSCHEDULESREQUEST']._serialized_start=1336
-  _globals['_LISTSCHEDULESREQUEST']._serialized_end=1440
-  _globals['_LISTSCHEDULESRESPONSE']._serialized_start=1442
-  _globals['_LISTSCHEDULESRESPONSE']._serialized_end=1557
-  _globals['_UPDATESCHEDULEREQUEST']._serialized_start=1559
-  _globals['_UPDATESCHEDULEREQUEST']._serialized_end=1640
-  _globals['_UPDATESCHEDULERESPONSE']._serialized_start=1642
-  _globals['_UPDATESCHEDULERESPONSE']._serialized_end=1716
-  _globals['_DELETESCHEDULEREQUEST']._serialized_start=1718
-  _globals['_DELETESCHEDULEREQUEST']._serialized_end=1786
-  _globals['_DELETESCHEDULERESPONSE']._serialized_start=1788
-  _globals['_DELETESCHEDULERESPONSE']._serialized_end=1812
-  _globals['_TRIGGERSCHEDULEREQUEST']._serialized_start=1814
-  _globals['_TRIGGERSCHEDULEREQUEST']._serialized_end=1926
-  _globals['_TRIGGERSCHEDULERESPONSE']._serialized_start=1928
-  _globals['_TRIGGERSCHEDULERESPONSE']._serialized_end=1980
-  _globals['_SCHEDULESERVICE']._serialized_start=2264
-  _globals['_SCHEDULESERVICE']._serialized_end=2862
+  _globals['_SCHEDULE']._serialized_end=1159
+  _globals['_CREATESCHEDULEREQUEST']._serialized_start=1161
+  _globals['_CREATESCHEDULEREQUEST']._serialized_end=1283
+  _globals['_CREATESCHEDULERESPONSE']._serialized_start=1285
+  _globals['_CREATESCHEDULERESPONSE']._serialized_end=1359
+  _globals['_GETSCHEDULEREQUEST']._serialized_start=1361
+  _globals['_GETSCHEDULEREQUEST']._serialized_end=1426
+  _globals['_GETSCHEDULERESPONSE']._serialized_start=1428
+  _globals['_GETSCHEDULERESPONSE']._serialized_end=1499
+  _globals['_LISTSCHEDULESREQUEST']._serialized_start=1501
+  _globals['_LISTSCHEDULESREQUEST']._serialized_end=1605
+  _globals['_LISTSCHEDULESRESPONSE']._serialized_start=1607
+  _globals['_LISTSCHEDULESRESPONSE']._serialized_end=1722
+  _globals['_UPDATESCHEDULEREQUEST']._serialized_start=1724
+  _globals['_UPDATESCHEDULEREQUEST']._serialized_end=1805
+  _globals['_UPDATESCHEDULERESPONSE']._serialized_start=1807
+  _globals['_UPDATESCHEDULERESPONSE']._serialized_end=1881
+  _globals['_DELETESCHEDULEREQUEST']._serialized_start=1883
+  _globals['_DELETESCHEDULEREQUEST']._serialized_end=1951
+  _globals['_DELETESCHEDULERESPONSE']._serialized_start=1953
+  _globals['_DELETESCHEDULERESPONSE']._serialized_end=1977
+  _globals['_TRIGGERSCHEDULEREQUEST']._serialized_start=1979
+  _globals['_TRIGGERSCHEDULEREQUEST']._serialized_end=2091
+  _globals['_TRIGGERSCHEDULERESPONSE']._serialized_start=2093
+  _globals['_TRIGGERSCHEDULERESPONSE']._serialized_end=2168
+  _globals['_SCHEDULESERVICE']._serialized_start=2623
+  _globals['_SCHEDULESERVICE']._serialized_end=3221
 # @@protoc_insertion_point(module_scope)

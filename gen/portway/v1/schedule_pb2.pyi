@@ -31,9 +31,9 @@ class _OverlapPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Overlap
     OVERLAP_POLICY_UNSPECIFIED: _OverlapPolicy.ValueType  # 0
     """Not set."""
     OVERLAP_POLICY_SKIP: _OverlapPolicy.ValueType  # 1
-    """The time is left out."""
+    """The time is left out. The default."""
     OVERLAP_POLICY_QUEUE: _OverlapPolicy.ValueType  # 2
-    """It waits."""
+    """It waits; past 16 waiting ones of its conversation it is left out."""
     OVERLAP_POLICY_CANCEL: _OverlapPolicy.ValueType  # 3
     """The last run is cancelled."""
     OVERLAP_POLICY_ALLOW: _OverlapPolicy.ValueType  # 4
@@ -45,9 +45,9 @@ class OverlapPolicy(_OverlapPolicy, metaclass=_OverlapPolicyEnumTypeWrapper):
 OVERLAP_POLICY_UNSPECIFIED: OverlapPolicy.ValueType  # 0
 """Not set."""
 OVERLAP_POLICY_SKIP: OverlapPolicy.ValueType  # 1
-"""The time is left out."""
+"""The time is left out. The default."""
 OVERLAP_POLICY_QUEUE: OverlapPolicy.ValueType  # 2
-"""It waits."""
+"""It waits; past 16 waiting ones of its conversation it is left out."""
 OVERLAP_POLICY_CANCEL: OverlapPolicy.ValueType  # 3
 """The last run is cancelled."""
 OVERLAP_POLICY_ALLOW: OverlapPolicy.ValueType  # 4
@@ -63,11 +63,11 @@ class _CatchUpPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CatchUp
     CATCH_UP_POLICY_UNSPECIFIED: _CatchUpPolicy.ValueType  # 0
     """Not set."""
     CATCH_UP_POLICY_NONE: _CatchUpPolicy.ValueType  # 1
-    """They are left out."""
+    """They are left out; a minute late is not missed. The default."""
     CATCH_UP_POLICY_LAST: _CatchUpPolicy.ValueType  # 2
     """The last one is made up for."""
     CATCH_UP_POLICY_ALL: _CatchUpPolicy.ValueType  # 3
-    """All of them are, up to the limit."""
+    """The newest of them are, up to the limit, oldest first. The overlap policy holds for each."""
 
 class CatchUpPolicy(_CatchUpPolicy, metaclass=_CatchUpPolicyEnumTypeWrapper):
     """What happens to times that were missed."""
@@ -75,12 +75,44 @@ class CatchUpPolicy(_CatchUpPolicy, metaclass=_CatchUpPolicyEnumTypeWrapper):
 CATCH_UP_POLICY_UNSPECIFIED: CatchUpPolicy.ValueType  # 0
 """Not set."""
 CATCH_UP_POLICY_NONE: CatchUpPolicy.ValueType  # 1
-"""They are left out."""
+"""They are left out; a minute late is not missed. The default."""
 CATCH_UP_POLICY_LAST: CatchUpPolicy.ValueType  # 2
 """The last one is made up for."""
 CATCH_UP_POLICY_ALL: CatchUpPolicy.ValueType  # 3
-"""All of them are, up to the limit."""
+"""The newest of them are, up to the limit, oldest first. The overlap policy holds for each."""
 Global___CatchUpPolicy: _TypeAlias = CatchUpPolicy  # noqa: Y015
+
+class _ScheduleOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ScheduleOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScheduleOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SCHEDULE_OUTCOME_UNSPECIFIED: _ScheduleOutcome.ValueType  # 0
+    """No time has come yet."""
+    SCHEDULE_OUTCOME_FIRED: _ScheduleOutcome.ValueType  # 1
+    """Its event was accepted."""
+    SCHEDULE_OUTCOME_SKIPPED: _ScheduleOutcome.ValueType  # 2
+    """It was left out by the overlap policy."""
+    SCHEDULE_OUTCOME_MISSED: _ScheduleOutcome.ValueType  # 3
+    """It was left out by the catch-up policy."""
+    SCHEDULE_OUTCOME_REFUSED: _ScheduleOutcome.ValueType  # 4
+    """Its event was refused; `last_reason` says why."""
+
+class ScheduleOutcome(_ScheduleOutcome, metaclass=_ScheduleOutcomeEnumTypeWrapper):
+    """What became of the last time of a schedule."""
+
+SCHEDULE_OUTCOME_UNSPECIFIED: ScheduleOutcome.ValueType  # 0
+"""No time has come yet."""
+SCHEDULE_OUTCOME_FIRED: ScheduleOutcome.ValueType  # 1
+"""Its event was accepted."""
+SCHEDULE_OUTCOME_SKIPPED: ScheduleOutcome.ValueType  # 2
+"""It was left out by the overlap policy."""
+SCHEDULE_OUTCOME_MISSED: ScheduleOutcome.ValueType  # 3
+"""It was left out by the catch-up policy."""
+SCHEDULE_OUTCOME_REFUSED: ScheduleOutcome.ValueType  # 4
+"""Its event was refused; `last_reason` says why."""
+Global___ScheduleOutcome: _TypeAlias = ScheduleOutcome  # noqa: Y015
 
 @_typing.final
 class Schedule(_message.Message):
@@ -105,18 +137,24 @@ class Schedule(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    LAST_OUTCOME_FIELD_NUMBER: _builtins.int
+    LAST_REASON_FIELD_NUMBER: _builtins.int
+    LAST_EVENT_ID_FIELD_NUMBER: _builtins.int
+    LAST_RUN_ID_FIELD_NUMBER: _builtins.int
     schedule_id: _builtins.str
-    """Its id."""
+    """Its id; may be chosen when it is made, otherwise `sch_…`."""
     name: _builtins.str
-    """Name."""
+    """Name, unique in the workspace; the id if empty."""
     cron: _builtins.str
-    """Cron expression with five fields."""
+    """Cron expression with five fields (numbers, names, ranges, steps, lists, `L`, `#`), or @hourly, @daily, @weekly, @monthly, @yearly.
+    A fixed local time that the clocks leap over happens right after the leap; one that comes twice happens the first time.
+    """
     time_zone: _builtins.str
     """IANA name; empty: UTC."""
     agent_id: _builtins.str
-    """Agent."""
+    """Agent; empty: the bindings for `schedule.triggered` decide."""
     conversation_id: _builtins.str
-    """Conversation of its runs; empty: one of its own."""
+    """Conversation of its runs, where their messages go; empty: the agent's `default_conversation_id`, otherwise one of its own."""
     overlap: Global___OverlapPolicy.ValueType
     """While the last run executes."""
     catch_up: Global___CatchUpPolicy.ValueType
@@ -129,9 +167,17 @@ class Schedule(_message.Message):
     """Who keeps it."""
     revision: _builtins.int
     """Grows with every change."""
+    last_outcome: Global___ScheduleOutcome.ValueType
+    """What became of the last time; given by the host."""
+    last_reason: _builtins.str
+    """Why; given by the host."""
+    last_event_id: _builtins.str
+    """Event of the last time that was accepted; given by the host."""
+    last_run_id: _builtins.str
+    """Its run; given by the host."""
     @_builtins.property
     def data(self) -> _struct_pb2.Struct:
-        """Data of the event."""
+        """Data of the event, at most 64 KiB."""
 
     @_builtins.property
     def next_time(self) -> _timestamp_pb2.Timestamp:
@@ -169,10 +215,14 @@ class Schedule(_message.Message):
         revision: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        last_outcome: Global___ScheduleOutcome.ValueType = ...,
+        last_reason: _builtins.str = ...,
+        last_event_id: _builtins.str = ...,
+        last_run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "data", b"data", "last_time", b"last_time", "next_time", b"next_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "catch_up", b"catch_up", "catch_up_limit", b"catch_up_limit", "conversation_id", b"conversation_id", "create_time", b"create_time", "cron", b"cron", "data", b"data", "disabled", b"disabled", "last_time", b"last_time", "managed_by", b"managed_by", "name", b"name", "next_time", b"next_time", "overlap", b"overlap", "revision", b"revision", "schedule_id", b"schedule_id", "time_zone", b"time_zone", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "catch_up", b"catch_up", "catch_up_limit", b"catch_up_limit", "conversation_id", b"conversation_id", "create_time", b"create_time", "cron", b"cron", "data", b"data", "disabled", b"disabled", "last_event_id", b"last_event_id", "last_outcome", b"last_outcome", "last_reason", b"last_reason", "last_run_id", b"last_run_id", "last_time", b"last_time", "managed_by", b"managed_by", "name", b"name", "next_time", b"next_time", "overlap", b"overlap", "revision", b"revision", "schedule_id", b"schedule_id", "time_zone", b"time_zone", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -450,16 +500,20 @@ class TriggerScheduleResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Event."""
+    run_id: _builtins.str
+    """Its run; empty where nobody answers it."""
     def __init__(
         self,
         *,
         event_id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,9 @@ if _version_not_supported:
 
 
 class ScheduleServiceStub:
-    """ScheduleService keeps what happens by the clock: each time makes an event `schedule.triggered`.
+    """ScheduleService keeps what happens by the clock: each time makes an event `schedule.triggered`, exactly once.
+    Its actor is the system, its subject the schedule (`data`: name and time), its source `portway.schedules`.
+    At most 1,000 schedules in a workspace.
     """
 
     def __init__(self, channel):
@@ -68,19 +70,22 @@ class ScheduleServiceStub:
 
 
 class ScheduleServiceServicer:
-    """ScheduleService keeps what happens by the clock: each time makes an event `schedule.triggered`.
+    """ScheduleService keeps what happens by the clock: each time makes an event `schedule.triggered`, exactly once.
+    Its actor is the system, its subject the schedule (`data`: name and time), its source `portway.schedules`.
+    At most 1,000 schedules in a workspace.
     """
 
     def CreateSchedule(self, request, context):
         """CreateSchedule makes one.
-        Errors: INVALID_ARGUMENT, ALREADY_EXISTS (name). Cancelling leaves it made or not.
+        Errors: INVALID_ARGUMENT (cron, time zone, catch-up), NOT_FOUND (agent, conversation), ALREADY_EXISTS (id or name), RESOURCE_EXHAUSTED (too many).
+        Cancelling leaves it made or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSchedule(self, request, context):
-        """GetSchedule returns one; secrets are masked.
+        """GetSchedule returns one.
         Errors: NOT_FOUND. Cancelling has no effect.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -96,8 +101,8 @@ class ScheduleServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSchedule(self, request, context):
-        """UpdateSchedule replaces one.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (revision), FAILED_PRECONDITION (managed by the configuration file). Cancelling leaves the old or the new one.
+        """UpdateSchedule replaces one. Its next time is counted from now; times missed before are left out.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS (name), ABORTED (revision), FAILED_PRECONDITION (managed by the configuration file). Cancelling leaves the old or the new one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,15 +110,16 @@ class ScheduleServiceServicer:
 
     def DeleteSchedule(self, request, context):
         """DeleteSchedule removes one.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (in use, or managed by the configuration file). Cancelling leaves it there or gone.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (managed by the configuration file). Runs under way go on. Cancelling leaves it there or gone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TriggerSchedule(self, request, context):
-        """TriggerSchedule makes its event now.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (off). Cancelling leaves the event accepted or not.
+        """TriggerSchedule makes its event now; its run waits for the last one, whatever the overlap policy says, unless both may execute.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (off, or as SubmitEvent), RESOURCE_EXHAUSTED (as SubmitEvent). Cancelling leaves the event accepted or not;
+        the same request_id settles it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -161,7 +167,9 @@ def add_ScheduleServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ScheduleService:
-    """ScheduleService keeps what happens by the clock: each time makes an event `schedule.triggered`.
+    """ScheduleService keeps what happens by the clock: each time makes an event `schedule.triggered`, exactly once.
+    Its actor is the system, its subject the schedule (`data`: name and time), its source `portway.schedules`.
+    At most 1,000 schedules in a workspace.
     """
 
     @staticmethod

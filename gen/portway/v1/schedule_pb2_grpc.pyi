@@ -27,7 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ScheduleServiceStub:
-    """ScheduleService keeps what happens by the clock: each time makes an event `schedule.triggered`."""
+    """ScheduleService keeps what happens by the clock: each time makes an event `schedule.triggered`, exactly once.
+    Its actor is the system, its subject the schedule (`data`: name and time), its source `portway.schedules`.
+    At most 1,000 schedules in a workspace.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,10 +38,11 @@ class ScheduleServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ScheduleServiceAsyncStub: ...
     CreateSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_pb2.CreateScheduleRequest, _schedule_pb2.CreateScheduleResponse]
     """CreateSchedule makes one.
-    Errors: INVALID_ARGUMENT, ALREADY_EXISTS (name). Cancelling leaves it made or not.
+    Errors: INVALID_ARGUMENT (cron, time zone, catch-up), NOT_FOUND (agent, conversation), ALREADY_EXISTS (id or name), RESOURCE_EXHAUSTED (too many).
+    Cancelling leaves it made or not.
     """
     GetSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_pb2.GetScheduleRequest, _schedule_pb2.GetScheduleResponse]
-    """GetSchedule returns one; secrets are masked.
+    """GetSchedule returns one.
     Errors: NOT_FOUND. Cancelling has no effect.
     """
     ListSchedules: _grpc.UnaryUnaryMultiCallable[_schedule_pb2.ListSchedulesRequest, _schedule_pb2.ListSchedulesResponse]
@@ -46,29 +50,34 @@ class ScheduleServiceStub:
     Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
     UpdateSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_pb2.UpdateScheduleRequest, _schedule_pb2.UpdateScheduleResponse]
-    """UpdateSchedule replaces one.
-    Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (revision), FAILED_PRECONDITION (managed by the configuration file). Cancelling leaves the old or the new one.
+    """UpdateSchedule replaces one. Its next time is counted from now; times missed before are left out.
+    Errors: INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS (name), ABORTED (revision), FAILED_PRECONDITION (managed by the configuration file). Cancelling leaves the old or the new one.
     """
     DeleteSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_pb2.DeleteScheduleRequest, _schedule_pb2.DeleteScheduleResponse]
     """DeleteSchedule removes one.
-    Errors: NOT_FOUND, FAILED_PRECONDITION (in use, or managed by the configuration file). Cancelling leaves it there or gone.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (managed by the configuration file). Runs under way go on. Cancelling leaves it there or gone.
     """
     TriggerSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_pb2.TriggerScheduleRequest, _schedule_pb2.TriggerScheduleResponse]
-    """TriggerSchedule makes its event now.
-    Errors: NOT_FOUND, FAILED_PRECONDITION (off). Cancelling leaves the event accepted or not.
+    """TriggerSchedule makes its event now; its run waits for the last one, whatever the overlap policy says, unless both may execute.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (off, or as SubmitEvent), RESOURCE_EXHAUSTED (as SubmitEvent). Cancelling leaves the event accepted or not;
+    the same request_id settles it.
     """
 
 @_typing.type_check_only
 class ScheduleServiceAsyncStub(ScheduleServiceStub):
-    """ScheduleService keeps what happens by the clock: each time makes an event `schedule.triggered`."""
+    """ScheduleService keeps what happens by the clock: each time makes an event `schedule.triggered`, exactly once.
+    Its actor is the system, its subject the schedule (`data`: name and time), its source `portway.schedules`.
+    At most 1,000 schedules in a workspace.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSchedule: _aio.UnaryUnaryMultiCallable[_schedule_pb2.CreateScheduleRequest, _schedule_pb2.CreateScheduleResponse]  # type: ignore[assignment]
     """CreateSchedule makes one.
-    Errors: INVALID_ARGUMENT, ALREADY_EXISTS (name). Cancelling leaves it made or not.
+    Errors: INVALID_ARGUMENT (cron, time zone, catch-up), NOT_FOUND (agent, conversation), ALREADY_EXISTS (id or name), RESOURCE_EXHAUSTED (too many).
+    Cancelling leaves it made or not.
     """
     GetSchedule: _aio.UnaryUnaryMultiCallable[_schedule_pb2.GetScheduleRequest, _schedule_pb2.GetScheduleResponse]  # type: ignore[assignment]
-    """GetSchedule returns one; secrets are masked.
+    """GetSchedule returns one.
     Errors: NOT_FOUND. Cancelling has no effect.
     """
     ListSchedules: _aio.UnaryUnaryMultiCallable[_schedule_pb2.ListSchedulesRequest, _schedule_pb2.ListSchedulesResponse]  # type: ignore[assignment]
@@ -76,20 +85,24 @@ class ScheduleServiceAsyncStub(ScheduleServiceStub):
     Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
     UpdateSchedule: _aio.UnaryUnaryMultiCallable[_schedule_pb2.UpdateScheduleRequest, _schedule_pb2.UpdateScheduleResponse]  # type: ignore[assignment]
-    """UpdateSchedule replaces one.
-    Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (revision), FAILED_PRECONDITION (managed by the configuration file). Cancelling leaves the old or the new one.
+    """UpdateSchedule replaces one. Its next time is counted from now; times missed before are left out.
+    Errors: INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS (name), ABORTED (revision), FAILED_PRECONDITION (managed by the configuration file). Cancelling leaves the old or the new one.
     """
     DeleteSchedule: _aio.UnaryUnaryMultiCallable[_schedule_pb2.DeleteScheduleRequest, _schedule_pb2.DeleteScheduleResponse]  # type: ignore[assignment]
     """DeleteSchedule removes one.
-    Errors: NOT_FOUND, FAILED_PRECONDITION (in use, or managed by the configuration file). Cancelling leaves it there or gone.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (managed by the configuration file). Runs under way go on. Cancelling leaves it there or gone.
     """
     TriggerSchedule: _aio.UnaryUnaryMultiCallable[_schedule_pb2.TriggerScheduleRequest, _schedule_pb2.TriggerScheduleResponse]  # type: ignore[assignment]
-    """TriggerSchedule makes its event now.
-    Errors: NOT_FOUND, FAILED_PRECONDITION (off). Cancelling leaves the event accepted or not.
+    """TriggerSchedule makes its event now; its run waits for the last one, whatever the overlap policy says, unless both may execute.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (off, or as SubmitEvent), RESOURCE_EXHAUSTED (as SubmitEvent). Cancelling leaves the event accepted or not;
+    the same request_id settles it.
     """
 
 class ScheduleServiceServicer(metaclass=_abc_1.ABCMeta):
-    """ScheduleService keeps what happens by the clock: each time makes an event `schedule.triggered`."""
+    """ScheduleService keeps what happens by the clock: each time makes an event `schedule.triggered`, exactly once.
+    Its actor is the system, its subject the schedule (`data`: name and time), its source `portway.schedules`.
+    At most 1,000 schedules in a workspace.
+    """
 
     @_abc_1.abstractmethod
     def CreateSchedule(
@@ -98,7 +111,8 @@ class ScheduleServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_schedule_pb2.CreateScheduleResponse, _abc.Awaitable[_schedule_pb2.CreateScheduleResponse]]:
         """CreateSchedule makes one.
-        Errors: INVALID_ARGUMENT, ALREADY_EXISTS (name). Cancelling leaves it made or not.
+        Errors: INVALID_ARGUMENT (cron, time zone, catch-up), NOT_FOUND (agent, conversation), ALREADY_EXISTS (id or name), RESOURCE_EXHAUSTED (too many).
+        Cancelling leaves it made or not.
         """
 
     @_abc_1.abstractmethod
@@ -107,7 +121,7 @@ class ScheduleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _schedule_pb2.GetScheduleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_schedule_pb2.GetScheduleResponse, _abc.Awaitable[_schedule_pb2.GetScheduleResponse]]:
-        """GetSchedule returns one; secrets are masked.
+        """GetSchedule returns one.
         Errors: NOT_FOUND. Cancelling has no effect.
         """
 
@@ -127,8 +141,8 @@ class ScheduleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _schedule_pb2.UpdateScheduleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_schedule_pb2.UpdateScheduleResponse, _abc.Awaitable[_schedule_pb2.UpdateScheduleResponse]]:
-        """UpdateSchedule replaces one.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (revision), FAILED_PRECONDITION (managed by the configuration file). Cancelling leaves the old or the new one.
+        """UpdateSchedule replaces one. Its next time is counted from now; times missed before are left out.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS (name), ABORTED (revision), FAILED_PRECONDITION (managed by the configuration file). Cancelling leaves the old or the new one.
         """
 
     @_abc_1.abstractmethod
@@ -138,7 +152,7 @@ class ScheduleServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_schedule_pb2.DeleteScheduleResponse, _abc.Awaitable[_schedule_pb2.DeleteScheduleResponse]]:
         """DeleteSchedule removes one.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (in use, or managed by the configuration file). Cancelling leaves it there or gone.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (managed by the configuration file). Runs under way go on. Cancelling leaves it there or gone.
         """
 
     @_abc_1.abstractmethod
@@ -147,8 +161,9 @@ class ScheduleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _schedule_pb2.TriggerScheduleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_schedule_pb2.TriggerScheduleResponse, _abc.Awaitable[_schedule_pb2.TriggerScheduleResponse]]:
-        """TriggerSchedule makes its event now.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (off). Cancelling leaves the event accepted or not.
+        """TriggerSchedule makes its event now; its run waits for the last one, whatever the overlap policy says, unless both may execute.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (off, or as SubmitEvent), RESOURCE_EXHAUSTED (as SubmitEvent). Cancelling leaves the event accepted or not;
+        the same request_id settles it.
         """
 
 def add_ScheduleServiceServicer_to_server(servicer: ScheduleServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

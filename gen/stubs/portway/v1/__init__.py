@@ -648,6 +648,7 @@ __all__ = (
     "ScanSkillsRequest",
     "ScanSkillsResponse",
     "Schedule",
+    "ScheduleOutcome",
     "ScheduleServiceStub",
     "ScheduleServiceSyncStub",
     "SearchHistoryRequest",
@@ -1017,7 +1018,7 @@ class CatchUpPolicy(betterproto2.Enum):
 
     NONE = 1
     """
-    They are left out.
+    They are left out; a minute late is not missed. The default.
     """
 
     LAST = 2
@@ -1027,7 +1028,7 @@ class CatchUpPolicy(betterproto2.Enum):
 
     ALL = 3
     """
-    All of them are, up to the limit.
+    The newest of them are, up to the limit, oldest first. The overlap policy holds for each.
     """
 
     @classmethod
@@ -2617,12 +2618,12 @@ class OverlapPolicy(betterproto2.Enum):
 
     SKIP = 1
     """
-    The time is left out.
+    The time is left out. The default.
     """
 
     QUEUE = 2
     """
-    It waits.
+    It waits; past 16 waiting ones of its conversation it is left out.
     """
 
     CANCEL = 3
@@ -3203,6 +3204,57 @@ class RunState(betterproto2.Enum):
             "RUN_STATE_COMPLETED": 5,
             "RUN_STATE_FAILED": 6,
             "RUN_STATE_CANCELLED": 7,
+        }
+
+
+class ScheduleOutcome(betterproto2.Enum):
+    """
+    What became of the last time of a schedule.
+    """
+
+    UNSPECIFIED = 0
+    """
+    No time has come yet.
+    """
+
+    FIRED = 1
+    """
+    Its event was accepted.
+    """
+
+    SKIPPED = 2
+    """
+    It was left out by the overlap policy.
+    """
+
+    MISSED = 3
+    """
+    It was left out by the catch-up policy.
+    """
+
+    REFUSED = 4
+    """
+    Its event was refused; `last_reason` says why.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "SCHEDULE_OUTCOME_UNSPECIFIED",
+            1: "SCHEDULE_OUTCOME_FIRED",
+            2: "SCHEDULE_OUTCOME_SKIPPED",
+            3: "SCHEDULE_OUTCOME_MISSED",
+            4: "SCHEDULE_OUTCOME_REFUSED",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "SCHEDULE_OUTCOME_UNSPECIFIED": 0,
+            "SCHEDULE_OUTCOME_FIRED": 1,
+            "SCHEDULE_OUTCOME_SKIPPED": 2,
+            "SCHEDULE_OUTCOME_MISSED": 3,
+            "SCHEDULE_OUTCOME_REFUSED": 4,
         }
 
 
@@ -18816,17 +18868,18 @@ class Schedule(betterproto2.Message):
 
     schedule_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    Its id.
+    Its id; may be chosen when it is made, otherwise `sch_…`.
     """
 
     name: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    Name.
+    Name, unique in the workspace; the id if empty.
     """
 
     cron: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    Cron expression with five fields.
+    Cron expression with five fields (numbers, names, ranges, steps, lists, `L`, `#`), or @hourly, @daily, @weekly, @monthly, @yearly.
+    A fixed local time that the clocks leap over happens right after the leap; one that comes twice happens the first time.
     """
 
     time_zone: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
@@ -18836,17 +18889,17 @@ class Schedule(betterproto2.Message):
 
     agent_id: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    Agent.
+    Agent; empty: the bindings for `schedule.triggered` decide.
     """
 
     conversation_id: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
     """
-    Conversation of its runs; empty: one of its own.
+    Conversation of its runs, where their messages go; empty: the agent's `default_conversation_id`, otherwise one of its own.
     """
 
     data: "__google__protobuf__.Struct | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    Data of the event.
+    Data of the event, at most 64 KiB.
     """
 
     overlap: "OverlapPolicy" = betterproto2.field(8, betterproto2.TYPE_ENUM, default_factory=lambda: OverlapPolicy(0))
@@ -18905,6 +18958,28 @@ class Schedule(betterproto2.Message):
     )
     """
     When it last changed.
+    """
+
+    last_outcome: "ScheduleOutcome" = betterproto2.field(
+        18, betterproto2.TYPE_ENUM, default_factory=lambda: ScheduleOutcome(0)
+    )
+    """
+    What became of the last time; given by the host.
+    """
+
+    last_reason: "str" = betterproto2.field(19, betterproto2.TYPE_STRING)
+    """
+    Why; given by the host.
+    """
+
+    last_event_id: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    Event of the last time that was accepted; given by the host.
+    """
+
+    last_run_id: "str" = betterproto2.field(21, betterproto2.TYPE_STRING)
+    """
+    Its run; given by the host.
     """
 
 
@@ -21204,6 +21279,11 @@ class TriggerScheduleResponse(betterproto2.Message):
     event_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
     Event.
+    """
+
+    run_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Its run; empty where nobody answers it.
     """
 
 
@@ -28825,7 +28905,9 @@ class RuntimeServiceStub(betterproto2_grpclib.ServiceStub):
 
 class ScheduleServiceSyncStub:
     """
-    ScheduleService keeps what happens by the clock: each time makes an event `schedule.triggered`.
+    ScheduleService keeps what happens by the clock: each time makes an event `schedule.triggered`, exactly once.
+    Its actor is the system, its subject the schedule (`data`: name and time), its source `portway.schedules`.
+    At most 1,000 schedules in a workspace.
     """
 
     def __init__(self, channel: grpc.Channel):
@@ -28834,7 +28916,8 @@ class ScheduleServiceSyncStub:
     def create_schedule(self, message: "CreateScheduleRequest") -> "CreateScheduleResponse":
         """
         CreateSchedule makes one.
-        Errors: INVALID_ARGUMENT, ALREADY_EXISTS (name). Cancelling leaves it made or not.
+        Errors: INVALID_ARGUMENT (cron, time zone, catch-up), NOT_FOUND (agent, conversation), ALREADY_EXISTS (id or name), RESOURCE_EXHAUSTED (too many).
+        Cancelling leaves it made or not.
         """
 
         return self._channel.unary_unary(
@@ -28845,7 +28928,7 @@ class ScheduleServiceSyncStub:
 
     def get_schedule(self, message: "GetScheduleRequest") -> "GetScheduleResponse":
         """
-        GetSchedule returns one; secrets are masked.
+        GetSchedule returns one.
         Errors: NOT_FOUND. Cancelling has no effect.
         """
 
@@ -28869,8 +28952,8 @@ class ScheduleServiceSyncStub:
 
     def update_schedule(self, message: "UpdateScheduleRequest") -> "UpdateScheduleResponse":
         """
-        UpdateSchedule replaces one.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (revision), FAILED_PRECONDITION (managed by the configuration file). Cancelling leaves the old or the new one.
+        UpdateSchedule replaces one. Its next time is counted from now; times missed before are left out.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS (name), ABORTED (revision), FAILED_PRECONDITION (managed by the configuration file). Cancelling leaves the old or the new one.
         """
 
         return self._channel.unary_unary(
@@ -28882,7 +28965,7 @@ class ScheduleServiceSyncStub:
     def delete_schedule(self, message: "DeleteScheduleRequest") -> "DeleteScheduleResponse":
         """
         DeleteSchedule removes one.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (in use, or managed by the configuration file). Cancelling leaves it there or gone.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (managed by the configuration file). Runs under way go on. Cancelling leaves it there or gone.
         """
 
         return self._channel.unary_unary(
@@ -28893,8 +28976,9 @@ class ScheduleServiceSyncStub:
 
     def trigger_schedule(self, message: "TriggerScheduleRequest") -> "TriggerScheduleResponse":
         """
-        TriggerSchedule makes its event now.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (off). Cancelling leaves the event accepted or not.
+        TriggerSchedule makes its event now; its run waits for the last one, whatever the overlap policy says, unless both may execute.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (off, or as SubmitEvent), RESOURCE_EXHAUSTED (as SubmitEvent). Cancelling leaves the event accepted or not;
+        the same request_id settles it.
         """
 
         return self._channel.unary_unary(
@@ -28906,7 +28990,9 @@ class ScheduleServiceSyncStub:
 
 class ScheduleServiceStub(betterproto2_grpclib.ServiceStub):
     """
-    ScheduleService keeps what happens by the clock: each time makes an event `schedule.triggered`.
+    ScheduleService keeps what happens by the clock: each time makes an event `schedule.triggered`, exactly once.
+    Its actor is the system, its subject the schedule (`data`: name and time), its source `portway.schedules`.
+    At most 1,000 schedules in a workspace.
     """
 
     async def create_schedule(
@@ -28919,7 +29005,8 @@ class ScheduleServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "CreateScheduleResponse":
         """
         CreateSchedule makes one.
-        Errors: INVALID_ARGUMENT, ALREADY_EXISTS (name). Cancelling leaves it made or not.
+        Errors: INVALID_ARGUMENT (cron, time zone, catch-up), NOT_FOUND (agent, conversation), ALREADY_EXISTS (id or name), RESOURCE_EXHAUSTED (too many).
+        Cancelling leaves it made or not.
         """
 
         return await self._unary_unary(
@@ -28940,7 +29027,7 @@ class ScheduleServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "GetScheduleResponse":
         """
-        GetSchedule returns one; secrets are masked.
+        GetSchedule returns one.
         Errors: NOT_FOUND. Cancelling has no effect.
         """
 
@@ -28984,8 +29071,8 @@ class ScheduleServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "UpdateScheduleResponse":
         """
-        UpdateSchedule replaces one.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (revision), FAILED_PRECONDITION (managed by the configuration file). Cancelling leaves the old or the new one.
+        UpdateSchedule replaces one. Its next time is counted from now; times missed before are left out.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS (name), ABORTED (revision), FAILED_PRECONDITION (managed by the configuration file). Cancelling leaves the old or the new one.
         """
 
         return await self._unary_unary(
@@ -29007,7 +29094,7 @@ class ScheduleServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "DeleteScheduleResponse":
         """
         DeleteSchedule removes one.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (in use, or managed by the configuration file). Cancelling leaves it there or gone.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (managed by the configuration file). Runs under way go on. Cancelling leaves it there or gone.
         """
 
         return await self._unary_unary(
@@ -29028,8 +29115,9 @@ class ScheduleServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "TriggerScheduleResponse":
         """
-        TriggerSchedule makes its event now.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (off). Cancelling leaves the event accepted or not.
+        TriggerSchedule makes its event now; its run waits for the last one, whatever the overlap policy says, unless both may execute.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (off, or as SubmitEvent), RESOURCE_EXHAUSTED (as SubmitEvent). Cancelling leaves the event accepted or not;
+        the same request_id settles it.
         """
 
         return await self._unary_unary(

@@ -1,4 +1,4 @@
--- made from revisions 19915b5a6a727613c82f19cae0dfd36fa0f08f2a8dd8212e9f36ab47fe6d3e83
+-- made from revisions 4238a547b9d2df6f9349ac52d015a164c9fab6bd4a1cdb0d63ed0ed297a570fe
 CREATE TABLE adapter_cursors (
   workspace_id TEXT NOT NULL,
   adapter_id TEXT NOT NULL,
@@ -314,6 +314,23 @@ CREATE TABLE runs (
   price_version TEXT DEFAULT '' NOT NULL,
   PRIMARY KEY (workspace_id, run_id)
 );
+CREATE TABLE schedules (
+  workspace_id TEXT NOT NULL,
+  schedule_id TEXT NOT NULL,
+  revision INTEGER DEFAULT '0' NOT NULL,
+  managed_by TEXT DEFAULT '' NOT NULL,
+  name TEXT DEFAULT '' NOT NULL,
+  spec TEXT DEFAULT '' NOT NULL,
+  next_time INTEGER DEFAULT '0' NOT NULL,
+  last_time INTEGER DEFAULT '0' NOT NULL,
+  last_event_id TEXT DEFAULT '' NOT NULL,
+  last_run_id TEXT DEFAULT '' NOT NULL,
+  last_outcome TEXT DEFAULT '' NOT NULL,
+  last_reason TEXT DEFAULT '' NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  update_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, schedule_id)
+);
 CREATE TABLE secrets (
   workspace_id TEXT NOT NULL,
   secret_id TEXT NOT NULL,
@@ -419,6 +436,7 @@ CREATE INDEX deliveries_by_run ON deliveries (workspace_id, run_id) WHERE run_id
 CREATE UNIQUE INDEX deliveries_by_sequence ON deliveries (workspace_id, conversation_id, sequence);
 CREATE INDEX deliveries_by_time ON deliveries (workspace_id, create_time, delivery_id);
 CREATE INDEX deliveries_pending ON deliveries (workspace_id, surface, bot_id, conversation_id, sequence) WHERE state = 'pending';
+CREATE INDEX deliveries_sent ON deliveries (next_attempt_time) WHERE state = 'sent';
 CREATE INDEX deliveries_stuck ON deliveries (workspace_id, state) WHERE state IN ('unknown', 'failed', 'dead_letter');
 CREATE UNIQUE INDEX effects_by_call ON effects (workspace_id, run_id, call_id);
 CREATE INDEX events_by_conversation ON events (workspace_id, conversation_id, sequence);
@@ -435,6 +453,8 @@ CREATE INDEX runs_by_event ON runs (workspace_id, event_id);
 CREATE INDEX runs_by_sequence ON runs (workspace_id, event_sequence, run_id);
 CREATE INDEX runs_open ON runs (workspace_id, event_sequence, run_id) WHERE state IN ('queued', 'running', 'waiting');
 CREATE INDEX runs_open_of_conversation ON runs (workspace_id, conversation_id) WHERE state IN ('queued', 'running', 'waiting');
+CREATE UNIQUE INDEX schedules_by_name ON schedules (workspace_id, name);
+CREATE INDEX schedules_due ON schedules (next_time) WHERE next_time > 0;
 CREATE INDEX secrets_by_key ON secrets (key_id);
 CREATE INDEX storage_by_blob ON storage (workspace_id, sha256) WHERE sha256 <> '';
 CREATE UNIQUE INDEX tokens_by_id ON tokens (token_id);
