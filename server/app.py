@@ -98,7 +98,9 @@ async def run_host(config: Config) -> AsyncIterator[RunningHost]:
     """
     host = config.host
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(DatabaseOptions(url=host.database_url)))
+        database = await stack.enter_async_context(
+            open_database(DatabaseOptions(url=host.database_url, folder=host.data))
+        )
         parts = _build(config, _stores(host, database))
         stack.push_async_callback(parts.models.close)
         await _first_start(parts)

@@ -53,7 +53,7 @@ UPDATE deliveries SET state = 'expired', end_time = :now
 WHERE {_ID} AND state = 'pending' AND expire_time > 0 AND expire_time <= :now RETURNING {_COLUMNS}
 """
 _OF_CHANNEL = "state = 'pending' AND workspace_id = :workspace_id AND surface = :surface AND bot_id = :bot_id"
-_COUNT = f"SELECT COUNT(*) FROM (SELECT 1 FROM deliveries WHERE {_OF_CHANNEL} LIMIT :limit)"
+_COUNT = f"SELECT COUNT(*) FROM (SELECT 1 FROM deliveries WHERE {_OF_CHANNEL} LIMIT :limit) AS found"
 _ALL_PENDING = f"""
 SELECT {_COLUMNS} FROM deliveries WHERE {_OF_CHANNEL} ORDER BY create_time, conversation_id, sequence LIMIT :limit
 """

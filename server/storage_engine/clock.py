@@ -22,5 +22,9 @@ class ForwardClock:
         self._last: Micros = 0
 
     def now(self) -> Micros:
-        self._last = max(self._last, self._source())
+        return self.at_least(self._source())
+
+    def at_least(self, moment: Micros) -> Micros:
+        """What another clock says, or the last time that was told where that is later."""
+        self._last = max(self._last, moment)
         return self._last

@@ -7,13 +7,17 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Text
 from sqlalchemy import text as literal
+from sqlalchemy.dialects import postgresql
 
 metadata = MetaData()
+
+# Compared byte by byte on both databases: order, prefixes and cursors must not depend on a server's language.
+_TEXT = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 
 
 def text(name: str, primary_key: bool = False) -> Column[Any]:
     """Text, '' when there is none. Ids, names, enums, JSON."""
-    return Column(name, Text, primary_key=primary_key, nullable=False, server_default=None if primary_key else "")
+    return Column(name, _TEXT, primary_key=primary_key, nullable=False, server_default=None if primary_key else "")
 
 
 def number(name: str, primary_key: bool = False) -> Column[Any]:

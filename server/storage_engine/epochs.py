@@ -7,7 +7,7 @@ from portway.server.storage_engine.sqlite import SqliteTransaction
 
 def begin_epoch(transaction: SqliteTransaction) -> int:
     """Take the next epoch, on disk before it is used."""
-    transaction.begin("IMMEDIATE")
+    transaction.begin()
     row = transaction.one(
         "INSERT INTO host_epochs (epoch, process_id, start_time) "
         "SELECT COALESCE(MAX(epoch), 0) + 1, :process_id, :start_time FROM host_epochs WHERE true RETURNING epoch",

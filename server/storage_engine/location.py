@@ -8,6 +8,12 @@ from pathlib import Path
 from portway.rpc.errors import InvalidInput, Reason, WrongState
 
 _SCHEME = "sqlite:///"
+_POSTGRES = ("postgresql://", "postgres://")
+
+
+def is_postgres(url: str) -> bool:
+    """A server, not a file."""
+    return url.startswith(_POSTGRES)
 
 
 def database_path(url: str) -> Path:
@@ -15,15 +21,11 @@ def database_path(url: str) -> Path:
 
     Raises InvalidInput for any other URL.
     """
-    if url.startswith(("postgresql://", "postgresql+", "postgres://")):
-        raise InvalidInput(
-            "PostgreSQL is not available in this version. Set the database URL to `sqlite:///path/to/portway.db`.",
-            reason=Reason.NOT_CONFIGURED,
-        )
     if not url.startswith(_SCHEME) or "?" in url or ":memory:" in url or len(url) == len(_SCHEME):
         raise InvalidInput(
-            f"The database URL {url!r} is not of the form `sqlite:///path/to/portway.db` (four slashes: an absolute "
-            "path).",
+            # Not what was given: it may hold a password.
+            "The database URL is neither of the form `sqlite:///path/to/portway.db` (four slashes: an absolute path) "
+            "nor of the form `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`.",
             reason=Reason.NOT_CONFIGURED,
         )
     return Path(url[len(_SCHEME) :]).expanduser().absolute()

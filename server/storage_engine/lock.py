@@ -40,6 +40,13 @@ class FolderLock:
         self._descriptor = descriptor
         return self
 
+    @property
+    def identity(self) -> str:
+        """The locked file among all files of all machines: whoever holds the lock is the only process that has it."""
+        status = os.fstat(self._descriptor)
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}:{status.st_dev}:{status.st_ino}"
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

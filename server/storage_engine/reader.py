@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from portway.rpc.errors import LimitExceeded, Reason, Unavailable
+from portway.server.storage_engine.faults import StorageFault
+from portway.server.storage_engine.held import HeldTransaction
 from portway.server.storage_engine.jobs import Job, resolve_all
-from portway.server.storage_engine.sqlite import SqliteTransaction, StorageFault
 from portway.server.storage_engine.transaction import Query, ReadTransaction
 
 T = TypeVar("T")
@@ -23,6 +24,7 @@ QUEUE_LIMIT = 8_192
 # Queries taken at once by one thread: enough to share the cost of waking the loop, few enough that a slow one holds
 # up little.
 _BATCH = 8
+_ATTEMPTS = 3
 # A look that takes longer than this waits for a disk: for a while the threads do the waiting.
 _SLOW_LOOK_SECONDS = 0.01
 _SLOW_FOR_SECONDS = 1.0
@@ -33,13 +35,15 @@ class Reader:
 
     def __init__(
         self,
-        transactions: Sequence[SqliteTransaction],
-        own: SqliteTransaction,
+        transactions: Sequence[HeldTransaction],
+        own: HeldTransaction | None,
         *,
         queue_limit: int = QUEUE_LIMIT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`transactions` are the threads'; `own` is the loop's and does not wait for locks."""
+        """`transactions` are the threads'; `own` is the loop's and does not wait for locks; None where a
+        network lies between, so that every query goes to the threads."""
+        self._transactions = transactions
         self._own = own
         self._clock = clock
         self._slow_until = float("-inf")
@@ -78,12 +82,12 @@ class Reader:
         Goes to the threads while the disk is slow or the file locked. Raises what `run` raises.
         """
         self._check_open()
-        begun = self._clock()
-        if begun < self._slow_until:
+        own, begun = self._own, self._clock()
+        if own is None or begun < self._slow_until:
             return await self.run(query)
-        own, before = self._own, self._own.statements
+        before = own.statements
         try:
-            own.begin("DEFERRED")
+            own.begin()
             try:
                 return query(own)
             finally:
@@ -99,11 +103,14 @@ class Reader:
     def close(self) -> None:
         """Answer what is queued, then stop. It does not yield, like the writer's."""
         self._closing = True
+        for transaction in self._transactions:
+            transaction.stop_waiting()
         for _ in self._threads:
             self._work.release()
         for thread in self._threads:
             thread.join()
-        self._own.close()
+        if self._own is not None:
+            self._own.close()
 
     def _check_open(self) -> None:
         if self._closing:
@@ -111,7 +118,7 @@ class Reader:
                 "The host is stopping; try again when it is back.", reason=Reason.SHUTTING_DOWN, retry_after=1.0
             )
 
-    def _serve(self, transaction: SqliteTransaction) -> None:
+    def _serve(self, transaction: HeldTransaction) -> None:
         try:
             while True:
                 self._work.acquire()
@@ -137,19 +144,29 @@ class Reader:
                 batch.append(job)
         return batch
 
-    def _run_one(self, transaction: SqliteTransaction, job: Read) -> None:
+    def _run_one(self, transaction: HeldTransaction, job: Read) -> None:
         before = transaction.statements
         try:
-            transaction.begin("DEFERRED")
-            try:
-                job.result = job.work(transaction)
-            finally:
-                transaction.rollback()
+            job.result = self._answer(transaction, job)
         except StorageFault as fault:
             job.error = fault.problem
         except BaseException as error:  # noqa: BLE001 - whatever a query raises belongs to the one who waits for it
             job.error = error
         self.statements += transaction.statements - before
+
+    def _answer(self, transaction: HeldTransaction, job: Read) -> Any:
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                transaction.begin()
+                try:
+                    return job.work(transaction)
+                finally:
+                    transaction.rollback()
+            except StorageFault as fault:
+                # A connection that was lost: the next attempt makes a new one.
+                if not fault.again or not left:
+                    raise
+        raise AssertionError("the last attempt answers or raises")
 
     def _tell(self, batch: list[Read]) -> None:
         try:

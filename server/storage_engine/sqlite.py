@@ -6,6 +6,8 @@ from pathlib import Path
 
 from portway.rpc.errors import LimitExceeded, PortwayError, Reason, Unavailable
 from portway.server.storage_engine.clock import ForwardClock, Micros
+from portway.server.storage_engine.dialect import Dialect
+from portway.server.storage_engine.faults import StorageFault
 from portway.server.storage_engine.transaction import NO_PARAMS, Params, Row, StatementError
 
 _STATEMENT_CACHE = 512
@@ -18,15 +20,6 @@ _LOG_SIZE_LIMIT = 64 * 1024 * 1024
 
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-
-
-class StorageFault(Exception):
-    """The database itself failed, not the unit. `lasting` means that the connection must not be used again."""
-
-    def __init__(self, problem: PortwayError, lasting: bool) -> None:
-        super().__init__(str(problem))
-        self.problem = problem
-        self.lasting = lasting
 
 
 def connect_writer(path: Path, busy_seconds: float = 5.0) -> sqlite3.Connection:
@@ -94,16 +87,6 @@ def is_damage(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def unexpected(error: Exception) -> StorageFault:
-    """Something that nobody foresaw went wrong between two units: nothing more is written."""
-    problem = Unavailable(
-        f"The database writer failed ({type(error).__name__}: {error}). Start the host again; what was acknowledged is "
-        "on disk.",
-        reason=Reason.UNAVAILABLE,
-    )
-    return StorageFault(problem, lasting=True)
-
-
 def _is_storage_error(error: sqlite3.Error) -> bool:
     """True for failures of disk, file or lock; false for a statement that is wrong or breaks a constraint."""
     if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.InterfaceError):
@@ -113,9 +96,18 @@ def _is_storage_error(error: sqlite3.Error) -> bool:
 
 
 class SqliteTransaction:
-    """A transaction over one connection, used by one thread and re-used for every group."""
+    """A transaction over one connection, used by one thread and re-used for every group.
 
-    def __init__(self, connection: sqlite3.Connection, clock: ForwardClock) -> None:
+    `reading`: the connection cannot write, and its transactions begin without a lock.
+    """
+
+    dialect = Dialect.SQLITE
+    beat_seconds = None
+    # A statement that fails is undone alone.
+    spoiled = False
+
+    def __init__(self, connection: sqlite3.Connection, clock: ForwardClock, *, reading: bool = False) -> None:
+        self._begin = "BEGIN DEFERRED" if reading else "BEGIN IMMEDIATE"
         self._connection = connection
         self._cursor = connection.cursor()
         self._clock = clock
@@ -133,10 +125,10 @@ class SqliteTransaction:
         """Rows changed since the connection was opened."""
         return self._connection.total_changes
 
-    def begin(self, mode: str) -> None:
+    def begin(self, careful: bool = False) -> None:
         self.fault = None
         self._now = self._clock.now()
-        self._control(f"BEGIN {mode}")
+        self._control(self._begin)
 
     def commit(self) -> None:
         self._control("COMMIT")
@@ -155,6 +147,12 @@ class SqliteTransaction:
     def rollback_to_savepoint(self) -> None:
         self._control("ROLLBACK TO unit")
         self._control("RELEASE unit")
+
+    def beat(self) -> None:
+        """The kernel's lock on the folder says that the host lives."""
+
+    def stop_waiting(self) -> None:
+        """A lock is waited for briefly anyway."""
 
     def close(self) -> None:
         self._connection.close()

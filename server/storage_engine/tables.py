@@ -28,4 +28,5 @@ leases = Table(
     text("holder"),
     number("fencing_token"),
     number("expire_time"),
+    number("commits"),
 )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from portway.server.storage_engine.clock import Micros
+from portway.server.storage_engine.dialect import Dialect
 
 SqlValue: TypeAlias = str | int | float | bytes | None
 Params: TypeAlias = Mapping[str, SqlValue]
@@ -24,6 +25,10 @@ class StatementError(Exception):
 
 class ReadTransaction(Protocol):
     """One consistent view of the database."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """Which database it is, for the few statements that have a twin."""
 
     @property
     def now(self) -> Micros:

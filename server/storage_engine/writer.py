@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from portway.rpc.errors import LimitExceeded, Reason, Unavailable
+from portway.server.storage_engine.faults import StorageFault, unexpected
+from portway.server.storage_engine.held import HeldTransaction
 from portway.server.storage_engine.jobs import Job, resolve_all
-from portway.server.storage_engine.sqlite import SqliteTransaction, StorageFault, unexpected
 from portway.server.storage_engine.transaction import Transaction, Unit
 
 T = TypeVar("T")
@@ -21,6 +22,8 @@ Write: TypeAlias = Job[Transaction, Any]
 
 GROUP_LIMIT = 64
 QUEUE_LIMIT = 8_192
+# A group that met a deadlock, or lost its connection before it was committed, is run again.
+_ATTEMPTS = 5
 
 
 @dataclass(slots=True)
@@ -43,7 +46,7 @@ class Writer:
 
     def __init__(
         self,
-        transaction: SqliteTransaction,
+        transaction: HeldTransaction,
         *,
         group_limit: int = GROUP_LIMIT,
         queue_limit: int = QUEUE_LIMIT,
@@ -95,6 +98,7 @@ class Writer:
     def close(self) -> None:
         """Commit what is queued, then stop. It does not yield: a cancelled shutdown leaves nothing half done."""
         self._closing = True
+        self._transaction.stop_waiting()
         self._wake.set()
         self._thread.join()
         if self._broken.done():
@@ -106,7 +110,9 @@ class Writer:
         transaction = self._transaction
         try:
             while True:
-                self._wake.wait()
+                if not self._wake.wait(transaction.beat_seconds):
+                    self._beat(transaction)
+                    continue
                 self._wake.clear()
                 while group := self._take():
                     self._run_group(transaction, group)
@@ -114,6 +120,15 @@ class Writer:
                     return
         finally:
             transaction.close()
+
+    def _beat(self, transaction: HeldTransaction) -> None:
+        try:
+            if self._fault is None:
+                transaction.beat()
+        except StorageFault as fault:
+            # A server that is away is tried again with the next group, or the next time.
+            if fault.lasting:
+                self._fail(transaction, [], fault)
 
     def _take(self) -> list[Write]:
         group: list[Write] = []
@@ -124,11 +139,11 @@ class Writer:
                 group.append(job)
         return group
 
-    def _run_group(self, transaction: SqliteTransaction, group: list[Write]) -> None:
+    def _run_group(self, transaction: HeldTransaction, group: list[Write]) -> None:
         try:
             if self._fault is not None:
                 raise self._fault
-            self._attempt(transaction, group)
+            self._persist(transaction, group)
         except StorageFault as fault:
             self._fail(transaction, group, fault)
         except Exception as error:  # noqa: BLE001 - this thread is a supervisor: it must answer everybody who waits
@@ -139,19 +154,32 @@ class Writer:
         counters.statements = transaction.statements
         self._tell(resolve_all, group)
 
-    def _attempt(self, transaction: SqliteTransaction, group: list[Write]) -> None:
-        transaction.begin("IMMEDIATE")
+    def _persist(self, transaction: HeldTransaction, group: list[Write]) -> None:
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self._attempt(transaction, group)
+            except StorageFault as fault:
+                if not fault.again:
+                    raise
+                transaction.rollback()
+                self.counters.retried_groups += 1
+        self._attempt(transaction, group)
+
+    def _attempt(self, transaction: HeldTransaction, group: list[Write]) -> None:
+        for job in group:
+            job.result = job.error = None
+        transaction.begin()
         if not self._run_together(transaction, group):
             # A unit failed after it had changed something: start over, with each unit held apart from the others.
             transaction.rollback()
             self.counters.retried_groups += 1
-            transaction.begin("IMMEDIATE")
+            transaction.begin(careful=True)
             for job in group:
                 self._run_apart(transaction, job)
         transaction.commit()
         self.counters.commits += 1
 
-    def _run_together(self, transaction: SqliteTransaction, group: list[Write]) -> bool:
+    def _run_together(self, transaction: HeldTransaction, group: list[Write]) -> bool:
         for job in group:
             before = transaction.changes
             try:
@@ -162,11 +190,13 @@ class Writer:
                 if transaction.changes != before:
                     return False
                 job.error = error
+            if transaction.spoiled:
+                return False
             if transaction.fault is not None:
                 raise transaction.fault
         return True
 
-    def _run_apart(self, transaction: SqliteTransaction, job: Write) -> None:
+    def _run_apart(self, transaction: HeldTransaction, job: Write) -> None:
         job.result = job.error = None
         transaction.savepoint()
         try:
@@ -182,7 +212,7 @@ class Writer:
         else:
             transaction.rollback_to_savepoint()
 
-    def _fail(self, transaction: SqliteTransaction, group: list[Write], fault: StorageFault) -> None:
+    def _fail(self, transaction: HeldTransaction, group: list[Write], fault: StorageFault) -> None:
         try:
             transaction.rollback()
         except StorageFault as second:

@@ -6,6 +6,7 @@ The cutting is the application's, so that both databases find the same. A change
 import re
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 # Han (with extensions and compatibility forms), Kana, Bopomofo, Hangul, and the iteration marks among them.
 _DENSE = (
@@ -27,21 +28,29 @@ def index_terms(text: str) -> str:
     return " ".join(_terms(text))
 
 
-def match_expression(query: str) -> str:
-    """The FTS5 expression that finds texts with every piece of the query; '' when the query holds nothing to search."""
-    pieces: list[str] = []
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a text must hold: these terms, one right after the other. `prefix`: the only term is the begin of one."""
+
+    terms: tuple[str, ...]
+    prefix: bool = False
+
+
+def query_pieces(query: str) -> list[Piece]:
+    """The pieces of a query, all of which a text must hold; none when the query holds nothing to search."""
+    pieces: list[Piece] = []
     for match in _PIECE.finditer(_folded(query)):
         if len(pieces) == _QUERY_PIECES:
             break
         run = match.group("dense")
         if run is None:
-            pieces.append(f'"{match.group("word")[:_WORD_LIMIT]}"')
+            pieces.append(Piece((match.group("word")[:_WORD_LIMIT],)))
         elif len(run) == 1:
-            pieces.append(f'"{run}"*')
+            pieces.append(Piece((run,), prefix=True))
         else:
             # Neighbours in the text are neighbours in the index: a phrase, so that ABC does not match AB … BC.
-            pieces.append('"' + " ".join(run[at : at + 2] for at in range(len(run) - 1)) + '"')
-    return " AND ".join(pieces)
+            pieces.append(Piece(tuple(run[at : at + 2] for at in range(len(run) - 1))))
+    return pieces
 
 
 def _terms(text: str) -> Iterator[str]:

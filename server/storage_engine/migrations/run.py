@@ -1,15 +1,19 @@
 """Running the revisions. This module loads SQLAlchemy and Alembic."""
 
+import io
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
+
+if TYPE_CHECKING:
+    from psycopg import Connection as PostgresConnection
 
 FOLDER = Path(__file__).parent
 
@@ -28,6 +32,23 @@ def migrate(path: Path, target: str) -> None:
     """Bring the file to the revision, in one transaction: a kill in the middle leaves it as it was."""
     engine = create_engine("sqlite://", creator=lambda: _connect(path), poolclass=NullPool)
     event.listen(engine, "begin", _begin)
+    _run(engine, target)
+
+
+def migrate_postgres(connection: "PostgresConnection[Any]", target: str) -> None:
+    """The same over a connection of its own, which is closed."""
+    _run(create_engine("postgresql+psycopg://", creator=lambda: connection, poolclass=NullPool), target)
+
+
+def statements_for_postgres(target: str) -> str:
+    """What all revisions together would run on a new PostgreSQL database, without one."""
+    config = _config()
+    config.attributes["statements"] = config.output_buffer = io.StringIO()
+    command.upgrade(config, target, sql=True)
+    return str(config.attributes["statements"].getvalue())
+
+
+def _run(engine: Engine, target: str) -> None:
     try:
         with engine.begin() as connection:
             config = _config()

@@ -199,7 +199,7 @@ async def test_audit_records_are_numbered_and_filtered(database: Database) -> No
 
 
 def files_with(folder: Path, content: bytes) -> list[Path]:
-    return [file for file in folder.iterdir() if content in file.read_bytes()]
+    return [file for file in folder.rglob("*") if file.is_file() and content in file.read_bytes()]
 
 
 async def test_a_secret_is_not_on_disk_in_the_clear(database: Database, tmp_path: Path) -> None:
@@ -210,6 +210,9 @@ async def test_a_secret_is_not_on_disk_in_the_clear(database: Database, tmp_path
     assert "very-secret" not in repr(await secrets.secret(WORKSPACE, "openai"))
     assert "very-secret" not in repr(await secrets.page(WORKSPACE, "", 9))
     assert not files_with(tmp_path, b"very-secret")
+    stored = await database.reader.run(lambda tx: tx.all("SELECT * FROM secrets"))
+    assert len(stored) == 1
+    assert "very-secret" not in str(stored)
     with pytest.raises(NotFound):
         await secrets.secret("other", "openai")
 

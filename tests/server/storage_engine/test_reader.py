@@ -10,8 +10,9 @@ import pytest
 from portway.rpc.errors import LimitExceeded, NotFound, PortwayError, Reason, Unavailable
 from portway.server.storage_engine.clock import ForwardClock
 from portway.server.storage_engine.database import Database, DatabaseOptions, open_database
+from portway.server.storage_engine.faults import StorageFault
 from portway.server.storage_engine.reader import Reader
-from portway.server.storage_engine.sqlite import SqliteTransaction, StorageFault, connect_reader
+from portway.server.storage_engine.sqlite import SqliteTransaction, connect_reader
 from portway.server.storage_engine.transaction import ReadTransaction, Transaction
 
 
@@ -131,17 +132,17 @@ class OwnConnection(SqliteTransaction):
     """Counts looks; each takes as long as it is told, or finds the file locked."""
 
     def __init__(self, database: Database, locked: bool = False) -> None:
-        super().__init__(connect_reader(database.path), ForwardClock())
+        super().__init__(connect_reader(database.path), ForwardClock(), reading=True)
         self.locked = locked
         self.looks = 0
         self.time = 0.0
         self.seconds = 0.0
 
-    def begin(self, mode: str) -> None:
+    def begin(self, careful: bool = False) -> None:
         self.looks += 1
         if self.locked:
             raise StorageFault(Unavailable("locked"), lasting=False)
-        super().begin(mode)
+        super().begin(careful)
 
     def rollback(self) -> None:
         super().rollback()
@@ -149,7 +150,7 @@ class OwnConnection(SqliteTransaction):
 
     def reader(self, database: Database) -> Reader:
         """With this as the loop's connection, and one thread."""
-        thread = SqliteTransaction(connect_reader(database.path), ForwardClock())
+        thread = SqliteTransaction(connect_reader(database.path), ForwardClock(), reading=True)
         return Reader([thread], self, clock=lambda: self.time)
 
 

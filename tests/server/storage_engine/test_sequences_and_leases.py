@@ -5,9 +5,10 @@ import asyncio
 import pytest
 
 from portway.rpc.errors import NotFound, Stale
+from portway.server.leases.store import acquire_lease, release_lease, renew_lease
+from portway.server.leases.types import Lease
 from portway.server.storage_engine.clock import SECOND, ForwardClock
 from portway.server.storage_engine.database import Database
-from portway.server.storage_engine.leases import Lease, acquire_lease, release_lease, renew_lease
 from portway.server.storage_engine.sequences import allocate, latest
 from portway.server.storage_engine.transaction import Transaction
 

@@ -13,7 +13,8 @@ import pytest
 from portway.rpc.errors import LimitExceeded, NotFound, PortwayError, Reason, Unavailable
 from portway.server.storage_engine.clock import ForwardClock
 from portway.server.storage_engine.database import Database, DatabaseOptions, open_database
-from portway.server.storage_engine.sqlite import SqliteTransaction, StorageFault, connect_writer
+from portway.server.storage_engine.faults import StorageFault
+from portway.server.storage_engine.sqlite import SqliteTransaction, connect_writer
 from portway.server.storage_engine.transaction import StatementError, Transaction
 from portway.server.storage_engine.writer import Writer
 

@@ -1,4 +1,4 @@
--- made from revisions 4238a547b9d2df6f9349ac52d015a164c9fab6bd4a1cdb0d63ed0ed297a570fe
+-- made from revisions 877af7c39a230383bdd9d6a67b7ffd27fbeca41bd6574df30e3ac3d59d894112
 CREATE TABLE adapter_cursors (
   workspace_id TEXT NOT NULL,
   adapter_id TEXT NOT NULL,
@@ -215,7 +215,7 @@ CREATE TABLE leases (
   name TEXT NOT NULL,
   holder TEXT DEFAULT '' NOT NULL,
   fencing_token INTEGER DEFAULT '0' NOT NULL,
-  expire_time INTEGER DEFAULT '0' NOT NULL,
+  expire_time INTEGER DEFAULT '0' NOT NULL, commits INTEGER DEFAULT '0' NOT NULL,
   PRIMARY KEY (workspace_id, name)
 );
 CREATE TABLE mcp_servers (

@@ -1,22 +1,13 @@
-"""Leases with fencing tokens, by the database's clock. One host needs none; they are the seam for several."""
+"""Leases with fencing tokens, by the database's clock."""
 
-from dataclasses import dataclass
+from typing import Protocol
 
-from portway.rpc.errors import Reason, Stale
+from portway.rpc.errors import NotFound, Reason, Stale
+from portway.server.leases.types import Lease
 from portway.server.storage_engine.clock import Micros
+from portway.server.storage_engine.reader import Reader
 from portway.server.storage_engine.transaction import Transaction
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """`fencing_token` grows each time the lease changes hands; a write under an older one is refused."""
-
-    workspace_id: str
-    name: str
-    holder: str
-    fencing_token: int
-    expire_time: Micros
-
+from portway.server.storage_engine.writer import Writer
 
 _TAKE = """
 INSERT INTO leases (workspace_id, name, holder, fencing_token, expire_time)
@@ -34,6 +25,27 @@ _RELEASE = """
 UPDATE leases SET expire_time = 0
 WHERE workspace_id = :workspace_id AND name = :name AND fencing_token = :fencing_token
 """
+
+_READ = """
+SELECT workspace_id, name, holder, fencing_token, expire_time FROM leases
+WHERE workspace_id = :workspace_id AND name = :name AND expire_time > :now
+"""
+
+
+class Leases(Protocol):
+    """Who may do what only one may do at a time. Times are the database's, so that hosts need no common clock."""
+
+    async def acquire(self, workspace_id: str, name: str, holder: str, duration: Micros) -> Lease:
+        """Take a lease that nobody holds. Raises Stale while another holder's has not expired."""
+
+    async def renew(self, lease: Lease, duration: Micros) -> Lease:
+        """Hold it longer. Raises Stale when it has expired or changed hands: all its side effects must stop."""
+
+    async def release(self, lease: Lease) -> None:
+        """Give it back; nothing happens when it was lost already."""
+
+    async def held(self, workspace_id: str, name: str) -> Lease:
+        """The lease as it is held now. Raises NotFound while nobody holds it."""
 
 
 def acquire_lease(tx: Transaction, workspace_id: str, name: str, holder: str, duration: Micros) -> Lease:
@@ -72,3 +84,28 @@ def release_lease(tx: Transaction, lease: Lease) -> None:
         _RELEASE,
         {"workspace_id": lease.workspace_id, "name": lease.name, "fencing_token": lease.fencing_token},
     )
+
+
+class StoredLeases:
+    """Leases in the database: between the hosts on PostgreSQL, within the one host on SQLite."""
+
+    def __init__(self, writer: Writer, reader: Reader) -> None:
+        self._writer = writer
+        self._reader = reader
+
+    async def acquire(self, workspace_id: str, name: str, holder: str, duration: Micros) -> Lease:
+        return await self._writer.run(lambda tx: acquire_lease(tx, workspace_id, name, holder, duration))
+
+    async def renew(self, lease: Lease, duration: Micros) -> Lease:
+        return await self._writer.run(lambda tx: renew_lease(tx, lease, duration))
+
+    async def release(self, lease: Lease) -> None:
+        await self._writer.run(lambda tx: release_lease(tx, lease))
+
+    async def held(self, workspace_id: str, name: str) -> Lease:
+        row = await self._reader.run(
+            lambda tx: tx.one(_READ, {"workspace_id": workspace_id, "name": name, "now": tx.now})
+        )
+        if row is None:
+            raise NotFound.of("lease", name)
+        return Lease(*row)
