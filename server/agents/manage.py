@@ -6,7 +6,7 @@ from typing import Protocol
 from portway.rpc.errors import Conflict, FieldViolation, InvalidInput, NotFound, Reason, WrongState
 from portway.rpc.identity import Caller
 from portway.rpc.ids import derived_id, new_id
-from portway.server.agents.checks import Models, violations_of
+from portway.server.agents.checks import violations_of
 from portway.server.agents.config_schema import violations_of as config_violations
 from portway.server.agents.config_secrets import ConfigSecrets, StoredConfig, places_of, take_secrets
 from portway.server.agents.directory import AgentDirectory
@@ -18,6 +18,7 @@ from portway.server.audit.types import NewAuditRecord
 from portway.server.bindings.clashes import refuse_clashes
 from portway.server.bindings.directory import BindingDirectory
 from portway.server.bindings.store import read_of_agent
+from portway.server.models.registry import WorkspaceModels
 from portway.server.runtimes.runner import Runner
 from portway.server.snapshot.selected import selected_by
 from portway.server.storage_engine.transaction import Transaction
@@ -40,7 +41,7 @@ class AgentManager:
         directory: AgentDirectory,
         bindings: BindingDirectory,
         runners: Runners,
-        models: Models,
+        models: WorkspaceModels,
         secrets: ConfigSecrets,
     ) -> None:
         self._writer = writer
@@ -52,7 +53,7 @@ class AgentManager:
 
     async def create(self, caller: Caller, draft: Draft, request_id: str) -> Agent:
         """Raises InvalidInput with all violations, NotFound (runner), Conflict (id, name), Unavailable (no runtime)."""
-        runner = await self._checked(draft)
+        runner = await self._checked(caller.workspace_id, draft)
         workspace_id = caller.workspace_id
         made = derived_id("agt", "agent", workspace_id, request_id) if request_id else new_id("agt")
         agent_id = draft.agent_id or made
@@ -75,7 +76,7 @@ class AgentManager:
 
     async def update(self, caller: Caller, draft: Draft) -> Agent:
         """Raises as `create`; Stale (revision); WrongState (managed by the configuration file)."""
-        runner = await self._checked(draft)
+        runner = await self._checked(caller.workspace_id, draft)
         workspace_id, agent_id = caller.workspace_id, draft.agent_id
 
         def unit(tx: Transaction) -> Agent:
@@ -113,8 +114,9 @@ class AgentManager:
 
         self._changed(await self._writer.run(unit))
 
-    async def _checked(self, draft: Draft) -> Runner:
-        found = violations_of(draft.spec, self._models)
+    async def _checked(self, workspace_id: str, draft: Draft) -> Runner:
+        models = self._models.of(workspace_id)
+        found = violations_of(draft.spec, models)
         if any(one.field == "agent.runner_id" for one in found):
             raise _invalid(found)
         runner = await self._runners.find(draft.spec.runner_id)
@@ -122,7 +124,7 @@ class AgentManager:
         selected = selected_by(runner.config_fields, draft.config)
         for model_id in (*selected.models, *selected.rerank_models):
             try:
-                self._models.model(model_id)
+                models.model(model_id)
             except NotFound as error:
                 found.append(FieldViolation("agent.config", error.message))
         if found:

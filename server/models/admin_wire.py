@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from portway.server.models import demo
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from portway.server.models.try_out import Trial
-from portway.server.models.types import Capability, ModelInfo, ModelKind, ProviderInfo
+from portway.server.models.types import Capability, Keeping, ManagedBy, ModelInfo, ModelKind, ProviderInfo
 from portway.server.models.wire import usage_to_wire
 from portway.v1 import binding_pb2, model_pb2, run_result_pb2
 
@@ -12,6 +15,11 @@ _TYPES = {
     ModelKind.LLM: model_pb2.MODEL_TYPE_LLM,
     ModelKind.EMBEDDING: model_pb2.MODEL_TYPE_EMBEDDING,
     ModelKind.RERANK: model_pb2.MODEL_TYPE_RERANK,
+}
+MANAGED_BY = {
+    ManagedBy.HOST: binding_pb2.MANAGED_BY_HOST,
+    ManagedBy.CONFIG: binding_pb2.MANAGED_BY_CONFIG,
+    ManagedBy.API: binding_pb2.MANAGED_BY_API,
 }
 _MAX_TEXT = 1_000
 
@@ -24,11 +32,14 @@ def model_to_wire(info: ModelInfo, default_model_id: str) -> model_pb2.Model:
         name=info.name,
         type=_TYPES[info.kind],
         context_window=info.context_window or 0,
+        max_output_tokens=info.max_output_tokens or 0,
+        dimensions=info.dimensions,
+        disabled=info.disabled,
         vision=Capability.IMAGES in info.capabilities,
         tool_calling=Capability.TOOLS in info.capabilities,
         reasoning=Capability.REASONING in info.capabilities,
         is_default=info.model_id == default_model_id,
-        managed_by=_keeper(info.provider_id),
+        **_kept(info.keeping),
     )
 
 
@@ -41,7 +52,8 @@ def provider_to_wire(info: ProviderInfo) -> model_pb2.ModelProvider:
         has_api_key=info.has_api_key,
         max_concurrency=info.concurrency,
         requests_per_minute=info.requests_per_minute,
-        managed_by=_keeper(info.provider_id),
+        disabled=info.disabled,
+        **_kept(info.keeping),
     )
 
 
@@ -59,5 +71,10 @@ def trial_to_wire(trial: Trial, model_id: str) -> model_pb2.TestModelResponse:
     return response
 
 
-def _keeper(provider_id: str) -> binding_pb2.ManagedBy.ValueType:
-    return binding_pb2.MANAGED_BY_HOST if provider_id == demo.PROVIDER_ID else binding_pb2.MANAGED_BY_CONFIG
+def _kept(keeping: Keeping) -> dict[str, Any]:
+    kept: dict[str, Any] = {"managed_by": MANAGED_BY[keeping.managed_by], "revision": keeping.revision}
+    for name in ("create_time", "update_time"):
+        micros = getattr(keeping, name)
+        if micros:
+            kept[name] = Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)
+    return kept

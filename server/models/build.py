@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from portway.rpc.errors import FieldViolation, InvalidInput
+from portway.rpc.errors import InvalidInput
 from portway.server.models import demo
+from portway.server.models.checks import violations_of
 from portway.server.models.config import ModelConfig, ModelsConfig, ProviderConfig
 from portway.server.models.fallback import ResolvedModel
-from portway.server.models.limits import LimitedProvider, RequestsPerMinute, Unlimited
+from portway.server.models.flow.limited import LimitedProvider
+from portway.server.models.flow.rate import RequestsPerMinute, Unlimited
+from portway.server.models.known import KnownModel, known_model
+from portway.server.models.prices import built_in
+from portway.server.models.prices.types import Price, host_table
 from portway.server.models.provider import Provider
 from portway.server.models.registry import ModelRegistry
 from portway.server.models.remote import RemoteProvider
-from portway.server.models.types import ModelInfo, ProviderInfo
-from portway.server.models.vendors import ANTHROPIC_BASE_URL, OPENAI_BASE_URL
+from portway.server.models.types import IN_CONFIG, Capability, Keeping, ModelInfo, ProviderInfo
+from portway.server.models.vendors import VENDORS, is_vendors_own
 from portway.server.outbound.policy import Origin, OutboundPolicy
 
-_PROVIDER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
-_VENDOR_URLS = {"openai": OPENAI_BASE_URL, "anthropic": ANTHROPIC_BASE_URL}
+_UNKNOWN = frozenset({Capability.TOOLS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +35,20 @@ class Surroundings:
     clock: Callable[[], float] = time.monotonic
 
 
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A provider: itself, and behind its limits, as it is asked."""
+
+    remote: RemoteProvider
+    limited: LimitedProvider
+
+
 def build_registry(config: ModelsConfig, surroundings: Surroundings) -> ModelRegistry:
     """The registry with the demo provider and everything that is configured. Nothing is loaded or contacted yet.
 
     Errors: `InvalidInput`, whose fields are paths such as `models.providers.main.base_url`.
     """
-    violations = list(_violations(config, surroundings.environ))
+    violations = list(violations_of(config, surroundings.environ))
     if violations:
         listed = "; ".join(f"{one.field}: {one.description}" for one in violations)
         raise InvalidInput(f"the configuration of models is wrong: {listed}", fields=violations)
@@ -46,115 +57,78 @@ def build_registry(config: ModelsConfig, surroundings: Surroundings) -> ModelReg
     providers: list[Provider] = [demo_provider]
     remotes: dict[str, RemoteProvider] = {}
     for provider_id, one in config.providers.items():
-        remotes[provider_id] = _remote(provider_id, one, surroundings)
-        limited = _limited(remotes[provider_id], one, surroundings)
-        providers.append(limited)
-        models |= {model.id: _resolved(provider_id, one, model, limited) for model in one.models}
-    infos = [ProviderInfo(demo.PROVIDER_ID, demo.PROVIDER_ID)]
-    infos += [_info(provider_id, one) for provider_id, one in config.providers.items()]
-    return ModelRegistry(models, infos, providers, remotes, config.default)
+        # Who writes the configuration file may name a private address.
+        origin = Origin.of(one.base_url or VENDORS[one.kind].base_url)
+        built = build_provider(provider_id, one, surroundings, surroundings.outbound.with_private_host(origin.host))
+        remotes[provider_id] = built.remote
+        providers.append(built.limited)
+        models |= {model.id: resolved_model(provider_id, one, model, built.limited) for model in one.models}
+    infos = [demo.provider_info()]
+    infos += [provider_info(provider_id, one) for provider_id, one in config.providers.items()]
+    built_in_prices = built_in_prices_of((one, model) for one in config.providers.values() for model in one.models)
+    table = host_table(config.prices, built_in_prices, built_in.VERSION)
+    return ModelRegistry(models, infos, providers, remotes, config.default, table)
 
 
-def _info(provider_id: str, config: ProviderConfig) -> ProviderInfo:
+def build_provider(
+    provider_id: str, config: ProviderConfig, surroundings: Surroundings, policy: OutboundPolicy
+) -> Built:
+    """One provider. Nothing is loaded or contacted yet."""
+    origin = Origin.of(config.base_url or VENDORS[config.kind].base_url)
+    api_key = config.api_key or surroundings.environ.get(config.api_key_env, "")
+    remote = RemoteProvider(provider_id, config, api_key, origin, policy)
+    per_minute = config.limits.requests_per_minute
+    rate = RequestsPerMinute(per_minute, surroundings.clock) if per_minute else Unlimited()
+    return Built(remote, LimitedProvider(remote, config.limits, rate))
+
+
+def built_in_prices_of(models: Iterable[tuple[ProviderConfig, ModelConfig]]) -> Mapping[str, Price]:
+    """What the vendors charge for these models, where they serve them themselves."""
+    found = {
+        model.id: built_in.built_in_price(config.kind, model.name or model.id)
+        for config, model in models
+        if is_vendors_own(config.kind, config.base_url)
+    }
+    return {model_id: price for model_id, price in found.items() if price is not None}
+
+
+def provider_info(provider_id: str, config: ProviderConfig, keeping: Keeping = IN_CONFIG) -> ProviderInfo:
+    """How operators see it."""
     return ProviderInfo(
         provider_id,
         str(config.kind),
-        config.base_url or _VENDOR_URLS[config.kind],
+        config.base_url or VENDORS[config.kind].base_url,
         bool(config.api_key or config.api_key_env),
         config.limits.concurrency,
         config.limits.requests_per_minute or 0,
+        config.disabled,
+        keeping,
     )
 
 
-def _remote(provider_id: str, config: ProviderConfig, surroundings: Surroundings) -> RemoteProvider:
-    origin = Origin.of(config.base_url or _VENDOR_URLS[config.kind])
-    # Who writes the configuration file may name a private address; the demo of a local model needs nothing else.
-    policy = surroundings.outbound.with_private_host(origin.host)
-    api_key = config.api_key or surroundings.environ.get(config.api_key_env, "")
-    return RemoteProvider(provider_id, config, api_key, origin, policy)
-
-
-def _limited(remote: RemoteProvider, config: ProviderConfig, surroundings: Surroundings) -> LimitedProvider:
-    per_minute = config.limits.requests_per_minute
-    rate = RequestsPerMinute(per_minute, surroundings.clock) if per_minute else Unlimited()
-    return LimitedProvider(remote, config.limits, rate)
-
-
-def _resolved(provider_id: str, config: ProviderConfig, model: ModelConfig, provider: Provider) -> ResolvedModel:
+def resolved_model(
+    provider_id: str, config: ProviderConfig, model: ModelConfig, provider: Provider, keeping: Keeping = IN_CONFIG
+) -> ResolvedModel:
+    """A model that can be asked. What the configuration leaves out is filled in where it is known."""
     name = model.name or model.id
-    capabilities = frozenset(model.capabilities)
-    info = ModelInfo(model.id, name, provider_id, str(config.kind), model.kind, model.context_window, capabilities)
+    known = known_model(config.kind, name) if is_vendors_own(config.kind, config.base_url) else None
+    info = ModelInfo(
+        model_id=model.id,
+        name=name,
+        provider_id=provider_id,
+        provider_kind=str(config.kind),
+        kind=model.kind,
+        context_window=model.context_window or (known.context_window if known else None),
+        capabilities=_capabilities(model, known),
+        max_output_tokens=model.max_output_tokens or (known.max_output_tokens if known else None),
+        dimensions=model.dimensions,
+        disabled=model.disabled or config.disabled,
+        keeping=keeping,
+    )
     return ResolvedModel(info, name, provider)
 
 
-def _violations(config: ModelsConfig, environ: Mapping[str, str]) -> Iterator[FieldViolation]:
-    owners = {info.model_id: demo.PROVIDER_ID for info in demo.models()}
-    for provider_id, one in config.providers.items():
-        path = f"models.providers.{provider_id}"
-        yield from _provider_violations(path, provider_id, one, environ)
-        for index, model in enumerate(one.models):
-            yield from _model_violations(f"{path}.models[{index}]", model, provider_id, owners)
-            owners.setdefault(model.id, provider_id)
-    if config.default not in owners:
-        yield FieldViolation("models.default", f"there is no model {config.default!r}; name one that is configured")
-    if config.demo.slow_chunk_seconds < 0:
-        yield FieldViolation("models.demo.slow_chunk_seconds", "it must be 0 or more")
-
-
-def _provider_violations(
-    path: str, provider_id: str, config: ProviderConfig, environ: Mapping[str, str]
-) -> Iterator[FieldViolation]:
-    if provider_id == demo.PROVIDER_ID:
-        yield FieldViolation(path, "this name belongs to the built-in demo provider; choose another")
-    if not _PROVIDER_ID.match(provider_id):
-        yield FieldViolation(path, "a provider's name has letters, digits, '_', '.' and '-', at most 64")
-    if config.base_url:
-        try:
-            Origin.of(config.base_url)
-        except ValueError as error:
-            yield FieldViolation(f"{path}.base_url", str(error))
-    if not config.models:
-        yield FieldViolation(f"{path}.models", "name at least one model, such as [{id: NAME}]")
-    yield from _key_violations(path, config, environ)
-    yield from _number_violations(path, config)
-
-
-def _key_violations(path: str, config: ProviderConfig, environ: Mapping[str, str]) -> Iterator[FieldViolation]:
-    if config.api_key and config.api_key_env:
-        yield FieldViolation(f"{path}.api_key_env", "api_key is set too; keep one of the two")
-    elif config.api_key_env and not environ.get(config.api_key_env):
-        yield FieldViolation(f"{path}.api_key_env", f"the environment variable {config.api_key_env!r} is not set")
-    elif not config.base_url and not config.api_key and not config.api_key_env:
-        yield FieldViolation(f"{path}.api_key", f"{_VENDOR_URLS[config.kind]} needs a key; set it, or set base_url")
-
-
-def _number_violations(path: str, config: ProviderConfig) -> Iterator[FieldViolation]:
-    limits, timeouts = config.limits, config.timeouts
-    positive = {
-        "limits.concurrency": limits.concurrency,
-        "limits.requests_per_minute": 1 if limits.requests_per_minute is None else limits.requests_per_minute,
-        "timeouts.connect": timeouts.connect,
-        "timeouts.read": timeouts.read,
-        "timeouts.write": timeouts.write,
-        "max_answer_bytes": config.max_answer_bytes,
-    }
-    for name, value in positive.items():
-        if value <= 0:
-            yield FieldViolation(f"{path}.{name}", "it must be more than 0")
-    if limits.waiting < 0:
-        yield FieldViolation(f"{path}.limits.waiting", "it must be 0 or more")
-
-
-def _model_violations(
-    path: str, model: ModelConfig, provider_id: str, owners: Mapping[str, str]
-) -> Iterator[FieldViolation]:
-    if not model.id or len(model.id) > 256:
-        yield FieldViolation(f"{path}.id", "a model's id has 1 to 256 characters")
-    elif model.id in owners:
-        yield FieldViolation(
-            f"{path}.id",
-            f"{model.id!r} is a model of provider {owners[model.id]!r} already; choose another id for the one of "
-            f"{provider_id!r} and give its name in `name`",
-        )
-    if model.context_window is not None and model.context_window <= 0:
-        yield FieldViolation(f"{path}.context_window", "it must be more than 0; leave it out when it is unknown")
+def _capabilities(model: ModelConfig, known: KnownModel | None) -> frozenset[Capability]:
+    if model.capabilities is not None:
+        return frozenset(model.capabilities)
+    return known.capabilities if known else _UNKNOWN

@@ -7,36 +7,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
+from portway.server.models.prices.types import Price
 from portway.server.models.types import Capability, ModelKind
+from portway.server.models.vendors import ProviderKind
 
-
-class ProviderKind(StrEnum):
-    """The wire format that a provider speaks. The demo provider is always there and is not configured here."""
-
-    OPENAI = "openai"
-    ANTHROPIC = "anthropic"
+__all__ = ["ModelConfig", "ModelsConfig", "ProviderConfig", "ProviderKind", "ProviderLimits", "ProviderTimeouts"]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """One model. `id` is what agents name; `name` is what the provider calls it, the same if empty."""
+    """One model. `id` is what agents name; `name` is what the provider calls it, the same if empty.
+
+    What is left out (`None`) is taken from what is known of the vendor's own models; of others nothing is known but
+    that they call tools. `dimensions` is asked of a model that makes vectors; 0 leaves it to the provider.
+    """
 
     id: str
     name: str = ""
     kind: ModelKind = ModelKind.LLM
     context_window: int | None = None
-    capabilities: tuple[Capability, ...] = (Capability.TOOLS,)
+    max_output_tokens: int | None = None
+    capabilities: tuple[Capability, ...] | None = None
+    dimensions: int = 0
+    disabled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderLimits:
-    """What this host sends to one provider at most. More than `waiting` waiting calls are refused at once."""
+    """What this host sends to one provider at most. More than `waiting` waiting calls are refused at once.
+
+    `retries`: how often a call that failed before it said anything is tried again.
+    """
 
     concurrency: int = 32
     waiting: int = 256
     requests_per_minute: int | None = None
+    retries: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,7 @@ class ProviderConfig:
     limits: ProviderLimits = ProviderLimits()
     timeouts: ProviderTimeouts = ProviderTimeouts()
     max_answer_bytes: int = 64 * 1024 * 1024
+    disabled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +86,10 @@ class DemoConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelsConfig:
-    """The whole section. `default` is the model of agents that name none; providers are keyed by their id."""
+    """The whole section. `default` is the model of agents that name none; providers are keyed by their id, prices by
+    the id of their model."""
 
     default: str = "demo"
     providers: Mapping[str, ProviderConfig] = field(default_factory=dict)
     demo: DemoConfig = DemoConfig()
+    prices: Mapping[str, Price] = field(default_factory=dict)

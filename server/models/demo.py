@@ -7,6 +7,8 @@ It shows that everything around a model works before a real one is connected, so
 | `demo` | repeats the message and says what it sees; `run: COMMAND` calls the tool `exec` and reports its result |
 | `demo-20` | a fixed sentence in exactly 20 chunks, to measure what surrounds a model |
 | `demo-slow` | as `demo`, with a configured pause before each chunk, so that a person or a test can step in |
+| `demo-embed` | a vector of the words of a text: texts that share words are near each other |
+| `demo-rerank` | documents by the share of the query's words that they hold |
 
 One chunk is one word with the space after it, or 16 characters of a longer word or of a language without spaces:
 `chunks_of(text)` gives exactly the chunks that are streamed. Tokens are counted in such chunks too.
@@ -18,21 +20,34 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 
 from portway.server.models.config import DemoConfig
+from portway.server.models.demo_words import DIMENSIONS, score_of, vector_of
 from portway.server.models.errors import ModelNotFound
-from portway.server.models.provider import StreamingProvider, TokenCount
+from portway.server.models.provider import (
+    NOBODY,
+    Embeddings,
+    RankedDocument,
+    Ranking,
+    StreamingProvider,
+    TokenCount,
+)
 from portway.server.models.types import (
+    Caller,
     Capability,
     Completed,
     FinishReason,
     ImagePart,
+    Keeping,
+    ManagedBy,
     Message,
     MessageRole,
     ModelEvent,
     ModelInfo,
+    ModelKind,
     ModelRequest,
+    ProviderInfo,
     ReasoningPart,
     TextDelta,
     TextPart,
@@ -48,6 +63,7 @@ from portway.server.models.types import (
 
 PROVIDER_ID = "demo"
 DEMO, DEMO_20, DEMO_SLOW = "demo", "demo-20", "demo-slow"
+DEMO_EMBED, DEMO_RERANK = "demo-embed", "demo-rerank"
 EXEC_TOOL = "exec"
 
 FIXED_ANSWER = (
@@ -67,10 +83,27 @@ def models() -> tuple[ModelInfo, ...]:
     """The models that the provider serves."""
     full = frozenset({Capability.TOOLS, Capability.IMAGES})
     served = {DEMO: full, DEMO_20: frozenset[Capability](), DEMO_SLOW: full}
-    return tuple(
-        ModelInfo(name, name, PROVIDER_ID, PROVIDER_ID, context_window=_CONTEXT_WINDOW, capabilities=capabilities)
-        for name, capabilities in served.items()
+    writing = (_model(name, ModelKind.LLM, capabilities) for name, capabilities in served.items())
+    return (*writing, _model(DEMO_EMBED, ModelKind.EMBEDDING), _model(DEMO_RERANK, ModelKind.RERANK))
+
+
+def _model(name: str, kind: ModelKind, capabilities: frozenset[Capability] = frozenset()) -> ModelInfo:
+    return ModelInfo(
+        name,
+        name,
+        PROVIDER_ID,
+        PROVIDER_ID,
+        kind,
+        context_window=_CONTEXT_WINDOW,
+        capabilities=capabilities,
+        dimensions=DIMENSIONS if kind is ModelKind.EMBEDDING else 0,
+        keeping=Keeping(ManagedBy.HOST),
     )
+
+
+def provider_info() -> ProviderInfo:
+    """The provider itself."""
+    return ProviderInfo(PROVIDER_ID, PROVIDER_ID, keeping=Keeping(ManagedBy.HOST))
 
 
 def chunks_of(text: str) -> list[str]:
@@ -107,6 +140,19 @@ class DemoProvider(StreamingProvider):
     async def count_tokens(self, model: str, request: ModelRequest) -> TokenCount:
         self._pause(model)
         return TokenCount(_input_tokens(request), estimated=False)
+
+    async def embed(
+        self, model: str, texts: Sequence[str], *, dimensions: int = 0, caller: Caller = NOBODY
+    ) -> Embeddings:
+        vectors = tuple(vector_of(text, dimensions or DIMENSIONS) for text in texts)
+        return Embeddings(vectors, _text_usage(*texts))
+
+    async def rerank(
+        self, model: str, query: str, documents: Sequence[str], top_k: int, *, caller: Caller = NOBODY
+    ) -> Ranking:
+        found = [RankedDocument(index, score_of(query, document)) for index, document in enumerate(documents)]
+        found.sort(key=lambda one: (-one.score, one.index))
+        return Ranking(tuple(found[: top_k or None]), _text_usage(query, *documents))
 
     def _pause(self, model: str) -> float:
         if model not in self._pauses:
@@ -215,6 +261,10 @@ def _greeting(request: ModelRequest) -> str:
         f"Demo model, no real one connected. You wrote{with_it}:\n\n{quoted}\n\n"
         f"{before} before it. Write `run: COMMAND` to use the sandbox."
     )
+
+
+def _text_usage(*texts: str) -> Usage:
+    return Usage(sum(len(chunks_of(text)) for text in texts), 0, 0, 0)
 
 
 def _input_tokens(request: ModelRequest) -> int:

@@ -31,6 +31,8 @@ class ModelErrorCode(StrEnum):
     NOT_FOUND = "model.not_found"
     TIMEOUT = "model.timeout"
     BAD_OUTPUT = "model.bad_output"
+    CONTENT_FILTER = "model.content_filter"
+    DISABLED = "model.disabled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +125,17 @@ class ModelBadOutput(ModelError, Unavailable):
 
     code = ModelErrorCode.BAD_OUTPUT
     retryable = True
+
+
+class ModelContentFiltered(ModelError, InvalidInput):
+    """The provider refused the content of the request or of its own answer."""
+
+    code = ModelErrorCode.CONTENT_FILTER
+    retryable = False
+
+
+class ModelDisabled(ModelError, WrongState):
+    """An operator switched the model or its provider off."""
+
+    code = ModelErrorCode.DISABLED
+    retryable = False

@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from portway.server.models.errors import ModelError, PassedOver
+from portway.server.models.errors import ModelBadRequest, ModelError, PassedOver
 from portway.server.models.provider import AnswerBuilder, Provider
-from portway.server.models.types import ModelAnswer, ModelEvent, ModelInfo, ModelRequest
+from portway.server.models.types import Capability, ModelAnswer, ModelEvent, ModelInfo, ModelRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ async def stream_with_fallback(
     for model in (primary, *fallbacks):
         started = False
         try:
+            check_ability(model, request)
             async with aclosing(model.provider.stream(model.name, request)) as events:
                 async for event in events:
                     started = True
@@ -49,6 +50,17 @@ async def stream_with_fallback(
         passed = PassedOver(model.info.model_id, failure.code, failure.message, failure.retryable)
         passed_over.append(passed)
         yield passed
+
+
+def check_ability(model: ResolvedModel, request: ModelRequest) -> None:
+    """Raises ModelBadRequest where the request holds what the model is not said to understand."""
+    if request.has_images and Capability.IMAGES not in model.info.capabilities:
+        raise ModelBadRequest(
+            f"model {model.info.model_id!r} does not understand pictures, and the request holds one; leave pictures "
+            "out, use a model that does, or add `images` to its capabilities where this is wrong",
+            provider_id=model.info.provider_id,
+            model_id=model.info.model_id,
+        )
 
 
 async def invoke_with_fallback(

@@ -10,6 +10,7 @@ from typing import NoReturn, Protocol, assert_never
 from portway.rpc.errors import NotAvailable, Reason
 from portway.server.models.errors import ModelBadOutput
 from portway.server.models.types import (
+    Caller,
     Completed,
     Message,
     MessageRole,
@@ -31,6 +32,8 @@ from portway.server.models.types import (
 
 # An answer of more characters than this is a runaway model, not an answer.
 MAX_ANSWER_CHARS = 8 * 1024 * 1024
+# Who asks without a run: nobody waits for it.
+NOBODY = Caller()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +84,14 @@ class Provider(Protocol):
     async def invoke(self, model: str, request: ModelRequest) -> ModelAnswer:
         """The whole answer."""
 
-    async def embed(self, model: str, texts: Sequence[str]) -> Embeddings:
-        """Vectors of the texts."""
+    async def embed(
+        self, model: str, texts: Sequence[str], *, dimensions: int = 0, caller: Caller = NOBODY
+    ) -> Embeddings:
+        """Vectors of the texts, with so many `dimensions` (0: as the model gives)."""
 
-    async def rerank(self, model: str, query: str, documents: Sequence[str], top_k: int) -> Ranking:
+    async def rerank(
+        self, model: str, query: str, documents: Sequence[str], top_k: int, *, caller: Caller = NOBODY
+    ) -> Ranking:
         """The `top_k` documents that fit the query best; all of them when it is 0."""
 
     async def count_tokens(self, model: str, request: ModelRequest) -> TokenCount:
@@ -111,10 +118,14 @@ class StreamingProvider:
         async with aclosing(self.stream(model, request)) as events:
             return await collect(events, self._provider_id, model)
 
-    async def embed(self, model: str, texts: Sequence[str]) -> Embeddings:
+    async def embed(
+        self, model: str, texts: Sequence[str], *, dimensions: int = 0, caller: Caller = NOBODY
+    ) -> Embeddings:
         self._lacks("embeddings", "embedding")
 
-    async def rerank(self, model: str, query: str, documents: Sequence[str], top_k: int) -> Ranking:
+    async def rerank(
+        self, model: str, query: str, documents: Sequence[str], top_k: int, *, caller: Caller = NOBODY
+    ) -> Ranking:
         self._lacks("reranking", "rerank")
 
     async def count_tokens(self, model: str, request: ModelRequest) -> TokenCount:
@@ -154,10 +165,11 @@ class AnswerBuilder:
                 if signature or block:
                     # They end their block: what follows belongs to another one.
                     self._close_reasoning(signature, block)
-            case ToolCallCompleted(call_id, name, arguments):
+            case ToolCallCompleted(call_id, name, arguments, signature):
                 self._close_all()
                 self._count(arguments)
-                self._parts.append(ToolCallPart(call_id, name, arguments))
+                owner = self._provider_id if signature else ""
+                self._parts.append(ToolCallPart(call_id, name, arguments, signature, owner))
             case ToolCallStarted() | ToolCallDelta():
                 pass  # Provisional: the completed call repeats them.
             case UsageReported(usage):

@@ -9,9 +9,10 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
-from portway.server.models.config import ProviderConfig, ProviderKind
-from portway.server.models.provider import Embeddings, StreamingProvider, TokenCount
-from portway.server.models.types import ModelEvent, ModelRequest
+from portway.server.models.config import ProviderConfig
+from portway.server.models.provider import NOBODY, Embeddings, Ranking, StreamingProvider, TokenCount
+from portway.server.models.types import Caller, ModelEvent, ModelRequest
+from portway.server.models.vendors import VENDORS, WireFormat
 from portway.server.outbound.policy import Origin, OutboundPolicy
 
 if TYPE_CHECKING:
@@ -64,17 +65,18 @@ class RemoteProvider(StreamingProvider):
         client = open_client(policy, options)
         endpoint = Endpoint(self.provider_id, self._config, self._api_key, client)
         vendor: Vendor
-        match self._config.kind:
-            case ProviderKind.OPENAI:
+        wire = VENDORS[self._config.kind].wire
+        match wire:
+            case WireFormat.OPENAI:
                 from portway.server.models.library.openai import OpenAIVendor  # noqa: PLC0415 (lazy seam)
 
                 vendor = OpenAIVendor(endpoint)
-            case ProviderKind.ANTHROPIC:
+            case WireFormat.ANTHROPIC:
                 from portway.server.models.library.anthropic import AnthropicVendor  # noqa: PLC0415 (lazy seam)
 
                 vendor = AnthropicVendor(endpoint)
             case _:
-                assert_never(self._config.kind)
+                assert_never(wire)
         _give_back_memory()
         return LibraryProvider(endpoint, vendor)
 
@@ -84,8 +86,15 @@ class RemoteProvider(StreamingProvider):
             async for event in events:
                 yield event
 
-    async def embed(self, model: str, texts: Sequence[str]) -> Embeddings:
-        return await (await self.load()).embed(model, texts)
+    async def embed(
+        self, model: str, texts: Sequence[str], *, dimensions: int = 0, caller: Caller = NOBODY
+    ) -> Embeddings:
+        return await (await self.load()).embed(model, texts, dimensions=dimensions)
+
+    async def rerank(
+        self, model: str, query: str, documents: Sequence[str], top_k: int, *, caller: Caller = NOBODY
+    ) -> Ranking:
+        return await (await self.load()).rerank(model, query, documents, top_k)
 
     async def count_tokens(self, model: str, request: ModelRequest) -> TokenCount:
         return await (await self.load()).count_tokens(model, request)

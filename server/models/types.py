@@ -54,11 +54,16 @@ class ReasoningPart:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallPart:
-    """A call that the model asked for; `arguments_json` is the text that the model wrote, checked by nobody yet."""
+    """A call that the model asked for; `arguments_json` is the text that the model wrote, checked by nobody yet.
+
+    `signature` is the proof of the provider `provider_id`, as in `ReasoningPart`.
+    """
 
     call_id: str
     name: str
     arguments_json: str
+    signature: str = ""
+    provider_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +129,22 @@ class ReasoningEffort(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks a provider. Calls of one `lane` (a run) wait behind each other and in turn with those of other lanes.
+
+    `patience`: seconds that the caller is willing to wait for its turn.
+    """
+
+    lane: str = ""
+    patience: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRequest:
     """One question. `None` leaves a setting to the provider; `timeout_seconds` bounds the wait for each piece.
 
     `extra` goes into the body of the provider's request as it is; what the fields here say cannot be overridden by it.
+    `caller` tells who asks, for a fair queue.
     """
 
     messages: tuple[Message, ...]
@@ -141,6 +158,22 @@ class ModelRequest:
     parallel_tool_calls: bool | None = None
     timeout_seconds: float | None = None
     extra: JsonObject = field(default_factory=dict)
+    caller: Caller = Caller()
+
+    @property
+    def has_images(self) -> bool:
+        """Whether a model must see to understand it."""
+        parts = [part for message in self.messages for part in message.parts]
+        return any(isinstance(part, ImagePart) or (isinstance(part, ToolResultPart) and part.images) for part in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Micro-units of the currency, by the price table of that version."""
+
+    micros: int
+    currency: str
+    price_version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +230,15 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallCompleted:
-    """The call is whole. `arguments_json` is as the model wrote it, perhaps invalid; `{}` where it sent nothing."""
+    """The call is whole. `arguments_json` is as the model wrote it, perhaps invalid; `{}` where it sent nothing.
+
+    `signature`: see `ToolCallPart`.
+    """
 
     call_id: str
     name: str
     arguments_json: str
+    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +287,27 @@ class Capability(StrEnum):
     REASONING = "reasoning"
 
 
+class ManagedBy(StrEnum):
+    """Who keeps a model, a provider or a price. HOST: built in; CONFIG: the configuration file; API: the workspace."""
+
+    HOST = "host"
+    CONFIG = "config"
+    API = "api"
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Who keeps it and since when; revisions and times (microseconds) are of what the API keeps."""
+
+    managed_by: ManagedBy = ManagedBy.CONFIG
+    revision: int = 0
+    create_time: int = 0
+    update_time: int = 0
+
+
+IN_CONFIG = Keeping()
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderInfo:
     """A provider as operators see it. `concurrency` 0 and `requests_per_minute` 0 mean no limit of this host."""
@@ -260,6 +318,8 @@ class ProviderInfo:
     has_api_key: bool = False
     concurrency: int = 0
     requests_per_minute: int = 0
+    disabled: bool = False
+    keeping: Keeping = Keeping()
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,3 +334,7 @@ class ModelInfo:
     kind: ModelKind = ModelKind.LLM
     context_window: int | None = None
     capabilities: frozenset[Capability] = frozenset()
+    max_output_tokens: int | None = None
+    dimensions: int = 0
+    disabled: bool = False
+    keeping: Keeping = Keeping()

@@ -12,6 +12,7 @@ from portway.server.models.errors import PassedOver
 from portway.server.models.fallback import RoutedEvent
 from portway.server.models.types import (
     Completed,
+    Cost,
     FinishReason,
     ImagePart,
     Message,
@@ -101,7 +102,10 @@ def _message_from_wire(message: run_model_pb2.ModelMessage, path: str, pictures:
         ]
     parts += [_part_from_wire(part, f"{path}.parts[{index}]", pictures) for index, part in enumerate(message.parts)]
     if role is MessageRole.ASSISTANT:
-        parts += [ToolCallPart(call.call_id, call.tool, call.arguments_json) for call in message.tool_calls]
+        parts += [
+            ToolCallPart(call.call_id, call.tool, call.arguments_json, call.signature, call.provider_id)
+            for call in message.tool_calls
+        ]
     if role is MessageRole.TOOL:
         if not message.HasField("tool_result"):
             raise InvalidInput.field(f"{path}.tool_result", "a message of the role tool holds a result")
@@ -156,13 +160,13 @@ class DeltaWriter:
 
 
 def answer_to_wire(
-    answer: ModelAnswer, model_id: str, passed_over: Sequence[PassedOver] = ()
+    answer: ModelAnswer, model_id: str, passed_over: Sequence[PassedOver] = (), cost: Cost | None = None
 ) -> run_model_pb2.ModelAnswer:
     """The whole answer; `model_id` is the host's id of the model that gave it."""
     return run_model_pb2.ModelAnswer(
         message=_message_to_wire(answer.message),
         finish_reason=_FINISH[answer.finish_reason],
-        usage=usage_to_wire(answer.usage, model_id),
+        usage=usage_to_wire(answer.usage, model_id, cost),
         model_id=model_id,
         fallbacks=[_fallback_to_wire(one) for one in passed_over],
     )
@@ -174,7 +178,13 @@ def _message_to_wire(message: Message) -> run_model_pb2.ModelMessage:
         role=content_pb2.MESSAGE_ROLE_ASSISTANT,
         parts=[content_pb2.ContentPart(text=content_pb2.TextPart(text=message.text))] if message.text else [],
         tool_calls=[
-            run_model_pb2.ModelToolCall(call_id=part.call_id, tool=part.name, arguments_json=part.arguments_json)
+            run_model_pb2.ModelToolCall(
+                call_id=part.call_id,
+                tool=part.name,
+                arguments_json=part.arguments_json,
+                signature=part.signature,
+                provider_id=part.provider_id,
+            )
             for part in message.parts
             if isinstance(part, ToolCallPart)
         ],
@@ -188,14 +198,17 @@ def _message_to_wire(message: Message) -> run_model_pb2.ModelMessage:
     )
 
 
-def usage_to_wire(usage: Usage, model_id: str) -> usage_pb2.Usage:
-    """What was used; what is unknown stays unset."""
+def usage_to_wire(usage: Usage, model_id: str, cost: Cost | None = None) -> usage_pb2.Usage:
+    """What was used and what it cost; what is unknown stays unset."""
     return usage_pb2.Usage(
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
         cached_tokens=usage.cached_tokens,
         reasoning_tokens=usage.reasoning_tokens,
         model_id=model_id,
+        cost_micros=cost.micros if cost else None,
+        currency=cost.currency if cost else "",
+        price_version=cost.price_version if cost else "",
     )
 
 

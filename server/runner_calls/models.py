@@ -1,6 +1,7 @@
 """Models of a run: asked through the host, measured, with fallbacks, streamed in packs."""
 
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 from contextlib import aclosing
 
@@ -8,14 +9,15 @@ from portway.rpc.errors import InvalidInput
 from portway.server.models.errors import PassedOver
 from portway.server.models.fallback import ResolvedModel, invoke_with_fallback, stream_with_fallback
 from portway.server.models.provider import AnswerBuilder
-from portway.server.models.registry import ModelRegistry
-from portway.server.models.types import ModelAnswer, ModelKind, ModelRequest
+from portway.server.models.registry import ModelRegistry, WorkspaceModels
+from portway.server.models.types import Caller, ModelAnswer, ModelKind, ModelRequest, Usage
 from portway.server.models.wire import DeltaWriter, answer_to_wire, pictures_of, request_from_wire, usage_to_wire
 from portway.server.runner_calls.artifacts import ArtifactCalls
 from portway.server.runner_calls.emit import Emit
 from portway.server.runner_calls.scope import RunScope
 from portway.server.storage_engine.blobs import Blobs
 from portway.v1 import run_model_pb2 as pb
+from portway.v1 import usage_pb2
 
 MAX_DELTAS = 64
 MAX_PICTURE_BYTES = 10 * 1024 * 1024
@@ -24,56 +26,65 @@ WAITING_DELTAS = 4096
 
 
 class ModelCalls:
-    """InvokeModel, StreamModel, EmbedTexts, CountTokens."""
+    """InvokeModel, StreamModel, RerankDocuments, EmbedTexts, CountTokens."""
 
-    def __init__(self, registry: ModelRegistry, artifacts: ArtifactCalls, blobs: Blobs) -> None:
-        self._registry = registry
+    def __init__(self, models: WorkspaceModels, artifacts: ArtifactCalls, blobs: Blobs) -> None:
+        self._all = models
         self._artifacts = artifacts
         self._blobs = blobs
 
     async def invoke_model(self, run: RunScope, request: pb.InvokeModelRequest) -> pb.InvokeModelResponse:
         run.allow("models_invoke", "InvokeModel")
-        models = self._models(run, request.request, "InvokeModel")
+        registry = self._all.of(run.workspace_id)
+        models = _models(run, request.request, "InvokeModel", registry)
         run.spend_call()
         question = await self._question(run, request.request)
         async with asyncio.timeout(run.time_left()):
             answer, passed_over = await invoke_with_fallback(models[0], models[1:], question)
-        return pb.InvokeModelResponse(answer=_measured(run, models, answer, passed_over))
+        return pb.InvokeModelResponse(answer=_measured(run, registry, models, answer, passed_over))
 
     async def stream_model(self, run: RunScope, request: pb.StreamModelRequest, emit: Emit) -> None:
         run.allow("models_stream", "StreamModel")
-        models = self._models(run, request.request, "StreamModel")
+        registry = self._all.of(run.workspace_id)
+        models = _models(run, request.request, "StreamModel", registry)
         run.spend_call()
         question = await self._question(run, request.request)
         async with asyncio.timeout(run.time_left()):
-            await _Streaming(run, models, emit).run(question)
+            await _Streaming(run, registry, models, emit).run(question)
 
     async def embed_texts(self, run: RunScope, request: pb.EmbedTextsRequest) -> pb.EmbedTextsResponse:
         run.allow("models_embed", "EmbedTexts")
-        if request.model_id not in run.snapshot.models:
-            raise run.missing("EmbedTexts", "model", request.model_id)
-        model = self._registry.resolve(request.model_id, ModelKind.EMBEDDING)
+        registry = self._all.of(run.workspace_id)
+        model = _one(run, request.model_id, "EmbedTexts", registry, ModelKind.EMBEDDING)
+        run.spend_call()
+        dimensions = request.dimensions or model.info.dimensions
+        async with asyncio.timeout(run.time_left()):
+            found = await model.provider.embed(
+                model.name, list(request.texts), dimensions=dimensions, caller=_caller(run)
+            )
+        usage = _used(run, registry, request.model_id, found.usage)
+        return pb.EmbedTextsResponse(embeddings=[pb.Embedding(values=one) for one in found.vectors], usage=usage)
+
+    async def rerank_documents(self, run: RunScope, request: pb.RerankDocumentsRequest) -> pb.RerankDocumentsResponse:
+        run.allow("models_rerank", "RerankDocuments")
+        registry = self._all.of(run.workspace_id)
+        model = _one(run, request.model_id, "RerankDocuments", registry, ModelKind.RERANK)
         run.spend_call()
         async with asyncio.timeout(run.time_left()):
-            found = await model.provider.embed(model.name, list(request.texts))
-        usage = usage_to_wire(found.usage, request.model_id)
-        run.usage.measured(usage)
-        return pb.EmbedTextsResponse(embeddings=[pb.Embedding(values=one) for one in found.vectors], usage=usage)
+            found = await model.provider.rerank(
+                model.name, request.query, list(request.documents), request.top_k, caller=_caller(run)
+            )
+        usage = _used(run, registry, request.model_id, found.usage)
+        scores = [pb.RerankScore(index=one.index, score=one.score) for one in found.documents]
+        return pb.RerankDocumentsResponse(scores=scores, usage=usage)
 
     async def count_tokens(self, run: RunScope, request: pb.CountTokensRequest) -> pb.CountTokensResponse:
         run.allow("models_count_tokens", "CountTokens")
-        model = self._models(run, request.request, "CountTokens")[0]
+        model = _models(run, request.request, "CountTokens", self._all.of(run.workspace_id))[0]
         question = await self._question(run, request.request)
         async with asyncio.timeout(run.time_left()):
             count = await model.provider.count_tokens(model.name, question)
         return pb.CountTokensResponse(input_tokens=count.input_tokens, estimated=count.estimated)
-
-    def _models(self, run: RunScope, request: pb.ModelRequest, action: str) -> Sequence[ResolvedModel]:
-        names = (request.model_id, *request.fallback_model_ids)
-        for name in names:
-            if name not in run.snapshot.models:
-                raise run.missing(action, "model", name)
-        return [self._registry.resolve(name) for name in names]
 
     async def _question(self, run: RunScope, request: pb.ModelRequest) -> ModelRequest:
         rules = self._artifacts.rules(run)
@@ -87,14 +98,15 @@ class ModelCalls:
                     "request.messages", f"a picture has {artifact.size} bytes, too many for a model"
                 )
             pictures[ref.artifact_id] = await self._blobs.read(run.workspace_id, artifact.sha256, 0, artifact.size)
-        return request_from_wire(request, pictures)
+        return dataclasses.replace(request_from_wire(request, pictures), caller=_caller(run))
 
 
 class _Streaming:
     """One streamed answer: one task reads the model, the other sends what has collected."""
 
-    def __init__(self, run: RunScope, models: Sequence[ResolvedModel], emit: Emit) -> None:
+    def __init__(self, run: RunScope, registry: ModelRegistry, models: Sequence[ResolvedModel], emit: Emit) -> None:
         self._run = run
+        self._registry = registry
         self._models = models
         self._emit = emit
         self._deltas: list[pb.ModelDelta] = []
@@ -143,16 +155,43 @@ class _Streaming:
                     serving = models[len(passed_over)]
                     builder = AnswerBuilder(serving.provider.provider_id, serving.name)
                 elif (answer := builder.add(event)) is not None:
-                    self._answer = _measured(self._run, models, answer, passed_over)
+                    self._answer = _measured(self._run, self._registry, models, answer, passed_over)
                     self._wake.set()
                     return
         raise builder.unfinished()
 
 
+def _models(run: RunScope, request: pb.ModelRequest, action: str, registry: ModelRegistry) -> Sequence[ResolvedModel]:
+    names = (request.model_id, *request.fallback_model_ids)
+    return [_one(run, name, action, registry, ModelKind.LLM) for name in names]
+
+
+def _one(run: RunScope, model_id: str, action: str, registry: ModelRegistry, kind: ModelKind) -> ResolvedModel:
+    if model_id not in run.snapshot.models:
+        raise run.missing(action, "model", model_id)
+    return registry.resolve(model_id, kind)
+
+
+def _caller(run: RunScope) -> Caller:
+    return Caller(lane=run.run_id, patience=run.time_left())
+
+
 def _measured(
-    run: RunScope, models: Sequence[ResolvedModel], answer: ModelAnswer, passed_over: Sequence[PassedOver]
+    run: RunScope,
+    registry: ModelRegistry,
+    models: Sequence[ResolvedModel],
+    answer: ModelAnswer,
+    passed_over: Sequence[PassedOver],
 ) -> pb.ModelAnswer:
     model_id = models[len(passed_over)].info.model_id
-    message = answer_to_wire(answer, model_id, passed_over)
+    message = answer_to_wire(answer, model_id, passed_over, registry.prices.cost(model_id, answer.usage))
     run.usage.measured(message.usage)
+    for passed in passed_over:
+        run.note("model.passed_over", passed.model_id, f"{passed.code}; answered by {model_id}")
+    return message
+
+
+def _used(run: RunScope, registry: ModelRegistry, model_id: str, usage: Usage) -> usage_pb2.Usage:
+    message = usage_to_wire(usage, model_id, registry.prices.cost(model_id, usage))
+    run.usage.measured(message)
     return message

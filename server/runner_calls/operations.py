@@ -49,6 +49,7 @@ class RunnerCalls:
         """By the field of `RunCall`. What is not here is in the contract and not served yet."""
         one: Mapping[str, Callable[..., Awaitable[Any]]] = {
             "invoke_model": self.models.invoke_model,
+            "rerank_documents": self.models.rerank_documents,
             "embed_texts": self.models.embed_texts,
             "count_tokens": self.models.count_tokens,
             "get_tool": self.tools.get_tool,

@@ -91,12 +91,19 @@ class RunScope:
 
     def refuse(self, action: str, resource: str, reason: str) -> None:
         """Write a refusal down."""
+        self._write_down(action, resource, reason, allowed=False)
+
+    def note(self, action: str, resource: str, reason: str) -> None:
+        """Write down what was decided for the run."""
+        self._write_down(action, resource, reason, allowed=True)
+
+    def _write_down(self, action: str, resource: str, reason: str, *, allowed: bool) -> None:
         self.audit.record(
             NewAuditRecord(
                 workspace_id=self.workspace_id,
                 action=action,
                 resource=resource,
-                allowed=False,
+                allowed=allowed,
                 reason=reason,
                 role="runner",
                 subject=self.run_id,

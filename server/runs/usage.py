@@ -1,5 +1,7 @@
 """What a run consumed: measured by the host where its calls went through it, reported by the runner otherwise."""
 
+from dataclasses import replace
+
 from portway.server.runs.types import Usage
 from portway.v1 import usage_pb2
 
@@ -13,6 +15,8 @@ class UsageSum:
         self._measured: dict[str, int] = {}
         self._reported: dict[str, int] = {}
         self._model_id = ""
+        self._currency = ""
+        self._price_version = ""
         self._reported_model_id = ""
         self.calls = 0
 
@@ -25,6 +29,11 @@ class UsageSum:
         """A call through the host has ended."""
         _add(self._measured, usage)
         self._model_id = usage.model_id or self._model_id
+        if usage.HasField("cost_micros"):
+            # Money of two currencies has no sum; the calls' own costs tell it.
+            mixed = self._currency not in ("", usage.currency)
+            self._currency = "mixed" if mixed else usage.currency
+            self._price_version = usage.price_version
 
     def reported(self, usage: usage_pb2.Usage) -> None:
         """The runner says what it used."""
@@ -34,7 +43,10 @@ class UsageSum:
     def total(self) -> Usage:
         counts = self._measured or self._reported
         model_id = self._model_id or self._reported_model_id
-        return Usage(**{name: counts.get(name) for name in _COUNTS}, model_id=model_id)  # type: ignore[arg-type]
+        total = Usage(**{name: counts.get(name) for name in _COUNTS}, model_id=model_id)  # type: ignore[arg-type]
+        if self._currency == "mixed":
+            return replace(total, cost_micros=None)
+        return replace(total, currency=self._currency, price_version=self._price_version)
 
 
 def _add(sums: dict[str, int], usage: usage_pb2.Usage) -> None:

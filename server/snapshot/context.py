@@ -37,6 +37,7 @@ _SCOPES = {
 CALLS = {
     "models_invoke": ("invoke_model",),
     "models_stream": ("stream_model",),
+    "models_rerank": ("rerank_documents",),
     "models_embed": ("embed_texts",),
     "models_count_tokens": ("count_tokens",),
     "tools_detail": ("get_tool",),

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from portway.rpc.errors import InvalidInput, Reason, WrongState
 from portway.server.agents.types import Agent, AgentSpec
-from portway.server.models.errors import ModelNotFound
-from portway.server.models.registry import ModelRegistry
+from portway.server.models.errors import ModelError
+from portway.server.models.registry import ModelRegistry, WorkspaceModels
 from portway.server.models.types import ModelInfo
 from portway.server.runtimes.runner import Runner
 from portway.server.snapshot.permissions import PRECONDITIONS, HistoryScope, Narrowing, Permissions
@@ -50,33 +50,41 @@ class Grants:
     state_scopes: tuple[Scope, ...]
 
 
+_Kept = tuple[Sequence[RegisteredTool], ModelRegistry, Grants]
+
+
 class GrantBook:
     """Computes grants and keeps the last ones of each agent."""
 
-    def __init__(self, models: ModelRegistry, tools: ToolRegistry, capacity: int = 1_000) -> None:
+    def __init__(self, models: WorkspaceModels, tools: ToolRegistry, capacity: int = 1_000) -> None:
         self._models = models
         self._tools = tools
         self._capacity = capacity
-        self._kept: dict[tuple[str, str], tuple[Sequence[RegisteredTool], Grants]] = {}
+        self._kept: dict[tuple[str, str], _Kept] = {}
 
     def of(self, agent: Agent, runner: Runner) -> Grants:
         """Raises WrongState where the agent's configuration names a model that does not exist."""
         key = (agent.workspace_id, agent.agent_id)
         offered = self._tools.tools(agent.workspace_id)
-        known, kept = self._kept.get(key, ((), None))
-        if kept is not None and kept.agent is agent and kept.runner is runner and known == offered:
-            return kept
-        grants = self._compute(agent, runner, offered)
+        registry = self._models.of(agent.workspace_id)
+        found = self._kept.get(key)
+        if found is not None:
+            known, seen, kept = found
+            if kept.agent is agent and kept.runner is runner and known == offered and seen is registry:
+                return kept
+        grants = self._compute(agent, runner, offered, registry)
         if len(self._kept) >= self._capacity:
             self._kept.pop(next(iter(self._kept)))
-        self._kept[key] = (offered, grants)
+        self._kept[key] = (offered, registry, grants)
         return grants
 
-    def _compute(self, agent: Agent, runner: Runner, offered: Sequence[RegisteredTool]) -> Grants:
+    def _compute(
+        self, agent: Agent, runner: Runner, offered: Sequence[RegisteredTool], registry: ModelRegistry
+    ) -> Grants:
         spec = agent.spec
         config = json.loads(spec.config_json)
         manifest = manifest_layer(runner)
-        models = self._models_of(agent, runner, config)
+        models = _models_of(agent, runner, config, registry)
         narrowing = Narrowing(manifest.permissions)
         wanted = set(selected_by(runner.config_fields, config).tools)
         tools = _tools_of(spec, wanted, offered, narrowing)
@@ -98,26 +106,30 @@ class GrantBook:
             state_scopes=_scopes(spec) if "state" in allowed else (),
         )
 
-    def _models_of(self, agent: Agent, runner: Runner, config: Mapping[str, object]) -> tuple[ModelInfo, ...]:
-        selected = selected_by(runner.config_fields, config)
-        chosen = selected.models or (self._models.default_model_id,)
-        known = {model.model_id: model for model in self._models.models()}
-        names = dict.fromkeys((*chosen, *selected.rerank_models, *agent.spec.resource_policy.model_ids))
-        for name in names:
-            if name not in known:
-                raise self._unknown_model(agent, name)
-        return tuple(known[name] for name in names)
 
-    def _unknown_model(self, agent: Agent, name: str) -> WrongState:
-        try:
-            self._models.resolve(name)
-            why = "is not a model"
-        except ModelNotFound as error:
-            why = error.message
-        return WrongState(
-            f"The agent {agent.agent_id} names the model {name!r}: {why}. Change the agent's configuration.",
-            reason=Reason.NOT_CONFIGURED,
-        )
+def _models_of(
+    agent: Agent, runner: Runner, config: Mapping[str, object], registry: ModelRegistry
+) -> tuple[ModelInfo, ...]:
+    selected = selected_by(runner.config_fields, config)
+    chosen = selected.models or (registry.default_model_id,)
+    known = {model.model_id: model for model in registry.models() if not model.disabled}
+    names = dict.fromkeys((*chosen, *selected.rerank_models, *agent.spec.resource_policy.model_ids))
+    for name in names:
+        if name not in known:
+            raise _unknown_model(agent, name, registry)
+    return tuple(known[name] for name in names)
+
+
+def _unknown_model(agent: Agent, name: str, registry: ModelRegistry) -> WrongState:
+    try:
+        registry.resolve(name)
+        why = "is not a model"
+    except ModelError as error:
+        why = error.message
+    return WrongState(
+        f"The agent {agent.agent_id} names the model {name!r}: {why}. Change the agent's configuration.",
+        reason=Reason.NOT_CONFIGURED,
+    )
 
 
 def manifest_layer(runner: Runner) -> Layer:

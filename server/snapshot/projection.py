@@ -60,6 +60,8 @@ def _resources(snapshot: Snapshot) -> run_context_pb2.RunResources:
                 context_window=model.context_window or 0,
                 vision=Capability.IMAGES in model.capabilities,
                 tool_calling=Capability.TOOLS in model.capabilities,
+                reasoning=Capability.REASONING in model.capabilities,
+                max_output_tokens=model.max_output_tokens or 0,
             )
             for model in snapshot.models.values()
         ],

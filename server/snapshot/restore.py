@@ -61,7 +61,11 @@ def policy_when_interrupted(spec: AgentSpec, runner: Runner) -> InterruptedPolic
 
 
 def _model(model: run_context_pb2.ModelResource) -> ModelInfo:
-    capabilities = {Capability.IMAGES: model.vision, Capability.TOOLS: model.tool_calling}
+    capabilities = {
+        Capability.IMAGES: model.vision,
+        Capability.TOOLS: model.tool_calling,
+        Capability.REASONING: model.reasoning,
+    }
     return ModelInfo(
         model_id=model.model_id,
         name=model.model_id,
@@ -70,6 +74,7 @@ def _model(model: run_context_pb2.ModelResource) -> ModelInfo:
         kind=ModelKind(model.type),
         context_window=model.context_window or None,
         capabilities=frozenset(name for name, has in capabilities.items() if has),
+        max_output_tokens=model.max_output_tokens or None,
     )
 
 

@@ -73,6 +73,7 @@ class Model(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """Id that agents use, for example `openai/gpt-5`."""
     provider_id: _builtins.str
@@ -99,6 +100,8 @@ class Model(_message.Message):
     """Who keeps it."""
     revision: _builtins.int
     """Grows with every change."""
+    dimensions: _builtins.int
+    """Numbers in a vector, of a model that makes vectors; 0: as many as the provider gives."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
@@ -125,10 +128,11 @@ class Model(_message.Message):
         revision: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        dimensions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_window", b"context_window", "create_time", b"create_time", "disabled", b"disabled", "is_default", b"is_default", "managed_by", b"managed_by", "max_output_tokens", b"max_output_tokens", "model_id", b"model_id", "name", b"name", "provider_id", b"provider_id", "reasoning", b"reasoning", "revision", b"revision", "tool_calling", b"tool_calling", "type", b"type", "update_time", b"update_time", "vision", b"vision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_window", b"context_window", "create_time", b"create_time", "dimensions", b"dimensions", "disabled", b"disabled", "is_default", b"is_default", "managed_by", b"managed_by", "max_output_tokens", b"max_output_tokens", "model_id", b"model_id", "name", b"name", "provider_id", b"provider_id", "reasoning", b"reasoning", "revision", b"revision", "tool_calling", b"tool_calling", "type", b"type", "update_time", b"update_time", "vision", b"vision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -155,7 +159,9 @@ class ModelProvider(_message.Message):
     provider_id: _builtins.str
     """Its id."""
     kind: _builtins.str
-    """`demo`, `openai`, `anthropic`, `gemini`, `ollama`, …"""
+    """`openai` (also for everything that speaks its format), `anthropic`, `gemini`, `ollama`, `openrouter`, `groq`, `mistral`,
+    `deepseek`, `xai`, `together`, `fireworks`, `cerebras`, `cohere`, `jina`; `demo` is the host's own.
+    """
     base_url: _builtins.str
     """Address; empty: the provider's own."""
     api_key: _builtins.str
@@ -363,18 +369,24 @@ class UpdateModelProviderRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_PROVIDER_FIELD_NUMBER: _builtins.int
+    REMOVE_API_KEY_FIELD_NUMBER: _builtins.int
+    remove_api_key: _builtins.bool
+    """Forget the kept key."""
     @_builtins.property
     def model_provider(self) -> Global___ModelProvider:
-        """With its id; its revision must be the current one, or 0 for any."""
+        """With its id; its revision must be the current one, or 0 for any. An empty key leaves the kept one; a base_url at another
+        place needs the key again, so that a kept key never goes where it was not meant to.
+        """
 
     def __init__(
         self,
         *,
         model_provider: Global___ModelProvider | None = ...,
+        remove_api_key: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model_provider", b"model_provider"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_provider", b"model_provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_provider", b"model_provider", "remove_api_key", b"remove_api_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -787,13 +799,16 @@ class ListPricesResponse(_message.Message):
     PRICES_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     version: _builtins.str
-    """Version of the table."""
+    """Version of the table, as in `Usage.price_version`: the workspace's revision, the configuration's, the date of the built-in one."""
     next_page_token: _builtins.str
     """Token of the next page; empty at the end."""
+    revision: _builtins.int
+    """Revision of the workspace's own prices; 0: it has none."""
     @_builtins.property
     def prices(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelPrice]:
-        """Prices."""
+        """Prices, by model; a model without one has no known price."""
 
     def __init__(
         self,
@@ -801,10 +816,11 @@ class ListPricesResponse(_message.Message):
         prices: _abc.Iterable[Global___ModelPrice] | None = ...,
         version: _builtins.str = ...,
         next_page_token: _builtins.str = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "prices", b"prices", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "prices", b"prices", "revision", b"revision", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -821,16 +837,22 @@ class ModelPrice(_message.Message):
     OUTPUT_MICROS_FIELD_NUMBER: _builtins.int
     CACHED_INPUT_MICROS_FIELD_NUMBER: _builtins.int
     CURRENCY_FIELD_NUMBER: _builtins.int
+    REQUEST_MICROS_FIELD_NUMBER: _builtins.int
+    MANAGED_BY_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """Model."""
     input_micros: _builtins.int
     """Input."""
     output_micros: _builtins.int
-    """Output."""
+    """Output, reasoning included."""
     cached_input_micros: _builtins.int
-    """Input from the cache."""
+    """Input from the cache; 0: the same as other input."""
     currency: _builtins.str
-    """ISO 4217 code."""
+    """ISO 4217 code; empty: USD."""
+    request_micros: _builtins.int
+    """Besides tokens, for each call."""
+    managed_by: _binding_pb2.ManagedBy.ValueType
+    """Whose price it is: the host's built-in one, the configuration file's, or the workspace's own."""
     def __init__(
         self,
         *,
@@ -839,11 +861,67 @@ class ModelPrice(_message.Message):
         output_micros: _builtins.int = ...,
         cached_input_micros: _builtins.int = ...,
         currency: _builtins.str = ...,
+        request_micros: _builtins.int = ...,
+        managed_by: _binding_pb2.ManagedBy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_input_micros", b"cached_input_micros", "currency", b"currency", "input_micros", b"input_micros", "model_id", b"model_id", "output_micros", b"output_micros"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_input_micros", b"cached_input_micros", "currency", b"currency", "input_micros", b"input_micros", "managed_by", b"managed_by", "model_id", b"model_id", "output_micros", b"output_micros", "request_micros", b"request_micros"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelPrice: _TypeAlias = ModelPrice  # noqa: Y015
+
+@_typing.final
+class SetPricesRequest(_message.Message):
+    """SetPricesRequest has the workspace's own prices, all of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRICES_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The revision that was read, or 0 for any."""
+    @_builtins.property
+    def prices(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelPrice]:
+        """Prices, each of another model; none leaves the configuration's and the built-in ones."""
+
+    def __init__(
+        self,
+        *,
+        prices: _abc.Iterable[Global___ModelPrice] | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prices", b"prices", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPricesRequest: _TypeAlias = SetPricesRequest  # noqa: Y015
+
+@_typing.final
+class SetPricesResponse(_message.Message):
+    """SetPricesResponse tells what is in force now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """Version of the whole table."""
+    revision: _builtins.int
+    """Revision of the workspace's own prices."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPricesResponse: _TypeAlias = SetPricesResponse  # noqa: Y015

@@ -95,6 +95,11 @@ class ModelServiceStub:
                 request_serializer=portway_dot_v1_dot_model__pb2.ListPricesRequest.SerializeToString,
                 response_deserializer=portway_dot_v1_dot_model__pb2.ListPricesResponse.FromString,
                 _registered_method=True)
+        self.SetPrices = channel.unary_unary(
+                '/portway.v1.ModelService/SetPrices',
+                request_serializer=portway_dot_v1_dot_model__pb2.SetPricesRequest.SerializeToString,
+                response_deserializer=portway_dot_v1_dot_model__pb2.SetPricesResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
@@ -197,6 +202,15 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetPrices(self, request, context):
+        """SetPrices replaces the workspace's own prices, which stand over those of the configuration file and the built-in ones.
+        Calls that ended before keep what they cost.
+        Errors: INVALID_ARGUMENT, ABORTED (revision). Cancelling leaves the old or the new ones.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -259,6 +273,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.ListPrices,
                     request_deserializer=portway_dot_v1_dot_model__pb2.ListPricesRequest.FromString,
                     response_serializer=portway_dot_v1_dot_model__pb2.ListPricesResponse.SerializeToString,
+            ),
+            'SetPrices': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPrices,
+                    request_deserializer=portway_dot_v1_dot_model__pb2.SetPricesRequest.FromString,
+                    response_serializer=portway_dot_v1_dot_model__pb2.SetPricesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -586,6 +605,33 @@ class ModelService:
             '/portway.v1.ModelService/ListPrices',
             portway_dot_v1_dot_model__pb2.ListPricesRequest.SerializeToString,
             portway_dot_v1_dot_model__pb2.ListPricesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPrices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/portway.v1.ModelService/SetPrices',
+            portway_dot_v1_dot_model__pb2.SetPricesRequest.SerializeToString,
+            portway_dot_v1_dot_model__pb2.SetPricesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -81,6 +81,11 @@ class ModelServiceStub:
     """ListPrices pages through the price table in force.
     Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
+    SetPrices: _grpc.UnaryUnaryMultiCallable[_model_pb2.SetPricesRequest, _model_pb2.SetPricesResponse]
+    """SetPrices replaces the workspace's own prices, which stand over those of the configuration file and the built-in ones.
+    Calls that ended before keep what they cost.
+    Errors: INVALID_ARGUMENT, ABORTED (revision). Cancelling leaves the old or the new ones.
+    """
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -134,6 +139,11 @@ class ModelServiceAsyncStub(ModelServiceStub):
     ListPrices: _aio.UnaryUnaryMultiCallable[_model_pb2.ListPricesRequest, _model_pb2.ListPricesResponse]  # type: ignore[assignment]
     """ListPrices pages through the price table in force.
     Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
+    """
+    SetPrices: _aio.UnaryUnaryMultiCallable[_model_pb2.SetPricesRequest, _model_pb2.SetPricesResponse]  # type: ignore[assignment]
+    """SetPrices replaces the workspace's own prices, which stand over those of the configuration file and the built-in ones.
+    Calls that ended before keep what they cost.
+    Errors: INVALID_ARGUMENT, ABORTED (revision). Cancelling leaves the old or the new ones.
     """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -257,6 +267,17 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_model_pb2.ListPricesResponse, _abc.Awaitable[_model_pb2.ListPricesResponse]]:
         """ListPrices pages through the price table in force.
         Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
+        """
+
+    @_abc_1.abstractmethod
+    def SetPrices(
+        self,
+        request: _model_pb2.SetPricesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_pb2.SetPricesResponse, _abc.Awaitable[_model_pb2.SetPricesResponse]]:
+        """SetPrices replaces the workspace's own prices, which stand over those of the configuration file and the built-in ones.
+        Calls that ended before keep what they cost.
+        Errors: INVALID_ARGUMENT, ABORTED (revision). Cancelling leaves the old or the new ones.
         """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -441,6 +441,8 @@ class ModelResource(_message.Message):
     CONTEXT_WINDOW_FIELD_NUMBER: _builtins.int
     VISION_FIELD_NUMBER: _builtins.int
     TOOL_CALLING_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
+    MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """Model id."""
     type: _builtins.str
@@ -453,6 +455,10 @@ class ModelResource(_message.Message):
     """Understands pictures."""
     tool_calling: _builtins.bool
     """Calls tools."""
+    reasoning: _builtins.bool
+    """Shows reasoning."""
+    max_output_tokens: _builtins.int
+    """Longest answer in tokens; 0: unknown."""
     def __init__(
         self,
         *,
@@ -462,10 +468,12 @@ class ModelResource(_message.Message):
         context_window: _builtins.int = ...,
         vision: _builtins.bool = ...,
         tool_calling: _builtins.bool = ...,
+        reasoning: _builtins.bool = ...,
+        max_output_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_window", b"context_window", "model_id", b"model_id", "provider", b"provider", "tool_calling", b"tool_calling", "type", b"type", "vision", b"vision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_window", b"context_window", "max_output_tokens", b"max_output_tokens", "model_id", b"model_id", "provider", b"provider", "reasoning", b"reasoning", "tool_calling", b"tool_calling", "type", b"type", "vision", b"vision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

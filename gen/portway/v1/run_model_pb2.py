@@ -29,7 +29,7 @@ from portway.v1 import run_result_pb2 as portway_dot_v1_dot_run__result__pb2
 from portway.v1 import usage_pb2 as portway_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aportway/v1/run_model.proto\x12\nportway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x18portway/v1/content.proto\x1a\x1bportway/v1/run_result.proto\x1a\x16portway/v1/usage.proto\"\x82\x01\n\rModelToolCall\x12!\n\x07\x63\x61ll_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06\x63\x61llId\x12\x1c\n\x04tool\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04tool\x12\x30\n\x0e\x61rguments_json\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@R\rargumentsJson\"\x8c\x01\n\x0fModelToolResult\x12!\n\x07\x63\x61ll_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06\x63\x61llId\x12\x1c\n\x04tool\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04tool\x12\x1d\n\x04text\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@R\x04text\x12\x19\n\x08is_error\x18\x04 \x01(\x08R\x07isError\"\xa3\x01\n\x0eModelReasoning\x12\x1d\n\x04text\x18\x01 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@R\x04text\x12\'\n\tsignature\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@R\tsignature\x12\x1e\n\x05\x62lock\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x05\x62lock\x12)\n\x0bprovider_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\nproviderId\"\xfc\x02\n\x0cModelMessage\x12\x35\n\x04role\x18\x01 \x01(\x0e\x32\x17.portway.v1.MessageRoleB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04role\x12\x38\n\x05parts\x18\x02 \x03(\x0b\x32\x17.portway.v1.ContentPartB\t\xbaH\x06\x92\x01\x03\x10\xc8\x01R\x05parts\x12\x43\n\ntool_calls\x18\x03 \x03(\x0b\x32\x19.portway.v1.ModelToolCallB\t\xbaH\x06\x92\x01\x03\x10\x80\x01R\ttoolCalls\x12<\n\x0btool_result\x18\x04 \x01(\x0b\x32\x1b.portway.v1.ModelToolResultR\ntoolResult\x12\'\n\treasoning\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@R\treasoning\x12O\n\x10reasoning_blocks\x18\x06 \x03(\x0b\x32\x1a.portway.v1.ModelReasoningB\x08\xbaH\x05\x92\x01\x02\x10@R\x0freasoningBlocks\"\x90\x01\n\tModelTool\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x04name\x12*\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80}R\x0b\x64\x65scription\x12\x37\n\nparameters\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructR\nparameters\"\xe2\x03\n\x0cModelRequest\x12%\n\x08model_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x07modelId\x12\x36\n\x12\x66\x61llback_model_ids\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x08R\x10\x66\x61llbackModelIds\x12\x41\n\x08messages\x18\x03 \x03(\x0b\x32\x18.portway.v1.ModelMessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xd0\x0fR\x08messages\x12\x36\n\x05tools\x18\x04 \x03(\x0b\x32\x15.portway.v1.ModelToolB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\x05tools\x12>\n\x0btemperature\x18\x05 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\x0btemperature\x88\x01\x01\x12\x38\n\x11max_output_tokens\x18\x06 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00H\x01R\x0fmaxOutputTokens\x88\x01\x01\x12)\n\x0btool_choice\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\ntoolChoice\x12-\n\x05\x65xtra\x18\x08 \x01(\x0b\x32\x17.google.protobuf.StructR\x05\x65xtraB\x0e\n\x0c_temperatureB\x14\n\x12_max_output_tokens\"V\n\rModelFallback\x12\x19\n\x08model_id\x18\x01 \x01(\tR\x07modelId\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x14.portway.v1.RunErrorR\x05\x65rror\"\xfd\x01\n\x0bModelAnswer\x12\x32\n\x07message\x18\x01 \x01(\x0b\x32\x18.portway.v1.ModelMessageR\x07message\x12=\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x18.portway.v1.FinishReasonR\x0c\x66inishReason\x12\'\n\x05usage\x18\x03 \x01(\x0b\x32\x11.portway.v1.UsageR\x05usage\x12\x19\n\x08model_id\x18\x04 \x01(\tR\x07modelId\x12\x37\n\tfallbacks\x18\x05 \x03(\x0b\x32\x19.portway.v1.ModelFallbackR\tfallbacks\"P\n\x12InvokeModelRequest\x12:\n\x07request\x18\x01 \x01(\x0b\x32\x18.portway.v1.ModelRequestB\x06\xbaH\x03\xc8\x01\x01R\x07request\"F\n\x13InvokeModelResponse\x12/\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x17.portway.v1.ModelAnswerR\x06\x61nswer\"P\n\x12StreamModelRequest\x12:\n\x07request\x18\x01 \x01(\x0b\x32\x18.portway.v1.ModelRequestB\x06\xbaH\x03\xc8\x01\x01R\x07request\"\x80\x01\n\x12ModelToolCallDelta\x12\x14\n\x05index\x18\x01 \x01(\x05R\x05index\x12\x17\n\x07\x63\x61ll_id\x18\x02 \x01(\tR\x06\x63\x61llId\x12\x12\n\x04tool\x18\x03 \x01(\tR\x04tool\x12\'\n\x0f\x61rguments_delta\x18\x04 \x01(\tR\x0e\x61rgumentsDelta\"\xc2\x01\n\nModelDelta\x12\x14\n\x04text\x18\x01 \x01(\tH\x00R\x04text\x12\x1e\n\treasoning\x18\x02 \x01(\tH\x00R\treasoning\x12=\n\ttool_call\x18\x03 \x01(\x0b\x32\x1e.portway.v1.ModelToolCallDeltaH\x00R\x08toolCall\x12\x37\n\x08\x66\x61llback\x18\x04 \x01(\x0b\x32\x19.portway.v1.ModelFallbackH\x00R\x08\x66\x61llbackB\x06\n\x04kind\"v\n\x13StreamModelResponse\x12.\n\x06\x64\x65ltas\x18\x01 \x03(\x0b\x32\x16.portway.v1.ModelDeltaR\x06\x64\x65ltas\x12/\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x17.portway.v1.ModelAnswerR\x06\x61nswer\"\xad\x01\n\x16RerankDocumentsRequest\x12%\n\x08model_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x07modelId\x12 \n\x05query\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80}R\x05query\x12)\n\tdocuments\x18\x03 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xc8\x01R\tdocuments\x12\x1f\n\x05top_k\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x04topK\"9\n\x0bRerankScore\x12\x14\n\x05index\x18\x01 \x01(\x05R\x05index\x12\x14\n\x05score\x18\x02 \x01(\x01R\x05score\"s\n\x17RerankDocumentsResponse\x12/\n\x06scores\x18\x01 \x03(\x0b\x32\x17.portway.v1.RerankScoreR\x06scores\x12\'\n\x05usage\x18\x02 \x01(\x0b\x32\x11.portway.v1.UsageR\x05usage\"]\n\x11\x45mbedTextsRequest\x12%\n\x08model_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x07modelId\x12!\n\x05texts\x18\x02 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02R\x05texts\"#\n\tEmbedding\x12\x16\n\x06values\x18\x01 \x03(\x02R\x06values\"t\n\x12\x45mbedTextsResponse\x12\x35\n\nembeddings\x18\x01 \x03(\x0b\x32\x15.portway.v1.EmbeddingR\nembeddings\x12\'\n\x05usage\x18\x02 \x01(\x0b\x32\x11.portway.v1.UsageR\x05usage\"P\n\x12\x43ountTokensRequest\x12:\n\x07request\x18\x01 \x01(\x0b\x32\x18.portway.v1.ModelRequestB\x06\xbaH\x03\xc8\x01\x01R\x07request\"V\n\x13\x43ountTokensResponse\x12!\n\x0cinput_tokens\x18\x01 \x01(\x03R\x0binputTokens\x12\x1c\n\testimated\x18\x02 \x01(\x08R\testimatedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aportway/v1/run_model.proto\x12\nportway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x18portway/v1/content.proto\x1a\x1bportway/v1/run_result.proto\x1a\x16portway/v1/usage.proto\"\xd6\x01\n\rModelToolCall\x12!\n\x07\x63\x61ll_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06\x63\x61llId\x12\x1c\n\x04tool\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04tool\x12\x30\n\x0e\x61rguments_json\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@R\rargumentsJson\x12\'\n\tsignature\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@R\tsignature\x12)\n\x0bprovider_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\nproviderId\"\x8c\x01\n\x0fModelToolResult\x12!\n\x07\x63\x61ll_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06\x63\x61llId\x12\x1c\n\x04tool\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04tool\x12\x1d\n\x04text\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@R\x04text\x12\x19\n\x08is_error\x18\x04 \x01(\x08R\x07isError\"\xa3\x01\n\x0eModelReasoning\x12\x1d\n\x04text\x18\x01 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@R\x04text\x12\'\n\tsignature\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@R\tsignature\x12\x1e\n\x05\x62lock\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x05\x62lock\x12)\n\x0bprovider_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\nproviderId\"\xfc\x02\n\x0cModelMessage\x12\x35\n\x04role\x18\x01 \x01(\x0e\x32\x17.portway.v1.MessageRoleB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04role\x12\x38\n\x05parts\x18\x02 \x03(\x0b\x32\x17.portway.v1.ContentPartB\t\xbaH\x06\x92\x01\x03\x10\xc8\x01R\x05parts\x12\x43\n\ntool_calls\x18\x03 \x03(\x0b\x32\x19.portway.v1.ModelToolCallB\t\xbaH\x06\x92\x01\x03\x10\x80\x01R\ttoolCalls\x12<\n\x0btool_result\x18\x04 \x01(\x0b\x32\x1b.portway.v1.ModelToolResultR\ntoolResult\x12\'\n\treasoning\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@R\treasoning\x12O\n\x10reasoning_blocks\x18\x06 \x03(\x0b\x32\x1a.portway.v1.ModelReasoningB\x08\xbaH\x05\x92\x01\x02\x10@R\x0freasoningBlocks\"\x90\x01\n\tModelTool\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x04name\x12*\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80}R\x0b\x64\x65scription\x12\x37\n\nparameters\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructR\nparameters\"\xe2\x03\n\x0cModelRequest\x12%\n\x08model_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x07modelId\x12\x36\n\x12\x66\x61llback_model_ids\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x08R\x10\x66\x61llbackModelIds\x12\x41\n\x08messages\x18\x03 \x03(\x0b\x32\x18.portway.v1.ModelMessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xd0\x0fR\x08messages\x12\x36\n\x05tools\x18\x04 \x03(\x0b\x32\x15.portway.v1.ModelToolB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\x05tools\x12>\n\x0btemperature\x18\x05 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\x0btemperature\x88\x01\x01\x12\x38\n\x11max_output_tokens\x18\x06 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00H\x01R\x0fmaxOutputTokens\x88\x01\x01\x12)\n\x0btool_choice\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\ntoolChoice\x12-\n\x05\x65xtra\x18\x08 \x01(\x0b\x32\x17.google.protobuf.StructR\x05\x65xtraB\x0e\n\x0c_temperatureB\x14\n\x12_max_output_tokens\"V\n\rModelFallback\x12\x19\n\x08model_id\x18\x01 \x01(\tR\x07modelId\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x14.portway.v1.RunErrorR\x05\x65rror\"\xfd\x01\n\x0bModelAnswer\x12\x32\n\x07message\x18\x01 \x01(\x0b\x32\x18.portway.v1.ModelMessageR\x07message\x12=\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x18.portway.v1.FinishReasonR\x0c\x66inishReason\x12\'\n\x05usage\x18\x03 \x01(\x0b\x32\x11.portway.v1.UsageR\x05usage\x12\x19\n\x08model_id\x18\x04 \x01(\tR\x07modelId\x12\x37\n\tfallbacks\x18\x05 \x03(\x0b\x32\x19.portway.v1.ModelFallbackR\tfallbacks\"P\n\x12InvokeModelRequest\x12:\n\x07request\x18\x01 \x01(\x0b\x32\x18.portway.v1.ModelRequestB\x06\xbaH\x03\xc8\x01\x01R\x07request\"F\n\x13InvokeModelResponse\x12/\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x17.portway.v1.ModelAnswerR\x06\x61nswer\"P\n\x12StreamModelRequest\x12:\n\x07request\x18\x01 \x01(\x0b\x32\x18.portway.v1.ModelRequestB\x06\xbaH\x03\xc8\x01\x01R\x07request\"\x80\x01\n\x12ModelToolCallDelta\x12\x14\n\x05index\x18\x01 \x01(\x05R\x05index\x12\x17\n\x07\x63\x61ll_id\x18\x02 \x01(\tR\x06\x63\x61llId\x12\x12\n\x04tool\x18\x03 \x01(\tR\x04tool\x12\'\n\x0f\x61rguments_delta\x18\x04 \x01(\tR\x0e\x61rgumentsDelta\"\xc2\x01\n\nModelDelta\x12\x14\n\x04text\x18\x01 \x01(\tH\x00R\x04text\x12\x1e\n\treasoning\x18\x02 \x01(\tH\x00R\treasoning\x12=\n\ttool_call\x18\x03 \x01(\x0b\x32\x1e.portway.v1.ModelToolCallDeltaH\x00R\x08toolCall\x12\x37\n\x08\x66\x61llback\x18\x04 \x01(\x0b\x32\x19.portway.v1.ModelFallbackH\x00R\x08\x66\x61llbackB\x06\n\x04kind\"v\n\x13StreamModelResponse\x12.\n\x06\x64\x65ltas\x18\x01 \x03(\x0b\x32\x16.portway.v1.ModelDeltaR\x06\x64\x65ltas\x12/\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x17.portway.v1.ModelAnswerR\x06\x61nswer\"\xad\x01\n\x16RerankDocumentsRequest\x12%\n\x08model_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x07modelId\x12 \n\x05query\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80}R\x05query\x12)\n\tdocuments\x18\x03 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xc8\x01R\tdocuments\x12\x1f\n\x05top_k\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x04topK\"9\n\x0bRerankScore\x12\x14\n\x05index\x18\x01 \x01(\x05R\x05index\x12\x14\n\x05score\x18\x02 \x01(\x01R\x05score\"s\n\x17RerankDocumentsResponse\x12/\n\x06scores\x18\x01 \x03(\x0b\x32\x17.portway.v1.RerankScoreR\x06scores\x12\'\n\x05usage\x18\x02 \x01(\x0b\x32\x11.portway.v1.UsageR\x05usage\"\x8a\x01\n\x11\x45mbedTextsRequest\x12%\n\x08model_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x07modelId\x12!\n\x05texts\x18\x02 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02R\x05texts\x12+\n\ndimensions\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x04(\x00R\ndimensions\"#\n\tEmbedding\x12\x16\n\x06values\x18\x01 \x03(\x02R\x06values\"t\n\x12\x45mbedTextsResponse\x12\x35\n\nembeddings\x18\x01 \x03(\x0b\x32\x15.portway.v1.EmbeddingR\nembeddings\x12\'\n\x05usage\x18\x02 \x01(\x0b\x32\x11.portway.v1.UsageR\x05usage\"P\n\x12\x43ountTokensRequest\x12:\n\x07request\x18\x01 \x01(\x0b\x32\x18.portway.v1.ModelRequestB\x06\xbaH\x03\xc8\x01\x01R\x07request\"V\n\x13\x43ountTokensResponse\x12!\n\x0cinput_tokens\x18\x01 \x01(\x03R\x0binputTokens\x12\x1c\n\testimated\x18\x02 \x01(\x08R\testimatedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +42,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELTOOLCALL'].fields_by_name['tool']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_MODELTOOLCALL'].fields_by_name['arguments_json']._loaded_options = None
   _globals['_MODELTOOLCALL'].fields_by_name['arguments_json']._serialized_options = b'\272H\006r\004(\200\200@'
+  _globals['_MODELTOOLCALL'].fields_by_name['signature']._loaded_options = None
+  _globals['_MODELTOOLCALL'].fields_by_name['signature']._serialized_options = b'\272H\006r\004(\200\200@'
+  _globals['_MODELTOOLCALL'].fields_by_name['provider_id']._loaded_options = None
+  _globals['_MODELTOOLCALL'].fields_by_name['provider_id']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_MODELTOOLRESULT'].fields_by_name['call_id']._loaded_options = None
   _globals['_MODELTOOLRESULT'].fields_by_name['call_id']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_MODELTOOLRESULT'].fields_by_name['tool']._loaded_options = None
@@ -100,50 +104,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDTEXTSREQUEST'].fields_by_name['model_id']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
   _globals['_EMBEDTEXTSREQUEST'].fields_by_name['texts']._loaded_options = None
   _globals['_EMBEDTEXTSREQUEST'].fields_by_name['texts']._serialized_options = b'\272H\010\222\001\005\010\001\020\200\002'
+  _globals['_EMBEDTEXTSREQUEST'].fields_by_name['dimensions']._loaded_options = None
+  _globals['_EMBEDTEXTSREQUEST'].fields_by_name['dimensions']._serialized_options = b'\272H\010\032\006\030\200\200\004(\000'
   _globals['_COUNTTOKENSREQUEST'].fields_by_name['request']._loaded_options = None
   _globals['_COUNTTOKENSREQUEST'].fields_by_name['request']._serialized_options = b'\272H\003\310\001\001'
   _globals['_MODELTOOLCALL']._serialized_start=181
-  _globals['_MODELTOOLCALL']._serialized_end=311
-  _globals['_MODELTOOLRESULT']._serialized_start=314
-  _globals['_MODELTOOLRESULT']._serialized_end=454
-  _globals['_MODELREASONING']._serialized_start=457
-  _globals['_MODELREASONING']._serialized_end=620
-  _globals['_MODELMESSAGE']._serialized_start=623
-  _globals['_MODELMESSAGE']._serialized_end=1003
-  _globals['_MODELTOOL']._serialized_start=1006
-  _globals['_MODELTOOL']._serialized_end=1150
-  _globals['_MODELREQUEST']._serialized_start=1153
-  _globals['_MODELREQUEST']._serialized_end=1635
-  _globals['_MODELFALLBACK']._serialized_start=1637
-  _globals['_MODELFALLBACK']._serialized_end=1723
-  _globals['_MODELANSWER']._serialized_start=1726
-  _globals['_MODELANSWER']._serialized_end=1979
-  _globals['_INVOKEMODELREQUEST']._serialized_start=1981
-  _globals['_INVOKEMODELREQUEST']._serialized_end=2061
-  _globals['_INVOKEMODELRESPONSE']._serialized_start=2063
-  _globals['_INVOKEMODELRESPONSE']._serialized_end=2133
-  _globals['_STREAMMODELREQUEST']._serialized_start=2135
-  _globals['_STREAMMODELREQUEST']._serialized_end=2215
-  _globals['_MODELTOOLCALLDELTA']._serialized_start=2218
-  _globals['_MODELTOOLCALLDELTA']._serialized_end=2346
-  _globals['_MODELDELTA']._serialized_start=2349
-  _globals['_MODELDELTA']._serialized_end=2543
-  _globals['_STREAMMODELRESPONSE']._serialized_start=2545
-  _globals['_STREAMMODELRESPONSE']._serialized_end=2663
-  _globals['_RERANKDOCUMENTSREQUEST']._serialized_start=2666
-  _globals['_RERANKDOCUMENTSREQUEST']._serialized_end=2839
-  _globals['_RERANKSCORE']._serialized_start=2841
-  _globals['_RERANKSCORE']._serialized_end=2898
-  _globals['_RERANKDOCUMENTSRESPONSE']._serialized_start=2900
-  _globals['_RERANKDOCUMENTSRESPONSE']._serialized_end=3015
-  _globals['_EMBEDTEXTSREQUEST']._serialized_start=3017
-  _globals['_EMBEDTEXTSREQUEST']._serialized_end=3110
-  _globals['_EMBEDDING']._serialized_start=3112
-  _globals['_EMBEDDING']._serialized_end=3147
-  _globals['_EMBEDTEXTSRESPONSE']._serialized_start=3149
-  _globals['_EMBEDTEXTSRESPONSE']._serialized_end=3265
-  _globals['_COUNTTOKENSREQUEST']._serialized_start=3267
-  _globals['_COUNTTOKENSREQUEST']._serialized_end=3347
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=3349
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=3435
+  _globals['_MODELTOOLCALL']._serialized_end=395
+  _globals['_MODELTOOLRESULT']._serialized_start=398
+  _globals['_MODELTOOLRESULT']._serialized_end=538
+  _globals['_MODELREASONING']._serialized_start=541
+  _globals['_MODELREASONING']._serialized_end=704
+  _globals['_MODELMESSAGE']._serialized_start=707
+  _globals['_MODELMESSAGE']._serialized_end=1087
+  _globals['_MODELTOOL']._serialized_start=1090
+  _globals['_MODELTOOL']._serialized_end=1234
+  _globals['_MODELREQUEST']._serialized_start=1237
+  _globals['_MODELREQUEST']._serialized_end=1719
+  _globals['_MODELFALLBACK']._serialized_start=1721
+  _globals['_MODELFALLBACK']._serialized_end=1807
+  _globals['_MODELANSWER']._serialized_start=1810
+  _globals['_MODELANSWER']._serialized_end=2063
+  _globals['_INVOKEMODELREQUEST']._serialized_start=2065
+  _globals['_INVOKEMODELREQUEST']._serialized_end=2145
+  _globals['_INVOKEMODELRESPONSE']._serialized_start=2147
+  _globals['_INVOKEMODELRESPONSE']._serialized_end=2217
+  _globals['_STREAMMODELREQUEST']._serialized_start=2219
+  _globals['_STREAMMODELREQUEST']._serialized_end=2299
+  _globals['_MODELTOOLCALLDELTA']._serialized_start=2302
+  _globals['_MODELTOOLCALLDELTA']._serialized_end=2430
+  _globals['_MODELDELTA']._serialized_start=2433
+  _globals['_MODELDELTA']._serialized_end=2627
+  _globals['_STREAMMODELRESPONSE']._serialized_start=2629
+  _globals['_STREAMMODELRESPONSE']._serialized_end=2747
+  _globals['_RERANKDOCUMENTSREQUEST']._serialized_start=2750
+  _globals['_RERANKDOCUMENTSREQUEST']._serialized_end=2923
+  _globals['_RERANKSCORE']._serialized_start=2925
+  _globals['_RERANKSCORE']._serialized_end=2982
+  _globals['_RERANKDOCUMENTSRESPONSE']._serialized_start=2984
+  _globals['_RERANKDOCUMENTSRESPONSE']._serialized_end=3099
+  _globals['_EMBEDTEXTSREQUEST']._serialized_start=3102
+  _globals['_EMBEDTEXTSREQUEST']._serialized_end=3240
+  _globals['_EMBEDDING']._serialized_start=3242
+  _globals['_EMBEDDING']._serialized_end=3277
+  _globals['_EMBEDTEXTSRESPONSE']._serialized_start=3279
+  _globals['_EMBEDTEXTSRESPONSE']._serialized_end=3395
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=3397
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=3477
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=3479
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=3565
 # @@protoc_insertion_point(module_scope)

@@ -10,7 +10,7 @@ from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 
 from portway.server.models.library.provider import Endpoint
-from portway.server.models.provider import Embeddings
+from portway.server.models.provider import Embeddings, Ranking
 from portway.server.models.vendors import ANTHROPIC_BASE_URL
 
 
@@ -35,5 +35,8 @@ class AnthropicVendor:
     def chat_model(self, name: str) -> Model:
         return AnthropicModel(name, provider=self._provider)
 
-    async def embed(self, name: str, texts: Sequence[str]) -> Embeddings | None:
+    async def embed(self, name: str, texts: Sequence[str], dimensions: int) -> Embeddings | None:
+        return None
+
+    async def rerank(self, name: str, query: str, documents: Sequence[str], top_k: int) -> Ranking | None:
         return None

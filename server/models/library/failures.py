@@ -31,6 +31,7 @@ from portway.server.models.errors import (
     ModelAuthFailed,
     ModelBadOutput,
     ModelBadRequest,
+    ModelContentFiltered,
     ModelContextLength,
     ModelError,
     ModelNotFound,
@@ -74,7 +75,12 @@ _MEANINGS: tuple[tuple[tuple[type[Exception], ...], type[ModelError], str], ...]
     ((ModelUnavailableError, ModelServerError), ModelUnavailable, "is failing or overloaded; try again later"),
     ((LibraryConnectionError,), ModelUnavailable, _UNREACHED),
     (
-        (ModelRequestRejectedError, ContentFilterError, UserError),
+        (ContentFilterError,),
+        ModelContentFiltered,
+        "refused the content by its own rules; change what is asked, or use another model",
+    ),
+    (
+        (ModelRequestRejectedError, UserError),
         ModelBadRequest,
         "refused the request; see what it says and check what this model supports",
     ),

@@ -92,8 +92,9 @@ def _ended(part: object) -> Iterator[ModelEvent]:
     match part:
         case ThinkingPart(signature=signature, id=block) if signature or block:
             yield ReasoningDelta("", signature or "", block or "")
-        case LibraryToolCallPart(tool_name=name, args=arguments, tool_call_id=call_id):
-            yield ToolCallCompleted(call_id, name, _json_text(arguments) or "{}")
+        case LibraryToolCallPart(tool_name=name, args=arguments, tool_call_id=call_id, provider_details=details):
+            signature = json.dumps(details, sort_keys=True) if details else ""
+            yield ToolCallCompleted(call_id, name, _json_text(arguments) or "{}", signature)
         case _:
             pass
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Literal, assert_never
 
@@ -100,8 +101,15 @@ def _response_parts(part: Part, provider_id: str, system: str) -> Iterator[Model
     match part:
         case TextPart(text):
             yield LibraryTextPart(content=text)
-        case ToolCallPart(call_id, name, arguments):
-            yield LibraryToolCallPart(tool_name=name, args=arguments, tool_call_id=call_id)
+        case ToolCallPart(call_id, name, arguments, signature, owner):
+            details = _details(signature) if owner == provider_id else None
+            yield LibraryToolCallPart(
+                tool_name=name,
+                args=arguments,
+                tool_call_id=call_id,
+                provider_name=system if details else None,
+                provider_details=details,
+            )
         case ReasoningPart(text, signature, block, owner):
             # Reasoning that its own provider cannot recognise would be shown to the model as if it were said.
             if owner == provider_id and (signature or block):
@@ -110,6 +118,15 @@ def _response_parts(part: Part, provider_id: str, system: str) -> Iterator[Model
             pass  # Not a thing that an assistant says.
         case _:
             assert_never(part)
+
+
+def _details(signature: str) -> dict[str, object] | None:
+    """What the library kept of a call; a runner may have sent anything back."""
+    try:
+        details = json.loads(signature) if signature else None
+    except ValueError:
+        return None
+    return details if isinstance(details, dict) else None
 
 
 def settings_of(request: ModelRequest, timeouts: ProviderTimeouts) -> ModelSettings:

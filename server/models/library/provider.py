@@ -12,11 +12,12 @@ from pydantic_ai.direct import model_request_stream
 from pydantic_ai.models import Model
 
 from portway.server.models.config import ProviderConfig
+from portway.server.models.estimate import estimated_tokens
 from portway.server.models.library.failures import CAUGHT, FailureReader
 from portway.server.models.library.incoming import EventReader, finish_of, usage_of
 from portway.server.models.library.outgoing import messages_of, parameters_of, settings_of
-from portway.server.models.provider import Embeddings, StreamingProvider, TokenCount
-from portway.server.models.types import Completed, ModelEvent, ModelRequest, UsageReported
+from portway.server.models.provider import NOBODY, Embeddings, Ranking, StreamingProvider, TokenCount
+from portway.server.models.types import Caller, Completed, ModelEvent, ModelRequest, UsageReported
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,11 @@ class Vendor(Protocol):
     def chat_model(self, name: str) -> Model:
         """A model by the vendor's name of it."""
 
-    async def embed(self, name: str, texts: Sequence[str]) -> Embeddings | None:
+    async def embed(self, name: str, texts: Sequence[str], dimensions: int) -> Embeddings | None:
         """Vectors of the texts; `None` where the vendor has no embeddings."""
+
+    async def rerank(self, name: str, query: str, documents: Sequence[str], top_k: int) -> Ranking | None:
+        """The documents in order; `None` where the vendor has no reranking."""
 
 
 class LibraryProvider(StreamingProvider):
@@ -85,13 +89,26 @@ class LibraryProvider(StreamingProvider):
         yield UsageReported(usage_of(response.usage))
         yield Completed(finish, response.model_name or model.model_name)
 
-    async def embed(self, model: str, texts: Sequence[str]) -> Embeddings:
+    async def embed(
+        self, model: str, texts: Sequence[str], *, dimensions: int = 0, caller: Caller = NOBODY
+    ) -> Embeddings:
         try:
-            embeddings = await self._vendor.embed(model, texts)
+            embeddings = await self._vendor.embed(model, texts, dimensions)
         except self._caught as error:
             failure = self._failures.read(error, model)
         else:
             return embeddings if embeddings is not None else await super().embed(model, texts)
+        raise failure
+
+    async def rerank(
+        self, model: str, query: str, documents: Sequence[str], top_k: int, *, caller: Caller = NOBODY
+    ) -> Ranking:
+        try:
+            ranking = await self._vendor.rerank(model, query, documents, top_k)
+        except self._caught as error:
+            failure = self._failures.read(error, model)
+        else:
+            return ranking if ranking is not None else await super().rerank(model, query, documents, top_k)
         raise failure
 
     async def count_tokens(self, model: str, request: ModelRequest) -> TokenCount:
@@ -103,7 +120,7 @@ class LibraryProvider(StreamingProvider):
                 parameters_of(request),
             )
         except NotImplementedError:
-            return await super().count_tokens(model, request)
+            return TokenCount(estimated_tokens(request), estimated=True)
         except self._caught as error:
             failure = self._failures.read(error, model)
         else:

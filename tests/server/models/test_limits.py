@@ -9,7 +9,8 @@ import pytest
 
 from portway.server.models.config import ProviderLimits
 from portway.server.models.errors import ModelRateLimited
-from portway.server.models.limits import LimitedProvider, RequestsPerMinute, Unlimited
+from portway.server.models.flow.limited import LimitedProvider
+from portway.server.models.flow.rate import RequestsPerMinute, Unlimited
 from portway.server.models.types import (
     Completed,
     FinishReason,

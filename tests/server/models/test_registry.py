@@ -21,6 +21,7 @@ from portway.server.models.config import (
     ProviderTimeouts,
 )
 from portway.server.models.errors import ModelBadRequest, ModelNotFound
+from portway.server.models.provider import StreamingProvider
 from portway.server.models.registry import ModelRegistry
 from portway.server.models.types import Capability, Message, MessageRole, ModelKind, ModelRequest, TextPart
 
@@ -37,7 +38,13 @@ def local(*models: str) -> ProviderConfig:
 
 async def test_without_configuration_the_demo_provider_is_there_and_answers() -> None:
     registry = build()
-    assert [info.model_id for info in registry.models()] == ["demo", "demo-20", "demo-slow"]
+    assert [info.model_id for info in registry.models()] == [
+        "demo",
+        "demo-20",
+        "demo-embed",
+        "demo-rerank",
+        "demo-slow",
+    ]
     demo = registry.resolve(registry.default_model_id)
     answer = await demo.provider.invoke(demo.name, ModelRequest((Message(MessageRole.USER, (TextPart("hi"),)),)))
     assert "demo" in answer.message.text.lower()
@@ -56,7 +63,7 @@ def test_a_configured_model_is_found_with_everything_known_about_it() -> None:
 def test_an_unknown_model_is_refused_with_those_that_are_near() -> None:
     with pytest.raises(ModelNotFound, match=r"did you mean smart-1\?"):
         build(main=local("smart-1")).resolve("smart1")
-    with pytest.raises(ModelNotFound, match="there are: demo, demo-20, demo-slow, smart-1"):
+    with pytest.raises(ModelNotFound, match="there are: demo, demo-20, demo-embed, demo-rerank, demo-slow, smart-1"):
         build(main=local("smart-1")).resolve("zzz")
 
 
@@ -69,11 +76,11 @@ def test_a_model_of_another_type_is_refused() -> None:
 
 
 async def test_what_a_provider_lacks_is_said_and_not_faked() -> None:
-    demo = build().resolve("demo").provider
+    lacking = StreamingProvider("p")
     with pytest.raises(NotAvailable, match="no embeddings"):
-        await demo.embed("demo", ["text"])
+        await lacking.embed("m", ["text"])
     with pytest.raises(NotAvailable, match="no reranking"):
-        await demo.rerank("demo", "query", ["text"], 1)
+        await lacking.rerank("m", "query", ["text"], 1)
 
 
 @pytest.mark.parametrize(

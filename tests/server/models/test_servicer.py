@@ -66,17 +66,17 @@ async def channel(address: str) -> AsyncIterator[PortwayChannel]:
 
 async def test_models_are_listed_in_pages_with_everything_but_the_key(channel: PortwayChannel) -> None:
     stub = model_pb2_grpc.ModelServiceStub(channel)
-    first = await stub.ListModels(model_pb2.ListModelsRequest(page_size=3))
-    second = await stub.ListModels(model_pb2.ListModelsRequest(page_size=3, page_token=first.next_page_token))
+    first = await stub.ListModels(model_pb2.ListModelsRequest(page_size=4))
+    second = await stub.ListModels(model_pb2.ListModelsRequest(page_size=4, page_token=first.next_page_token))
     models = {model.model_id: model for model in (*first.models, *second.models)}
-    assert list(models) == ["demo", "demo-20", "demo-slow", "small", "vectors"]
+    assert list(models) == ["demo", "demo-20", "demo-embed", "demo-rerank", "demo-slow", "small", "vectors"]
     assert second.next_page_token == ""
     assert (models["small"].name, models["small"].is_default) == ("vendor-small", True)
     assert models["small"].managed_by == binding_pb2.MANAGED_BY_CONFIG
     assert models["demo"].managed_by == binding_pb2.MANAGED_BY_HOST
     assert models["vectors"].type == model_pb2.MODEL_TYPE_EMBEDDING
     of_demo = await stub.ListModels(model_pb2.ListModelsRequest(provider_id="demo"))
-    assert len(of_demo.models) == 3
+    assert len(of_demo.models) == 5
 
 
 async def test_providers_are_shown_without_their_keys(channel: PortwayChannel) -> None:

@@ -72,9 +72,7 @@ async def test_a_call_sees_what_results_before_it_have_written(host: Hosted, run
 
 async def test_what_is_not_there_yet_says_so_and_never_pretends(host: Hosted, runtime: FakeRuntime) -> None:
     async def script(run: FakeRun) -> None:
-        rerank = run_model_pb2.RerankDocumentsRequest(model_id="demo", query="q", documents=["d"])
         for name, request in (
-            ("rerank_documents", rerank),
             ("list_knowledge_bases", run_pull_pb2.RunnerServiceListKnowledgeBasesRequest()),
             ("retrieve_knowledge", run_pull_pb2.RetrieveKnowledgeRequest(knowledge_base_ids=["k"], query="q")),
             ("request_interaction", run_pull_pb2.RequestInteractionRequest()),

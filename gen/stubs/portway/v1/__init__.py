@@ -667,6 +667,8 @@ __all__ = (
     "SessionUsage",
     "SetKillSwitchRequest",
     "SetKillSwitchResponse",
+    "SetPricesRequest",
+    "SetPricesResponse",
     "SetStateRequest",
     "SetStateResponse",
     "SetStorageRequest",
@@ -8098,6 +8100,11 @@ class EmbedTextsRequest(betterproto2.Message):
     Texts, at most 256.
     """
 
+    dimensions: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
+    """
+    Numbers in each vector, where the model can choose; 0: as the model is set up.
+    """
+
 
 default_message_pool.register_message("portway.v1", "EmbedTextsRequest", EmbedTextsRequest)
 
@@ -12774,17 +12781,22 @@ class ListPricesResponse(betterproto2.Message):
 
     prices: "list[ModelPrice]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    Prices.
+    Prices, by model; a model without one has no known price.
     """
 
     version: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    Version of the table.
+    Version of the table, as in `Usage.price_version`: the workspace's revision, the configuration's, the date of the built-in one.
     """
 
     next_page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
     Token of the next page; empty at the end.
+    """
+
+    revision: "int" = betterproto2.field(4, betterproto2.TYPE_INT64)
+    """
+    Revision of the workspace's own prices; 0: it has none.
     """
 
 
@@ -13960,6 +13972,11 @@ class Model(betterproto2.Message):
     When it last changed.
     """
 
+    dimensions: "int" = betterproto2.field(16, betterproto2.TYPE_INT32)
+    """
+    Numbers in a vector, of a model that makes vectors; 0: as many as the provider gives.
+    """
+
 
 default_message_pool.register_message("portway.v1", "Model", Model)
 
@@ -14114,17 +14131,27 @@ class ModelPrice(betterproto2.Message):
 
     output_micros: "int" = betterproto2.field(3, betterproto2.TYPE_INT64)
     """
-    Output.
+    Output, reasoning included.
     """
 
     cached_input_micros: "int" = betterproto2.field(4, betterproto2.TYPE_INT64)
     """
-    Input from the cache.
+    Input from the cache; 0: the same as other input.
     """
 
     currency: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    ISO 4217 code.
+    ISO 4217 code; empty: USD.
+    """
+
+    request_micros: "int" = betterproto2.field(6, betterproto2.TYPE_INT64)
+    """
+    Besides tokens, for each call.
+    """
+
+    managed_by: "ManagedBy" = betterproto2.field(7, betterproto2.TYPE_ENUM, default_factory=lambda: ManagedBy(0))
+    """
+    Whose price it is: the host's built-in one, the configuration file's, or the workspace's own.
     """
 
 
@@ -14144,7 +14171,8 @@ class ModelProvider(betterproto2.Message):
 
     kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    `demo`, `openai`, `anthropic`, `gemini`, `ollama`, …
+    `openai` (also for everything that speaks its format), `anthropic`, `gemini`, `ollama`, `openrouter`, `groq`, `mistral`,
+    `deepseek`, `xai`, `together`, `fireworks`, `cerebras`, `cohere`, `jina`; `demo` is the host's own.
     """
 
     base_url: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
@@ -14322,6 +14350,16 @@ class ModelResource(betterproto2.Message):
     Calls tools.
     """
 
+    reasoning: "bool" = betterproto2.field(7, betterproto2.TYPE_BOOL)
+    """
+    Shows reasoning.
+    """
+
+    max_output_tokens: "int" = betterproto2.field(8, betterproto2.TYPE_INT64)
+    """
+    Longest answer in tokens; 0: unknown.
+    """
+
 
 default_message_pool.register_message("portway.v1", "ModelResource", ModelResource)
 
@@ -14370,6 +14408,16 @@ class ModelToolCall(betterproto2.Message):
     arguments_json: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
     Arguments as JSON text; may be invalid JSON where the model wrote it so.
+    """
+
+    signature: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The provider's own proof, opaque; sent back unchanged like the blocks of `ModelReasoning`.
+    """
+
+    provider_id: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    The provider that made the signature.
     """
 
 
@@ -19418,6 +19466,46 @@ default_message_pool.register_message("portway.v1", "SetKillSwitchResponse", Set
 
 
 @dataclass(eq=False, repr=False)
+class SetPricesRequest(betterproto2.Message):
+    """
+    SetPricesRequest has the workspace's own prices, all of them.
+    """
+
+    prices: "list[ModelPrice]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Prices, each of another model; none leaves the configuration's and the built-in ones.
+    """
+
+    revision: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+    """
+    The revision that was read, or 0 for any.
+    """
+
+
+default_message_pool.register_message("portway.v1", "SetPricesRequest", SetPricesRequest)
+
+
+@dataclass(eq=False, repr=False)
+class SetPricesResponse(betterproto2.Message):
+    """
+    SetPricesResponse tells what is in force now.
+    """
+
+    version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Version of the whole table.
+    """
+
+    revision: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+    """
+    Revision of the workspace's own prices.
+    """
+
+
+default_message_pool.register_message("portway.v1", "SetPricesResponse", SetPricesResponse)
+
+
+@dataclass(eq=False, repr=False)
 class SetStateRequest(betterproto2.Message):
     """
     SetStateRequest writes a value.
@@ -21498,7 +21586,13 @@ class UpdateModelProviderRequest(betterproto2.Message):
 
     model_provider: "ModelProvider | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    With its id; its revision must be the current one, or 0 for any.
+    With its id; its revision must be the current one, or 0 for any. An empty key leaves the kept one; a base_url at another
+    place needs the key again, so that a kept key never goes where it was not meant to.
+    """
+
+    remove_api_key: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    Forget the kept key.
     """
 
 
@@ -26033,6 +26127,19 @@ class ModelServiceSyncStub:
             ListPricesResponse.FromString,
         )(message)
 
+    def set_prices(self, message: "SetPricesRequest") -> "SetPricesResponse":
+        """
+        SetPrices replaces the workspace's own prices, which stand over those of the configuration file and the built-in ones.
+        Calls that ended before keep what they cost.
+        Errors: INVALID_ARGUMENT, ABORTED (revision). Cancelling leaves the old or the new ones.
+        """
+
+        return self._channel.unary_unary(
+            "/portway.v1.ModelService/SetPrices",
+            SetPricesRequest.SerializeToString,
+            SetPricesResponse.FromString,
+        )(message)
+
 
 class ModelServiceStub(betterproto2_grpclib.ServiceStub):
     """
@@ -26298,6 +26405,29 @@ class ModelServiceStub(betterproto2_grpclib.ServiceStub):
             "/portway.v1.ModelService/ListPrices",
             message,
             ListPricesResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def set_prices(
+        self,
+        message: "SetPricesRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "SetPricesResponse":
+        """
+        SetPrices replaces the workspace's own prices, which stand over those of the configuration file and the built-in ones.
+        Calls that ended before keep what they cost.
+        Errors: INVALID_ARGUMENT, ABORTED (revision). Cancelling leaves the old or the new ones.
+        """
+
+        return await self._unary_unary(
+            "/portway.v1.ModelService/SetPrices",
+            message,
+            SetPricesResponse,
             timeout=timeout,
             deadline=deadline,
             metadata=metadata,
