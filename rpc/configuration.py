@@ -15,7 +15,20 @@ from typing import TypeVar
 
 import yaml
 
-SECTIONS = ("host", "runtime", "box", "web", "models", "outbound", "agents", "bindings", "schedules", "tools", "log")
+SECTIONS = (
+    "host",
+    "runtime",
+    "box",
+    "web",
+    "models",
+    "outbound",
+    "agents",
+    "bindings",
+    "schedules",
+    "tools",
+    "log",
+    "retention",
+)
 ENVIRONMENT_PREFIX = "PORTWAY__"
 EXIT_CODE = 78
 """What a server ends with when its settings are wrong: starting it again would not help."""

@@ -23,6 +23,7 @@ COMMANDS = (
     "tokens",
     "status",
     "doctor",
+    "db",
     "host",
     "runtime",
 )

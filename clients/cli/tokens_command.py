@@ -1,5 +1,7 @@
-"""`portway tokens`: create, list, revoke."""
+"""`portway tokens`: create, list, revoke; a new one for an administrator who lost theirs."""
 
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -83,3 +85,13 @@ def revoke(token_id: Annotated[str, typer.Argument(help="Token id.")]) -> None:
         typer.echo(f"token {token_id} revoked")
 
     session.run(work)
+
+
+@tokens.command(
+    "reset-admin",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def reset_admin(context: typer.Context) -> None:
+    """Make a new admin token on the host's own machine, with the host stopped (`--help` lists the options)."""
+    os.execv(sys.executable, [sys.executable, "-m", "portway.server.archive", "reset-admin", *context.args])

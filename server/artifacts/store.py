@@ -5,6 +5,7 @@ from typing import Protocol
 
 from portway.rpc.errors import NotFound
 from portway.server.artifacts.types import Artifact, ArtifactFilter, NewArtifact
+from portway.server.storage_engine.blob_references import IN_USE
 from portway.server.storage_engine.reader import Reader
 from portway.server.storage_engine.rows import columns, values
 from portway.server.storage_engine.transaction import ReadTransaction, SqlValue, Transaction
@@ -34,10 +35,6 @@ SELECT workspace_id, artifact_id, sha256 FROM artifacts WHERE expire_time > 0 AN
 ORDER BY expire_time LIMIT :limit
 """
 _DELETE = "DELETE FROM artifacts WHERE workspace_id = :workspace_id AND artifact_id = :artifact_id"
-_IN_USE = """
-SELECT EXISTS (SELECT 1 FROM artifacts WHERE workspace_id = :workspace_id AND sha256 = :sha256)
-    OR EXISTS (SELECT 1 FROM storage WHERE workspace_id = :workspace_id AND sha256 = :sha256)
-"""
 
 FIRST_PAGE = (2**62, "")
 
@@ -138,5 +135,5 @@ class StoredArtifacts:
 
     async def blob_in_use(self, workspace_id: str, sha256: str) -> bool:
         params = {"workspace_id": workspace_id, "sha256": sha256}
-        row = await self._reader.run(lambda tx: tx.one(_IN_USE, params))
+        row = await self._reader.run(lambda tx: tx.one(IN_USE, params))
         return row is not None and bool(row[0])

@@ -15,6 +15,11 @@ def copy_database(source: Path, target: Path) -> None:
     unfinished.unlink(missing_ok=True)
     origin = sqlite3.connect(source)
     try:
+        # One view for the whole copy: without it every write of the host begins the copy anew, and under load it never
+        # comes to its end.
+        origin.isolation_level = None
+        origin.execute("BEGIN")
+        origin.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
         copy = sqlite3.connect(unfinished)
         try:
             os.chmod(unfinished, 0o600)

@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote
 
 from portway.rpc.errors import DataLoss, InvalidInput, LimitExceeded, NotFound, OutOfRange, PayloadTooLarge, Reason
 from portway.server.storage_engine.location import sync_folder
+from portway.server.storage_engine.pins import unpinned
 
 RANGE_LIMIT = 10 * 1024 * 1024
 # A blob that nothing refers to yet may be about to be: it is kept this long after it was last put.
@@ -146,7 +147,8 @@ class Blobs:
             raise NotFound.of("blob", sha256) from None
 
     async def remove(self, workspace_id: str, sha256: str, older_than: float = UNREFERENCED_SECONDS) -> bool:
-        """Delete a blob that nothing refers to; false when it was put again lately, so somebody may be about to."""
+        """Delete a blob that nothing refers to; false when it was put again lately, so somebody may be about to, and
+        while a backup holds every blob in place."""
         return await asyncio.to_thread(self._remove, workspace_id, sha256, older_than)
 
     async def old(self, older_than: float = UNREFERENCED_SECONDS) -> AsyncIterator[tuple[str, str]]:
@@ -190,7 +192,9 @@ class Blobs:
 
     def _remove(self, workspace_id: str, sha256: str, older_than: float) -> bool:
         path = self._path(workspace_id, sha256)
-        with self._lock:
+        with self._lock, unpinned(self._folder) as free:
+            if not free:
+                return False
             try:
                 if time.time() - path.stat().st_mtime < older_than:
                     return False
@@ -200,10 +204,15 @@ class Blobs:
         return True
 
     def _path(self, workspace_id: str, sha256: str) -> Path:
-        if not _DIGEST.fullmatch(sha256):
-            raise InvalidInput("A blob is named by its SHA-256 in lower-case hex.")
-        # Quoted, so that no workspace id can name another folder.
-        return self._folder / (_WORKSPACE + quote(workspace_id, safe="")) / sha256[:2] / sha256
+        return self._folder / blob_place(workspace_id, sha256)
+
+
+def blob_place(workspace_id: str, sha256: str) -> str:
+    """Where a blob lies below the folder of blobs. Raises InvalidInput."""
+    if not _DIGEST.fullmatch(sha256):
+        raise InvalidInput("A blob is named by its SHA-256 in lower-case hex.")
+    # Quoted, so that no workspace id can name another folder.
+    return f"{_WORKSPACE}{quote(workspace_id, safe='')}/{sha256[:2]}/{sha256}"
 
 
 def _folders(parent: Path) -> list[Path]:

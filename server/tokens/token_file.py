@@ -45,7 +45,7 @@ async def ensure_token_file(file: TokenFile, writer: Writer, authenticator: Toke
         minted = mint_token(file.role.name.lower())
         new = _new_token(file, minted.token_id, minted.secret_hash)
         await writer.run(lambda tx: add_token(tx, new))
-        await asyncio.to_thread(_write, file.path, minted.text)
+        await asyncio.to_thread(write_token, file.path, minted.text)
     except OSError as error:
         raise WrongState(
             f"The token file {file.path} cannot be used: {error.strerror}. Make its folder writable, or name another.",
@@ -100,7 +100,8 @@ def _read(path: Path) -> str:
         return "not a token"
 
 
-def _write(path: Path, text: str) -> None:
+def write_token(path: Path, text: str) -> None:
+    """Replace the file, mode 0600, whole or not at all."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
     unfinished.unlink(missing_ok=True)

@@ -1,4 +1,8 @@
-"""Retention."""
+"""How far retention has come, kind by kind."""
+
+from alembic import op
+
+from portway.server.storage_engine.columns import number, text
 
 revision = "0006"
 down_revision = "0005"
@@ -7,4 +11,12 @@ depends_on = None
 
 
 def upgrade() -> None:
-    pass
+    op.create_table(
+        "retention_marks",
+        text("workspace_id", primary_key=True),
+        text("kind", primary_key=True),
+        number("position"),
+        number("removed"),
+        number("last_removed"),
+        number("update_time"),
+    )

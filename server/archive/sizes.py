@@ -1,0 +1,88 @@
+"""How much a host keeps, and in what."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from portway.server.archive.place import Place, must_exist
+from portway.server.archive.snapshot import snapshot_of
+from portway.server.storage_engine.transaction import ReadTransaction
+
+
+@dataclass(frozen=True, slots=True)
+class TableSize:
+    """`size` in bytes with its indexes; 0 where the database does not tell."""
+
+    table: str
+    rows: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Sizes in bytes. `free`: of the database file, what it can use again without growing."""
+
+    tables: tuple[TableSize, ...]
+    database: int
+    free: int
+    log: int
+    blobs: int
+    blob_files: int
+    backups: int
+
+
+_SQLITE_TABLES = """
+SELECT schema.tbl_name, SUM(pages.size) FROM (SELECT name, pgsize AS size FROM dbstat WHERE aggregate = 1) AS pages
+JOIN sqlite_master AS schema ON schema.name = pages.name GROUP BY schema.tbl_name
+"""
+_NAMES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+
+
+def measure(place: Place) -> Usage:
+    """Also while the host runs. Raises NotFound, Unavailable."""
+    must_exist(place)
+    with snapshot_of(place, any_revision=True) as tx:
+        tables, free = _tables(tx)
+    file = place.sqlite
+    blobs, files = folder_size(place.blobs)
+    return Usage(
+        tables=tables,
+        database=_size(file) if file else sum(table.size for table in tables),
+        free=free,
+        log=_size(file.with_name(file.name + "-wal")) if file else 0,
+        blobs=blobs,
+        blob_files=files,
+        backups=sum(_size(copy) for copy in file.parent.glob(f"{file.name}.before-*")) if file else 0,
+    )
+
+
+def _tables(tx: ReadTransaction) -> tuple[tuple[TableSize, ...], int]:
+    sizes = {str(name): int(size) for name, size in tx.all(_SQLITE_TABLES)}
+    found: list[TableSize] = []
+    search = 0
+    for (name,) in tx.all(_NAMES):
+        if name.startswith("transcript_search"):
+            search += sizes.get(name, 0)
+            continue
+        row = tx.one(f'SELECT COUNT(*) FROM "{name}"')
+        found.append(TableSize(name, int(row[0]) if row else 0, sizes.get(name, 0)))
+    found.append(TableSize("transcript_search", 0, search))
+    (page,), (unused,) = tx.one("PRAGMA page_size") or (0,), tx.one("PRAGMA freelist_count") or (0,)
+    return tuple(sorted(found, key=lambda table: -table.size)), int(page) * int(unused)
+
+
+def folder_size(folder: Path) -> tuple[int, int]:
+    """(bytes, files) below a folder."""
+    size = files = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            size += _size(Path(parent, name))
+            files += 1
+    return size, files
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
