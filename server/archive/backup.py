@@ -13,6 +13,7 @@ from portway.server.archive.place import Place, is_running, must_exist
 from portway.server.archive.snapshot import revision_of, snapshot_of
 from portway.server.storage_engine import clock
 from portway.server.storage_engine.backup import copy_database
+from portway.server.storage_engine.dialect import TABLE_NAMES
 from portway.server.storage_engine.pins import pinned
 from portway.server.storage_engine.sqlite import fault_of, is_damage
 from portway.server.storage_engine.transaction import ReadTransaction
@@ -89,10 +90,7 @@ def _copy(source: Path, copy: Path) -> None:
 
 def _counts(tx: ReadTransaction) -> dict[str, int]:
     """Rows of the tables that this file has, whatever its revision."""
-    names = tx.all(
-        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' "
-        "AND name NOT LIKE 'transcript_search%' ORDER BY name"
-    )
+    names = tx.all(TABLE_NAMES[tx.dialect])
     counts: dict[str, int] = {}
     for (name,) in names:
         row = tx.one(f'SELECT COUNT(*) FROM "{name}"')

@@ -12,15 +12,20 @@ from portway.server.archive.place import Place
 from portway.server.archive.restore_checks import check_revision, cursors_of
 from portway.server.archive.settle import Settled, settle
 from portway.server.archive.tables import TableShape, decode, shapes
-from portway.server.storage_engine.database import DatabaseOptions, open_database
+from portway.server.storage_engine.database import open_database
+from portway.server.storage_engine.dialect import Dialect
 from portway.server.storage_engine.transaction import ReadTransaction, SqlValue, Transaction
 from portway.server.transcript.search import Placement, index_text
 from portway.server.transcript.types import Role
 
 _AT_ONCE = 500
 # The engine's own: made with the database, and different in every one.
-_OWN = frozenset({"host_epochs"})
+_OWN = frozenset({"host_epochs", "leases"})
 _TRANSCRIPT = "transcript"
+# The rows came with numbers of their own: the next one follows them.
+_NUMBER_ON = """
+SELECT setval(pg_get_serial_sequence('transcript', 'item_number'), GREATEST(MAX(item_number), 1)) FROM transcript
+"""
 
 
 async def import_archive(archive: Path, place: Place, *, moved: bool, kind: str = EXPORT) -> Settled | None:
@@ -36,7 +41,7 @@ async def import_archive(archive: Path, place: Place, *, moved: bool, kind: str 
         # All of it before anything is touched.
         bundle.verify()
         _refuse_other_keys(bundle, place)
-        async with open_database(DatabaseOptions(url=place.url)) as database:
+        async with open_database(place.options) as database:
             await database.reader.run(_refuse_rows)
             _keep_files(bundle, place)
             return await database.writer.run(_unit(bundle, place, moved))
@@ -53,6 +58,8 @@ def _unit(bundle: BundleReader, place: Place, moved: bool) -> Callable[[Transact
             "WHERE past.newest < :epoch",
             {"epoch": bundle.manifest.epoch, "now": tx.now},
         )
+        if tx.dialect is Dialect.POSTGRESQL:
+            tx.one(_NUMBER_ON)
         return None if moved else settle(tx, bundle.path.name, cursors_of(place))
 
     return unit

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from portway.rpc.errors import NotFound, WrongState
 from portway.server.config import read_config
+from portway.server.storage_engine.database import DatabaseOptions
+from portway.server.storage_engine.location import database_path, is_postgres
 from portway.server.storage_engine.lock import FolderLock
-
-_SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Place:
     @property
     def sqlite(self) -> Path | None:
         """The database file; None where the database is a server."""
-        return Path(self.url[len(_SQLITE) :]) if self.url.startswith(_SQLITE) else None
+        return None if is_postgres(self.url) else database_path(self.url)
 
     @property
     def blobs(self) -> Path:
@@ -34,8 +34,13 @@ class Place:
     @property
     def lock(self) -> FolderLock:
         """Held by whoever has the database open for writing."""
-        file = self.sqlite or self.data / "portway.db"
-        return FolderLock(file.with_name(file.name + ".lock"))
+        file = self.sqlite
+        return FolderLock(file.with_name(file.name + ".lock") if file else self.data / "portway.lock")
+
+    @property
+    def options(self) -> DatabaseOptions:
+        """How it is opened."""
+        return DatabaseOptions(url=self.url, folder=self.data)
 
 
 def find_place(data: Path, own: Path | None, config: Path | None, environment: Mapping[str, str]) -> Place:
@@ -58,7 +63,8 @@ def must_exist(place: Place) -> None:
 
 
 def is_running(place: Place) -> bool:
-    """Whether a host has the database open."""
+    """Whether a host of this folder has the database open."""
+    place.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with place.lock:
             return False

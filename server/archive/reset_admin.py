@@ -8,7 +8,7 @@ from portway.rpc.tokens import mint_token
 from portway.server.archive.place import Place, must_exist
 from portway.server.audit.store import append_audit
 from portway.server.audit.types import NewAuditRecord
-from portway.server.storage_engine.database import DatabaseOptions, open_database
+from portway.server.storage_engine.database import open_database
 from portway.server.storage_engine.transaction import Transaction
 from portway.server.tokens.store import add_token, revoke_token
 from portway.server.tokens.token_file import write_token
@@ -65,7 +65,7 @@ async def reset_admin(place: Place, file: Path, *, revoke_others: bool) -> NewAd
         append_audit(tx, [told])
         return len(old)
 
-    async with open_database(DatabaseOptions(url=place.url)) as database:
+    async with open_database(place.options) as database:
         revoked = await database.writer.run(unit)
     write_token(file, minted.text)
     return NewAdmin(minted.token_id, file, revoked)

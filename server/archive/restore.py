@@ -66,7 +66,7 @@ def _restore_file(bundle: BundleReader, place: Place, *, replace: bool, keys: Pa
         raise WrongState(
             f"The folder {target} is not empty. Name another one, or give `--replace`: it is moved aside then, whole."
         )
-    if used and place.sqlite is not None and not place.sqlite.exists():
+    if used and not (target / _NAME).exists():
         raise WrongState(f"The folder {target} is not one of a host, so it is not moved aside. Name another one.")
     # Who has the lock may not be moved away under their feet.
     with place.lock if used else nullcontext():
@@ -115,7 +115,7 @@ def _settle(database: Path, source: str, staging: Place) -> Settled:
     connection = connect_writer(database)
     transaction = SqliteTransaction(connection, ForwardClock())
     try:
-        transaction.begin("IMMEDIATE")
+        transaction.begin()
         settled = settle(transaction, source, cursors_of(staging))
         transaction.commit()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

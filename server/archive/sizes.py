@@ -6,6 +6,7 @@ from pathlib import Path
 
 from portway.server.archive.place import Place, must_exist
 from portway.server.archive.snapshot import snapshot_of
+from portway.server.storage_engine.dialect import TABLE_NAMES, Dialect
 from portway.server.storage_engine.transaction import ReadTransaction
 
 
@@ -35,14 +36,19 @@ _SQLITE_TABLES = """
 SELECT schema.tbl_name, SUM(pages.size) FROM (SELECT name, pgsize AS size FROM dbstat WHERE aggregate = 1) AS pages
 JOIN sqlite_master AS schema ON schema.name = pages.name GROUP BY schema.tbl_name
 """
-_NAMES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+_POSTGRES_TABLES = """
+SELECT relname, pg_total_relation_size(oid) FROM pg_class
+WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace
+"""
+_SIZES = {Dialect.SQLITE: _SQLITE_TABLES, Dialect.POSTGRESQL: _POSTGRES_TABLES}
+_SEARCH = "transcript_search"
 
 
 def measure(place: Place) -> Usage:
     """Also while the host runs. Raises NotFound, Unavailable."""
     must_exist(place)
     with snapshot_of(place, any_revision=True) as tx:
-        tables, free = _tables(tx)
+        tables, free = measure_tables(tx)
     file = place.sqlite
     blobs, files = folder_size(place.blobs)
     return Usage(
@@ -56,19 +62,19 @@ def measure(place: Place) -> Usage:
     )
 
 
-def _tables(tx: ReadTransaction) -> tuple[tuple[TableSize, ...], int]:
-    sizes = {str(name): int(size) for name, size in tx.all(_SQLITE_TABLES)}
-    found: list[TableSize] = []
-    search = 0
-    for (name,) in tx.all(_NAMES):
-        if name.startswith("transcript_search"):
-            search += sizes.get(name, 0)
-            continue
+def measure_tables(tx: ReadTransaction) -> tuple[tuple[TableSize, ...], int]:
+    """Every table, the largest first, and the unused bytes of the database file."""
+    sizes = {str(name): int(size) for name, size in tx.all(_SIZES[tx.dialect])}
+    search = sum(size for name, size in sizes.items() if name.startswith(_SEARCH))
+    found = [TableSize(_SEARCH, 0, search)]
+    for (name,) in tx.all(TABLE_NAMES[tx.dialect]):
         row = tx.one(f'SELECT COUNT(*) FROM "{name}"')
         found.append(TableSize(name, int(row[0]) if row else 0, sizes.get(name, 0)))
-    found.append(TableSize("transcript_search", 0, search))
-    (page,), (unused,) = tx.one("PRAGMA page_size") or (0,), tx.one("PRAGMA freelist_count") or (0,)
-    return tuple(sorted(found, key=lambda table: -table.size)), int(page) * int(unused)
+    unused = 0
+    if tx.dialect is Dialect.SQLITE:
+        (page,), (count,) = tx.one("PRAGMA page_size") or (0,), tx.one("PRAGMA freelist_count") or (0,)
+        unused = int(page) * int(count)
+    return tuple(sorted(found, key=lambda table: -table.size)), unused
 
 
 def folder_size(folder: Path) -> tuple[int, int]:

@@ -162,5 +162,7 @@ class RetentionReaper:
 
     async def _give_space_back(self) -> None:
         """What the database file can do without goes back to the disk, a piece at a time."""
-        while await self._database.give_back():
+        given = True
+        while given:
+            given = await self._database.give_back()
             await asyncio.sleep(UNIT_SECONDS * REST)

@@ -77,7 +77,8 @@ SELECT MAX(sequence), COUNT(*) FROM (
 """
 _CONVERSATIONS = """
 SELECT conversation_id FROM conversations AS t
-WHERE workspace_id = :workspace_id AND last_active_time <= :cutoff AND (last_active_time, conversation_id) > (:number, :id)
+WHERE workspace_id = :workspace_id AND last_active_time <= :cutoff
+  AND (last_active_time, conversation_id) > (:number, :id)
   AND NOT EXISTS (SELECT 1 FROM runs AS r WHERE r.workspace_id = t.workspace_id
     AND r.conversation_id = t.conversation_id AND r.state IN ('queued', 'running', 'waiting'))
   AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.workspace_id = t.workspace_id
@@ -182,5 +183,7 @@ def _conversations(tx: Transaction, step: Step) -> Stepped:
         if removed >= step.limit:
             return Stepped(removed, step.position, None, done=False)
         for table in ("chats", "conversations"):
-            removed += tx.execute(f"DELETE FROM {table} WHERE workspace_id = :workspace_id AND conversation_id = :id", here)
+            removed += tx.execute(
+                f"DELETE FROM {table} WHERE workspace_id = :workspace_id AND conversation_id = :id", here
+            )
     return Stepped(removed, step.position, None, done=len(found) < step.limit)

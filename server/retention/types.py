@@ -29,8 +29,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """What a unit did. `position`: where the next goes on; `kept`: the first thing that was passed over, if any; `done`:
-    nothing older is left to look at."""
+    """What a unit did. `position`: where the next goes on; `kept`: the first thing that was passed over, if any.
+
+    `done`: nothing older is left to look at.
+    """
 
     removed: int
     position: Position

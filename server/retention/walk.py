@@ -12,9 +12,9 @@ class Walk:
     """A table whose rows are looked at in the order of their age.
 
     `order` grows with time and `id` tells equals apart: an index begins with workspace and both. `time` is when a row
-    came; `removable` a condition with `:cutoff` and `:now`. `deletes` take `:workspace_id` and `:id` of a row that goes;
-    those of `large` go first, piece by piece, because one row may have thousands of them.
-    `more`: other parameters of the condition.
+    came; `removable` a condition with `:cutoff` and `:now`, and `more` has its other parameters. `deletes` take
+    `:workspace_id` and `:id` of a row that goes; those of `large` go first, piece by piece, because one row may have
+    thousands of them.
     """
 
     table: str

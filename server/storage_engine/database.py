@@ -25,6 +25,7 @@ from portway.server.storage_engine.location import (
 )
 from portway.server.storage_engine.lock import FolderLock
 from portway.server.storage_engine.reader import Reader
+from portway.server.storage_engine.space import give_back_pages
 from portway.server.storage_engine.sqlite import (
     SqliteTransaction,
     connect_reader,
@@ -114,6 +115,13 @@ class Database:
         For copies and exports. Raises what the query raised, and Unavailable.
         """
         return await asyncio.to_thread(_in_snapshot, self._snapshots, query)
+
+    async def give_back(self) -> bool:
+        """Give some unused space of SQLite's file back to the disk; true where there is more.
+
+        Nothing happens for files that were made before Portway did so; `portway db vacuum` brings them to it.
+        """
+        return self.dialect is Dialect.SQLITE and await self.writer.run(give_back_pages)
 
     def ensure_room(self) -> None:
         """Raise LimitExceeded while the disk is nearly full: new work is refused before running work fails."""

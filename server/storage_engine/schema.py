@@ -13,11 +13,8 @@ from portway.server.conversations import tables as conversations
 from portway.server.deliveries import tables as deliveries
 from portway.server.effects import tables as effects
 from portway.server.events import tables as events
-<<<<<<< HEAD
 from portway.server.interactions import tables as interactions
-=======
 from portway.server.retention import tables as retention
->>>>>>> 8766181 (Backup, restore, export and import of a host's data; retention begins)
 from portway.server.runs import tables as runs
 from portway.server.schedules import tables as schedules
 from portway.server.secrets import tables as secrets
@@ -50,12 +47,9 @@ NOUNS = (
     bindings,
     secrets,
     adapters,
-<<<<<<< HEAD
     mcp_servers,
     schedules,
-=======
     retention,
->>>>>>> 8766181 (Backup, restore, export and import of a host's data; retention begins)
 )
 
 __all__ = ["NOUNS", "metadata"]

@@ -49,6 +49,8 @@ def _create(path: Path, statements: str) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         connection.execute("PRAGMA synchronous=FULL")
+        # Only before the first table: what is deleted later can go back to the disk in small pieces.
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         connection.executescript(f"BEGIN IMMEDIATE;\n{statements}\nCOMMIT;")
     finally:
         connection.close()

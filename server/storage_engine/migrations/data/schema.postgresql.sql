@@ -1,4 +1,4 @@
--- made from revisions 877af7c39a230383bdd9d6a67b7ffd27fbeca41bd6574df30e3ac3d59d894112
+-- made from revisions bb2cedf061c69c222ccb81a6dfffb1c965f8a1795a041c26f70e35969829bbe5
 CREATE TABLE alembic_version (
     version_num VARCHAR(32) NOT NULL,
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
@@ -412,6 +412,15 @@ CREATE TABLE transcript_search (item_number BIGINT PRIMARY KEY, terms TEXT COLLA
 CREATE INDEX transcript_search_by_term ON transcript_search USING gin (vector);
 UPDATE alembic_version SET version_num='0004' WHERE alembic_version.version_num = '0003';
 UPDATE alembic_version SET version_num='0005' WHERE alembic_version.version_num = '0004';
+CREATE TABLE retention_marks (
+    workspace_id TEXT COLLATE "C" NOT NULL,
+    kind TEXT COLLATE "C" NOT NULL,
+    position BIGINT DEFAULT '0' NOT NULL,
+    removed BIGINT DEFAULT '0' NOT NULL,
+    last_removed BIGINT DEFAULT '0' NOT NULL,
+    update_time BIGINT DEFAULT '0' NOT NULL,
+    PRIMARY KEY (workspace_id, kind)
+);
 UPDATE alembic_version SET version_num='0006' WHERE alembic_version.version_num = '0005';
 UPDATE alembic_version SET version_num='0007' WHERE alembic_version.version_num = '0006';
 UPDATE alembic_version SET version_num='0008' WHERE alembic_version.version_num = '0007';

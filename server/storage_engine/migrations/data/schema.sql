@@ -1,4 +1,4 @@
--- made from revisions 877af7c39a230383bdd9d6a67b7ffd27fbeca41bd6574df30e3ac3d59d894112
+-- made from revisions bb2cedf061c69c222ccb81a6dfffb1c965f8a1795a041c26f70e35969829bbe5
 CREATE TABLE adapter_cursors (
   workspace_id TEXT NOT NULL,
   adapter_id TEXT NOT NULL,
@@ -227,6 +227,15 @@ CREATE TABLE mcp_servers (
   create_time INTEGER DEFAULT '0' NOT NULL,
   update_time INTEGER DEFAULT '0' NOT NULL,
   PRIMARY KEY (workspace_id, server_id)
+);
+CREATE TABLE retention_marks (
+  workspace_id TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  position INTEGER DEFAULT '0' NOT NULL,
+  removed INTEGER DEFAULT '0' NOT NULL,
+  last_removed INTEGER DEFAULT '0' NOT NULL,
+  update_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, kind)
 );
 CREATE TABLE run_attempts (
   workspace_id TEXT NOT NULL,
