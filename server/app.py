@@ -29,6 +29,7 @@ from portway.server.deliveries.outbox import Outbox
 from portway.server.deliveries.store import StoredDeliveries
 from portway.server.effects.store import StoredEffects
 from portway.server.events.accept import Acceptor
+from portway.server.events.amendments import Amendments
 from portway.server.events.guards import Guards
 from portway.server.events.place import Places
 from portway.server.events.routing import Router
@@ -173,7 +174,14 @@ def _build(config: Config, stores: Stores) -> Parts:
     closer = Closer(means, stores.runs, stores.effects)
     dispatcher = Dispatcher(means, closer, host.limits.active_runs, host.limits.waiting_runs)
     router, guards = Router(agents, bindings), Guards(audit)
-    acceptor = Acceptor(database, stores.conversations, router, guards, dispatcher)
+    acceptor = Acceptor(
+        database,
+        stores.conversations,
+        router,
+        guards,
+        dispatcher,
+        Amendments(stores.events, stores.runs, agents),
+    )
     canceller = Canceller(writer, stores.runs, dispatcher, closer, host.limits.stop_grace)
     return Parts(
         config=config,

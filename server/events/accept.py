@@ -11,6 +11,9 @@ from portway.rpc.identity import Caller
 from portway.server.agents.types import Agent, QueuePolicy
 from portway.server.conversations.store import Conversations
 from portway.server.events.accept_unit import AcceptUnit, Taken
+from portway.server.events.amend_unit import AmendUnit
+from portway.server.events.amendments import EDITED, RECALLED, Amendments, bound_route, is_amendment
+from portway.server.events.facts import EDIT
 from portway.server.events.guards import Guards
 from portway.server.events.place import Places
 from portway.server.events.routing import Route, Router
@@ -24,13 +27,20 @@ class Acceptor:
     """The only way in for events."""
 
     def __init__(
-        self, database: Database, conversations: Conversations, router: Router, guards: Guards, work: Work
+        self,
+        database: Database,
+        conversations: Conversations,
+        router: Router,
+        guards: Guards,
+        work: Work,
+        amendments: Amendments,
     ) -> None:
         self._database = database
         self._places = Places(conversations)
         self._router = router
         self._guards = guards
         self._work = work
+        self._amendments = amendments
         self._turns: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def submit(self, caller: Caller, submit: Submit) -> Accepted:
@@ -40,6 +50,8 @@ class Acceptor:
         AGENT_DISABLED, CONVERSATION_BUSY), LimitExceeded (overload, low disk). The same key may always be sent again.
         """
         self._database.ensure_room()
+        if is_amendment(submit.facts):
+            return await self._amend(caller, submit)
         if await self._router.needs_conversation(submit.facts, submit.agent_id):
             submit = await self._placed(submit)
         try:
@@ -54,6 +66,17 @@ class Acceptor:
         async with self._turn(submit, route.agent):
             return await self._accept(caller, submit, route)
 
+    async def _amend(self, caller: Caller, submit: Submit) -> Accepted:
+        submit = await self._placed(submit)
+        amendment = await self._amendments.of(submit.facts)
+        route = await bound_route(self._router, submit.facts, submit.agent_id) or Route(None)
+        unit = AmendUnit(submit, route, amendment)
+        agent = route.agent or amendment.agent
+        if agent is not None:
+            unit.refusal = self._guards.refusal(agent, submit.facts)
+            unit.steerable = self._work.steerable
+        return await self._commit(caller, submit, agent, unit)
+
     async def _accept(self, caller: Caller, submit: Submit, route: Route) -> Accepted:
         unit = AcceptUnit(submit, route)
         agent = route.agent
@@ -61,6 +84,9 @@ class Acceptor:
             unit.refusal = self._guards.refusal(agent, submit.facts)
             if not unit.refusal:
                 await self._apply_policy(unit, agent, submit)
+        return await self._commit(caller, submit, agent, unit)
+
+    async def _commit(self, caller: Caller, submit: Submit, agent: Agent | None, unit: AcceptUnit) -> Accepted:
         done = self._database.writer.submit(unit)
         # Not after the wait: a caller that goes away meanwhile must not leave a committed run unknown to the queue.
         done.add_done_callback(partial(self._begin, agent, submit))
@@ -82,13 +108,15 @@ class Acceptor:
         if done.cancelled() or done.exception() is not None or agent is None:
             return
         taken = done.result()
+        if taken.replaced is not None:
+            self._work.replace(taken.replaced, EDITED if submit.facts.type == EDIT else RECALLED)
         run = taken.run
         if run is None:
             return
         if taken.arrival is not None:
             self._work.steer(run.fence, taken.arrival)
             return
-        if _policy(agent, submit) is QueuePolicy.INTERRUPT:
+        if taken.replaced is None and _policy(agent, submit) is QueuePolicy.INTERRUPT:
             self._work.interrupt(run.fence.workspace_id, run.conversation_id, run.event_id)
         self._work.add(run)
 

@@ -17,7 +17,7 @@ from portway.server.events.types import Accepted, EventOutcome, NewEvent
 from portway.server.runs.attempts import add_run
 from portway.server.runs.ledger import add_steer
 from portway.server.runs.pending import Arrival, QueuedRun
-from portway.server.runs.types import Fence, NewRun
+from portway.server.runs.types import Fence, NewRun, Run
 from portway.server.storage_engine.clock import SECOND
 from portway.server.storage_engine.transaction import ReadTransaction, Transaction
 from portway.server.transcript.store import append_items
@@ -29,11 +29,13 @@ BUSY_RETRY_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What the transaction did. `arrival` is set where the message goes into the executing `run`."""
+    """What the transaction did. `arrival` is set where the message goes into the executing `run`; `replaced` is a run
+    that was fenced off, because its message is not what it was."""
 
     accepted: Accepted
     run: QueuedRun | None = None
     arrival: Arrival | None = None
+    replaced: Run | None = None
 
 
 class AcceptUnit:

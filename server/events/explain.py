@@ -12,6 +12,7 @@ from portway.server.transcript.store import Transcript
 from portway.v1 import event_pb2 as pb
 
 MAX_RUNS = 20
+MAX_ABOUT = 50
 
 
 class MessageExplainer:
@@ -35,6 +36,7 @@ class MessageExplainer:
             runs = [await self._runs.run(workspace_id, event.run_id)]
         response = pb.ExplainMessageResponse(event_id=event.event_id)
         response.steps.append(_accepted(event))
+        response.steps.extend([_accepted(other) for other in await self._about(event)])
         for run in reversed(runs):
             response.run_ids.append(run.run_id)
             response.steps.extend(await self._explainer.steps(run))
@@ -42,6 +44,15 @@ class MessageExplainer:
             response.delivery_ids.extend(delivery.delivery_id for delivery in of_run)
         response.conclusion = _conclusion(event, runs)
         return response
+
+    async def _about(self, event: Event) -> list[Event]:
+        """Edits, recalls and reactions of the message."""
+        if not event.provider_message_id:
+            return []
+        about = await self._events.about(
+            event.workspace_id, event.conversation_id, event.provider_message_id, MAX_ABOUT
+        )
+        return [other for other in about if other.event_id != event.event_id]
 
     async def _event(self, workspace_id: str, name: str) -> Event:
         if has_prefix(name, "evt"):
@@ -72,4 +83,6 @@ def _conclusion(event: Event, runs: list[Run]) -> str:
         return conclusion(runs[0])
     if event.outcome is EventOutcome.REFUSED:
         return f"A guard refused it: {event.outcome_reason}."
+    if event.outcome_reason:
+        return f"It was recorded: {event.outcome_reason}."
     return "It was recorded; no agent listens to it."

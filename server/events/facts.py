@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 MESSAGE = "message.received"
+EDIT = "message.edited"
+RECALL = "message.recalled"
+AMENDMENTS = (EDIT, RECALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +41,7 @@ class EventFacts:
     @property
     def expects_reply(self) -> bool:
         """Whether silence would leave somebody waiting."""
-        return self.type in (MESSAGE, "api.invoked", "interaction.submitted")
+        return self.type in (MESSAGE, EDIT, "api.invoked", "interaction.submitted")
 
     @property
     def has_place(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Protocol
 from portway.rpc.errors import NotFound, Reason, WrongState
 from portway.server.agents.types import Agent
 from portway.server.bindings.types import BindingScope
-from portway.server.events.facts import EventFacts
+from portway.server.events.facts import EDIT, EventFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,8 @@ class Router:
                 facts={f"binding_{index}": one for index, one in enumerate(resolution.ambiguous, 1)},
             )
         if not resolution.binding_id:
-            if facts.expects_reply:
+            # Nobody has to listen to edits: they concern the run of their message.
+            if facts.expects_reply and facts.type != EDIT:
                 raise _no_binding(facts, resolution)
             return Route(None, resolution)
         try:

@@ -23,6 +23,25 @@ WHERE workspace_id = :workspace_id AND conversation_id = :conversation_id
   AND provider_message_id = :message_id AND provider_message_id <> ''
 ORDER BY sequence DESC LIMIT 1
 """
+_MESSAGE = f"""
+SELECT {_COLUMNS} FROM events
+WHERE workspace_id = :workspace_id AND conversation_id = :conversation_id
+  AND provider_message_id = :message_id AND provider_message_id <> '' AND type = 'message.received'
+ORDER BY sequence DESC LIMIT 1
+"""
+_ABOUT = f"""
+SELECT {_COLUMNS} FROM events
+WHERE workspace_id = :workspace_id AND conversation_id = :conversation_id
+  AND provider_message_id = :message_id AND provider_message_id <> ''
+ORDER BY sequence LIMIT :limit
+"""
+_LATER = """
+SELECT event_id FROM events
+WHERE workspace_id = :workspace_id AND conversation_id = :conversation_id
+  AND provider_message_id = :message_id AND provider_message_id <> ''
+  AND (type = 'message.recalled' OR (type = 'message.edited' AND :time > 0 AND event_time > :time))
+LIMIT 1
+"""
 _PAGE = f"""
 SELECT {_COLUMNS} FROM events
 WHERE workspace_id = :workspace_id AND sequence < :before AND {{conversation}} AND {{types}}
@@ -48,6 +67,12 @@ class EventLog(Protocol):
 
     async def event_of_message(self, workspace_id: str, conversation_id: str, message_id: str) -> Event:
         """The newest event about a platform message. Raises NotFound."""
+
+    async def message(self, workspace_id: str, conversation_id: str, message_id: str) -> Event:
+        """The event of a platform message itself. Raises NotFound."""
+
+    async def about(self, workspace_id: str, conversation_id: str, message_id: str, limit: int) -> list[Event]:
+        """Everything about a platform message, oldest first."""
 
     async def page(self, workspace_id: str, which: EventFilter, before: int, limit: int) -> list[Event]:
         """Newest first, below sequence `before` (NEWEST for the first page)."""
@@ -83,6 +108,18 @@ def find_by_key(tx: ReadTransaction, workspace_id: str, source: str, key: str) -
     """What was accepted under a key, whatever its body."""
     row = tx.one(_BY_KEY, {"workspace_id": workspace_id, "source": source, "dedupe_key": key})
     return Accepted(*typed((*row[:6], True), (5, EventOutcome))) if row is not None else None
+
+
+def find_later_amendment(tx: ReadTransaction, event: NewEvent, original: Event) -> str:
+    """An edit of the same message that is newer by the platform's clock, or its recall; '' for none."""
+    params: Params = {
+        "workspace_id": event.workspace_id,
+        "conversation_id": original.conversation_id,
+        "message_id": event.provider_message_id,
+        "time": event.event_time,
+    }
+    row = tx.one(_LATER, params)
+    return str(row[0]) if row is not None else ""
 
 
 def append_event(tx: Transaction, event: NewEvent) -> Accepted:
@@ -136,6 +173,22 @@ class StoredEventLog:
         if row is None:
             raise NotFound.of("message", message_id)
         return _event(row)
+
+    async def message(self, workspace_id: str, conversation_id: str, message_id: str) -> Event:
+        params = {"workspace_id": workspace_id, "conversation_id": conversation_id, "message_id": message_id}
+        row = await self._reader.look(lambda tx: tx.one(_MESSAGE, params))
+        if row is None:
+            raise NotFound.of("message", message_id)
+        return _event(row)
+
+    async def about(self, workspace_id: str, conversation_id: str, message_id: str, limit: int) -> list[Event]:
+        params: Params = {
+            "workspace_id": workspace_id,
+            "conversation_id": conversation_id,
+            "message_id": message_id,
+            "limit": limit,
+        }
+        return [_event(row) for row in await self._reader.run(lambda tx: tx.all(_ABOUT, params))]
 
     async def page(self, workspace_id: str, which: EventFilter, before: int, limit: int) -> list[Event]:
         types, chosen = one_of("type", which.types)

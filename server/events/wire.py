@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 
 from portway.rpc.errors import FieldViolation, InvalidInput
-from portway.server.events.facts import MESSAGE, EventFacts
+from portway.server.events.facts import EDIT, MESSAGE, EventFacts
 from portway.server.events.submit import Submit
 from portway.server.events.types import Accepted, Event, EventOutcome
 from portway.v1 import content_pb2, event_pb2
@@ -92,7 +92,7 @@ def text_of(parts: Iterable[content_pb2.ContentPart]) -> str:
 
 def content_of(event: event_pb2.Event) -> bytes:
     """What the transcript keeps of a message; empty for an event that is none."""
-    if event.type != MESSAGE:
+    if event.type not in (MESSAGE, EDIT) or not event.parts:
         return b""
     message = content_pb2.Message(role=content_pb2.MESSAGE_ROLE_USER)
     message.parts.extend(event.parts)

@@ -35,6 +35,7 @@ WHERE workspace_id = :workspace_id AND run_id = :run_id AND attempt = :attempt A
 _REQUEUE = f"""
 UPDATE runs SET state = 'queued', epoch = 0, available_time = :available_time WHERE {_HELD} AND {_EXECUTING}
 """
+_SKIP = f"UPDATE runs SET attempt = attempt + 1 WHERE {_HELD} AND state = 'queued'"
 _CANCEL = f"""
 UPDATE runs SET cancel_time = :now, cancel_reason = :reason
 WHERE workspace_id = :workspace_id AND run_id = :run_id AND cancel_time = 0 AND {_OPEN}
@@ -153,6 +154,15 @@ def requeue_run(tx: Transaction, fence: Fence, reason: str, available_time: int 
         raise _refusal(tx, fence)
     tx.execute(_END_ATTEMPT, _held(fence, state="superseded", now=tx.now, outcome=reason))
     return Fence(fence.workspace_id, fence.run_id, fence.attempt, 0)
+
+
+def fence_off(tx: Transaction, fence: Fence, reason: str) -> None:
+    """Nothing that holds this fence writes any more, whether it executes, is about to, or waits. The run stays open,
+    for whoever ends it from its row."""
+    if fence.epoch:
+        requeue_run(tx, fence, reason)
+    elif not tx.execute(_SKIP, _held(fence)):
+        raise _refusal(tx, fence)
 
 
 def request_cancel(tx: Transaction, workspace_id: str, run_id: str, reason: str) -> bool:

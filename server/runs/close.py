@@ -3,7 +3,8 @@
 from portway.rpc.errors import Stale, WrongState
 from portway.server.effects.store import Effects
 from portway.server.effects.types import EffectState
-from portway.server.runs.ending import EFFECT_UNKNOWN, Failed, failed
+from portway.server.events.amendments import QUIET_REASONS
+from portway.server.runs.ending import CANCELLED, EFFECT_UNKNOWN, Failed, failed
 from portway.server.runs.execute import Means
 from portway.server.runs.journal import Journal
 from portway.server.runs.pending import QueuedRun, Work
@@ -28,6 +29,8 @@ class Closer:
         if run.state.final:
             return run
         ending = await self._worse(run, ending)
+        # Who has edited or recalled the message sees what came of it, and needs no "stopped".
+        answered = answered or (ending.failure.code == CANCELLED and run.cancel_reason in QUIET_REASONS)
         addressee = await self._means.preparer.address(queued(run))
         feed = self._means.feeds.own(workspace_id, run_id, run.last_sequence)
         try:

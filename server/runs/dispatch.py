@@ -9,12 +9,12 @@ from portway.rpc.errors import LimitExceeded, NotFound, PortwayError, Quota, Rea
 from portway.rpc.telemetry import bound, safe_text
 from portway.server.runs import ending as ends
 from portway.server.runs.attempt import Attempt
-from portway.server.runs.close import Closer
+from portway.server.runs.close import Closer, queued
 from portway.server.runs.ending import Ending, Failed
 from portway.server.runs.execute import Execution, Means
 from portway.server.runs.pending import Arrival, QueuedRun
 from portway.server.runs.queue import RunQueue
-from portway.server.runs.types import Fence
+from portway.server.runs.types import Fence, Run
 from portway.server.storage_engine.clock import SECOND, now
 
 MAX_ACTIVE = 256
@@ -36,6 +36,8 @@ class Dispatcher:
         self._queue = RunQueue()
         self._executions: dict[tuple[str, str], Execution] = {}
         self._again: dict[tuple[str, str], QueuedRun] = {}
+        self._replaced: dict[tuple[str, str], Failed] = {}
+        self._to_close: list[tuple[Run, Failed]] = []
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
         self._draining = False
@@ -101,6 +103,18 @@ class Dispatcher:
         execution.request_stop(ends.CANCELLED, reason)
         return True
 
+    def replace(self, run: Run, reason: str) -> None:
+        ending = ends.failed(ends.CANCELLED, reason)
+        execution = self._executions.get((run.workspace_id, run.run_id))
+        if execution is not None:
+            # It is closed from its row when it has left: until then it may still hold the run's feed.
+            self._replaced[execution.run.key] = ending
+            execution.request_stop(ends.CANCELLED, reason)
+            return
+        self.withdraw(run.workspace_id, run.run_id)
+        self._to_close.append((run, ending))
+        self._changed.set()
+
     def withdraw(self, workspace_id: str, run_id: str) -> QueuedRun | None:
         """Take a run out that still waits; the caller settles it."""
         return self._queue.remove((workspace_id, run_id), now())
@@ -112,6 +126,8 @@ class Dispatcher:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._changed.clear()
+                while self._to_close:
+                    group.create_task(self._settle_somehow(queued(self._to_close[0][0]), self._to_close.pop(0)[1]))
                 while not self._draining and len(self._executions) < self._max_active:
                     run = self._queue.take(now())
                     if run is None:
@@ -151,14 +167,19 @@ class Dispatcher:
         with bound(run_id=run.fence.run_id):
             try:
                 ending = await execution.execute()
+                replaced = self._replaced.pop(run.key, None)
+                if replaced is not None:
+                    await self._settle_somehow(run, replaced)
                 self._say(execution, ending)
                 if execution.attempt is not None and execution.attempt.unresponsive:
                     group.create_task(self._recycle(execution.attempt))
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - a supervisor: a broken run must not take the others with it
-                self._log.error("a run broke", error=safe_text(error), exc_info=error)
-                await self._settle_somehow(run, _broken(error))
+                replaced = self._replaced.pop(run.key, None)
+                if replaced is None:
+                    self._log.error("a run broke", error=safe_text(error), exc_info=error)
+                await self._settle_somehow(run, replaced or _broken(error))
             finally:
                 self._leave(execution)
 

@@ -23,6 +23,9 @@ _STEERS = """
 SELECT COUNT(*), COUNT(CASE WHEN state = 'queued' THEN 1 END) FROM run_steers
 WHERE workspace_id = :workspace_id AND run_id = :run_id
 """
+_SPOKEN = """
+SELECT 1 FROM run_events WHERE workspace_id = :workspace_id AND run_id = :run_id AND kind = 'message_completed' LIMIT 1
+"""
 _END_STEER = """
 UPDATE run_steers SET state = :state, end_time = :now
 WHERE workspace_id = :workspace_id AND run_id = :run_id AND position = :position AND state = 'queued'
@@ -75,6 +78,11 @@ def read_ledger(tx: ReadTransaction, workspace_id: str, run_id: str, after: int,
     """Committed entries above `after`, in order."""
     params: dict[str, SqlValue] = {"workspace_id": workspace_id, "run_id": run_id, "after": after, "limit": limit}
     return [LedgerEvent(*row) for row in tx.all(_PAGE, params)]
+
+
+def has_spoken(tx: ReadTransaction, workspace_id: str, run_id: str) -> bool:
+    """Whether people have a message of the run."""
+    return tx.one(_SPOKEN, {"workspace_id": workspace_id, "run_id": run_id}) is not None
 
 
 def add_steer(tx: Transaction, fence: Fence, steering_id: str, event_id: str, payload: bytes, limit: int) -> int:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from portway.server.events.routing import Resolution
-from portway.server.runs.types import Fence
+from portway.server.runs.types import Fence, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,9 @@ class Work(Protocol):
 
     def steerable(self, workspace_id: str, conversation_id: str) -> Fence | None:
         """The executing run of the conversation, if its runner takes messages. Also called by the writer's thread."""
+
+    def replace(self, run: Run, reason: str) -> None:
+        """The run was fenced off on disk: end it wherever it is, without a word to people."""
 
     def add(self, run: QueuedRun) -> None:
         """The run is on disk and waits for its turn."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from portway.rpc.ids import new_id
 from portway.server.agents.types import QueuePolicy
+from portway.server.events.facts import EDIT
 from portway.server.events.store import read_event, set_outcome
 from portway.server.events.types import EventOutcome
 from portway.server.runs.assignment import Addressee
@@ -99,6 +100,10 @@ def _become_run(tx: Transaction, addressee: Addressee, steer: Steer) -> QueuedRu
     if not steer.event_id:
         return None
     event = read_event(tx, steer.workspace_id, steer.event_id)
+    if event.type == EDIT:
+        why = "its run ended before it took the edit"
+        set_outcome(tx, steer.workspace_id, event.event_id, EventOutcome.RECORDED, why, event.run_id)
+        return None
     run_id = new_id("run")
     add_run(
         tx,

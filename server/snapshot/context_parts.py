@@ -84,6 +84,9 @@ def conversation_of(facts: EventFacts, snapshot: Snapshot) -> run_context_pb2.Co
 
 
 def input_of(event: event_pb2.Event, facts: EventFacts) -> run_context_pb2.RunInput:
+    if not facts.expects_reply:
+        # Nobody said it: what happened stands in the event, its actor and its subject.
+        return run_context_pb2.RunInput()
     given = run_context_pb2.RunInput(text=facts.text, contents=event.parts, attachments=media_of(event.parts))
     if event.HasField("interaction"):
         given.interaction.CopyFrom(event.interaction)
