@@ -63,6 +63,7 @@ from portway.server.secrets.store import StoredSecrets
 from portway.server.service_list import services_of
 from portway.server.snapshot.context import ContextWriter, HostFacts
 from portway.server.snapshot.grants import GrantBook
+from portway.server.spending.ledger import SpendingAccounts, UnlimitedWorkspaces
 from portway.server.state.store import StoredState
 from portway.server.storage.store import StoredStorage
 from portway.server.storage_engine.blobs import Blobs
@@ -153,6 +154,7 @@ def _build(config: Config, stores: Stores) -> Parts:
     audit, outbox = AuditRecorder(writer), Outbox(writer, stores.deliveries)
     feeds, live = Feeds(stores.runs, stores.runs), LiveAttempts()
     run_tokens = RunTokens(live, stores.runs)
+    spending = SpendingAccounts(writer, UnlimitedWorkspaces(), audit)
     calls = _calls(stores, models, tools)
     grants = GrantBook(models, tools)
     facts = HostFacts(host.name, version("portway"))
@@ -169,6 +171,7 @@ def _build(config: Config, stores: Stores) -> Parts:
         ledgers=stores.runs,
         artifacts=calls.artifacts,
         operations=calls.operations(),
+        spending=spending,
         grace=host.limits.stop_grace,
     )
     closer = Closer(means, stores.runs, stores.effects)
@@ -181,6 +184,7 @@ def _build(config: Config, stores: Stores) -> Parts:
         guards,
         dispatcher,
         Amendments(stores.events, stores.runs, agents),
+        spending,
     )
     canceller = Canceller(writer, stores.runs, dispatcher, closer, host.limits.stop_grace)
     return Parts(
@@ -211,6 +215,7 @@ def _build(config: Config, stores: Stores) -> Parts:
         acceptor=acceptor,
         canceller=canceller,
         schedules=build_schedules(database, acceptor, stores.runs, canceller),
+        spending=spending,
     )
 
 

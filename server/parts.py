@@ -33,6 +33,7 @@ from portway.server.runtimes.link import RuntimeLink
 from portway.server.schedules.build import ScheduleParts
 from portway.server.secrets.store import StoredSecrets
 from portway.server.snapshot.grants import GrantBook
+from portway.server.spending.ledger import SpendingAccounts
 from portway.server.state.store import StoredState
 from portway.server.storage.store import StoredStorage
 from portway.server.storage_engine.blobs import Blobs
@@ -99,3 +100,4 @@ class Parts:
     acceptor: Acceptor
     canceller: Canceller
     schedules: ScheduleParts
+    spending: SpendingAccounts

@@ -35,6 +35,9 @@ from portway.server.runs.owned import Owned
 from portway.server.runs.servicer import RunServicer
 from portway.server.runs.steer import Steering
 from portway.server.schedules.build import schedule_servicer
+from portway.server.spending.report import SpendingReport
+from portway.server.spending.servicer import SpendingServicer
+from portway.server.spending.store import StoredSpending
 from portway.server.status.look import Lookout
 from portway.server.status.servicer import StatusServicer
 from portway.server.tokens.manage import TokenManager
@@ -63,6 +66,7 @@ from portway.v1 import (
     schedule_pb2,
     shell_pb2,
     skill_pb2,
+    spending_pb2,
     status_pb2,
     task_pb2,
     token_pb2,
@@ -109,6 +113,7 @@ def _work(parts: Parts) -> list[Service]:
             conversations=stores.conversations,
             router=parts.router,
             guards=parts.guards,
+            budgets=parts.spending,
             work=parts.dispatcher,
             runtime=parts.runtime,
             grants=parts.grants,
@@ -231,7 +236,16 @@ def _configuration(parts: Parts) -> list[Service]:
             WorkspaceServicer(WorkspaceManager(writer, workspaces), workspaces, cursors),
         ),
         Service(_descriptor(audit_pb2, "AuditService"), audit),
+        Service(_descriptor(spending_pb2, "SpendingService"), _spending(parts)),
     ]
+
+
+def _spending(parts: Parts) -> SpendingServicer:
+    stores = parts.stores
+    report = SpendingReport(
+        StoredSpending(stores.database.reader), stores.agents, stores.conversations, stores.runs, parts.spending
+    )
+    return SpendingServicer(report, stores.cursors)
 
 
 def _descriptor(module: object, name: str) -> ServiceDescriptor:

@@ -43,6 +43,8 @@ def _all(spec: AgentSpec, models: Models) -> Iterator[FieldViolation | None]:
         yield _meant(lambda: check_template(spec.box_policy.session_template))
     for index, model_id in enumerate(spec.resource_policy.model_ids):
         yield _model(models, f"agent.resource_policy.model_ids[{index}]", model_id)
+    for index, alias in enumerate(spec.model_aliases):
+        yield _model(models, f"agent.model_aliases[{index}].model_id", alias.model_id)
 
 
 def _times(spec: AgentSpec) -> Iterator[FieldViolation]:
@@ -52,6 +54,8 @@ def _times(spec: AgentSpec) -> Iterator[FieldViolation]:
         "agent.guards.window": spec.guards.window_seconds,
         "agent.delivery_policy.delivery_ttl": spec.delivery_policy.delivery_ttl_seconds,
         "agent.run_budget.time": spec.run_budget.seconds or 0.0,
+        "agent.budget.time": spec.budget.seconds or 0.0,
+        "agent.conversation_budget.time": spec.conversation_budget.seconds or 0.0,
     }
     for field, seconds in times.items():
         if seconds < 0:

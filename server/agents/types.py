@@ -155,7 +155,7 @@ class NoticeTexts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What a run may spend; nothing where there is no limit."""
+    """What a run, or a month, may spend; nothing where there is no limit."""
 
     cost_micros: int | None = None
     currency: str = ""
@@ -165,9 +165,20 @@ class Budget:
     seconds: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ModelAlias:
+    """The model for a name that a program asks the model gateway for; `*` in the pattern stands for any text."""
+
+    pattern: str
+    model_id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSpec:
-    """All configuration and policy of an agent. `config_json` is the runner author's own shape, as JSON text."""
+    """All configuration and policy of an agent. `config_json` is the runner author's own shape, as JSON text.
+
+    `budget` and `conversation_budget` are for a month, `run_budget` for one run.
+    """
 
     name: str
     runner_id: str
@@ -191,6 +202,9 @@ class AgentSpec:
     locale: str = "en"
     time_zone: str = "UTC"
     approval_policy: ApprovalPolicy = ApprovalPolicy()
+    budget: Budget = Budget()
+    conversation_budget: Budget = Budget()
+    model_aliases: tuple[ModelAlias, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from portway.server.agents.types import (
     InboundGuards,
     InterruptedPolicy,
     ManagedBy,
+    ModelAlias,
     NoticeTexts,
     QueuePolicy,
     ResourcePolicy,
@@ -116,6 +117,9 @@ def draft_of(message: agent_pb2.Agent) -> Draft:
             waiting=dict(message.notices.waiting),
         ),
         run_budget=_budget(message.run_budget),
+        budget=_budget(message.budget),
+        conversation_budget=_budget(message.conversation_budget),
+        model_aliases=tuple(ModelAlias(one.pattern, one.model_id) for one in message.model_aliases),
         conversation_idle_seconds=_seconds(message, "conversation_idle", 0.0),
         disabled=message.disabled,
         locale=message.locale or _DEFAULTS.locale,
@@ -221,7 +225,6 @@ def _put_policies(message: agent_pb2.Agent, spec: AgentSpec) -> None:
     message.retry_policy.first_delay.CopyFrom(_duration(spec.retry_policy.first_delay_seconds))
     for name in ("failed", "interrupted", "refused", "waiting"):
         getattr(message.notices, name).update(getattr(spec.notices, name))
-    message.run_budget.CopyFrom(_budget_message(spec.run_budget))
     message.approval_policy.CopyFrom(
         agent_pb2.ApprovalPolicy(
             approver_ids=spec.approval_policy.approver_ids,
@@ -229,6 +232,12 @@ def _put_policies(message: agent_pb2.Agent, spec: AgentSpec) -> None:
             operators_excluded=spec.approval_policy.operators_excluded,
             time_limit=_duration(spec.approval_policy.time_limit_seconds),
         )
+    )
+    message.run_budget.CopyFrom(budget_message(spec.run_budget))
+    message.budget.CopyFrom(budget_message(spec.budget))
+    message.conversation_budget.CopyFrom(budget_message(spec.conversation_budget))
+    message.model_aliases.extend(
+        agent_pb2.ModelAlias(pattern=one.pattern, model_id=one.model_id) for one in spec.model_aliases
     )
 
 
@@ -310,7 +319,8 @@ def _budget(message: usage_pb2.Budget) -> Budget:
     )
 
 
-def _budget_message(budget: Budget) -> usage_pb2.Budget:
+def budget_message(budget: Budget) -> usage_pb2.Budget:
+    """A budget as callers see it."""
     message = usage_pb2.Budget(
         cost_micros=budget.cost_micros,
         currency=budget.currency,

@@ -5,6 +5,7 @@ import dataclasses
 import weakref
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
+from typing import Protocol
 
 from portway.rpc.errors import NotFound, WrongState
 from portway.rpc.identity import Caller
@@ -20,7 +21,15 @@ from portway.server.events.routing import Route, Router
 from portway.server.events.submit import Submit
 from portway.server.events.types import Accepted
 from portway.server.runs.pending import Work
+from portway.server.spending.types import is_limited
 from portway.server.storage_engine.database import Database
+
+
+class Budgets(Protocol):
+    """What agents, their conversations and workspaces have left."""
+
+    async def refusal(self, agent: Agent, conversation_id: str) -> str:
+        """Why a new event may not start a run; '' where it may."""
 
 
 class Acceptor:
@@ -34,6 +43,7 @@ class Acceptor:
         guards: Guards,
         work: Work,
         amendments: Amendments,
+        budgets: Budgets,
     ) -> None:
         self._database = database
         self._places = Places(conversations)
@@ -41,6 +51,7 @@ class Acceptor:
         self._guards = guards
         self._work = work
         self._amendments = amendments
+        self._budgets = budgets
         self._turns: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def submit(self, caller: Caller, submit: Submit) -> Accepted:
@@ -81,7 +92,7 @@ class Acceptor:
         unit = AcceptUnit(submit, route)
         agent = route.agent
         if agent is not None:
-            unit.refusal = self._guards.refusal(agent, submit.facts)
+            unit.refusal = self._guards.refusal(agent, submit.facts) or await self._unpaid(agent, submit)
             if not unit.refusal:
                 await self._apply_policy(unit, agent, submit)
         return await self._commit(caller, submit, agent, unit)
@@ -94,6 +105,12 @@ class Acceptor:
         if unit.refusal and agent is not None and not taken.accepted.duplicate:
             self._guards.tell(caller, agent, submit.facts, unit.refusal)
         return taken.accepted
+
+    async def _unpaid(self, agent: Agent, submit: Submit) -> str:
+        """Why nobody would pay for a run; '' where somebody does."""
+        limited = is_limited(agent.spec.conversation_budget)
+        facts = (await self._placed(submit)).facts if limited else submit.facts
+        return await self._budgets.refusal(agent, facts.conversation_id)
 
     async def _apply_policy(self, unit: AcceptUnit, agent: Agent, submit: Submit) -> None:
         self._work.ensure_room(submit.facts.workspace_id)

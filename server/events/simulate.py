@@ -5,6 +5,7 @@ from dataclasses import replace
 from portway.rpc.errors import NotFound, PortwayError
 from portway.server.agents.types import Agent, QueuePolicy
 from portway.server.conversations.store import Conversations
+from portway.server.events.accept import Budgets
 from portway.server.events.accept_unit import AcceptUnit
 from portway.server.events.facts import EventFacts
 from portway.server.events.guards import Guards
@@ -35,6 +36,7 @@ class Simulator:
         conversations: Conversations,
         router: Router,
         guards: Guards,
+        budgets: Budgets,
         work: Work,
         runtime: RuntimeLink,
         grants: GrantBook,
@@ -43,6 +45,7 @@ class Simulator:
         self._conversations = conversations
         self._router = router
         self._guards = guards
+        self._budgets = budgets
         self._work = work
         self._runtime = runtime
         self._grants = grants
@@ -83,6 +86,12 @@ class Simulator:
             response.outcome = pb.EVENT_OUTCOME_REFUSED
             response.refusal_reason = "REFUSED_BY_POLICY"
             _step(response, "guard", refusal, ok=False)
+            return
+        unpaid = await self._budgets.refusal(agent, facts.conversation_id)
+        if unpaid:
+            response.outcome = pb.EVENT_OUTCOME_REFUSED
+            response.refusal_reason = "BUDGET_EXHAUSTED"
+            _step(response, "budget", unpaid, ok=False)
             return
         await self._snapshot(agent, facts, request.event, response)
         self._queue(route, agent, facts, response)

@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable
 
-from portway.rpc.errors import InvalidInput, NotFound, NotPermitted, OutOfRange, PayloadTooLarge
+from portway.rpc.errors import InvalidInput, NotFound, NotPermitted, OutOfRange
 from portway.rpc.ids import new_id
 from portway.server.artifacts.store import Artifacts, add_artifact
 from portway.server.artifacts.types import Artifact, NewArtifact
 from portway.server.runner_calls.emit import Emit
+from portway.server.runner_calls.paying import pay_bytes
 from portway.server.runner_calls.scope import RunScope
 from portway.server.runs.attempts import check_fence
 from portway.server.storage_engine.blobs import Blobs
@@ -65,6 +66,7 @@ class ArtifactRules:
         """Bytes that came with a result: kept now, listed by the returned unit. Raises NotPermitted, InvalidInput."""
         if "artifacts_write" not in self._run.snapshot.permissions.allowed:
             raise NotPermitted("an artifact needs the permission artifacts.write, which this run does not have")
+        await pay_bytes(self._run, len(content))
         blob = await self._blobs.put(self._run.workspace_id, content)
         artifact = self.new(wanted, blob.size, blob.sha256)
         return artifact_ref(artifact), lambda tx: add_artifact(tx, artifact)
@@ -128,14 +130,15 @@ class ArtifactCalls:
         self, run: RunScope, requests: AsyncIterator[run_pull_pb2.RunnerServiceCreateArtifactRequest]
     ) -> run_pull_pb2.RunnerServiceCreateArtifactResponse:
         run.allow("artifacts_write", "CreateArtifact")
-        limit = _upload_limit(run)
         first: content_pb2.ArtifactRef | None = None
-        async with self._blobs.upload(run.workspace_id, limit) as upload:
+        async with self._blobs.upload(run.workspace_id, MAX_UPLOAD_BYTES) as upload:
             async for request in requests:
                 if first is None:
                     if not request.HasField("artifact"):
                         raise InvalidInput.field("artifact", "the first frame describes the artifact")
                     first = request.artifact
+                # Paid piece by piece: a file larger than what is left is not taken to its end.
+                await pay_bytes(run, len(request.data))
                 await upload.write(request.data)
             if first is None:
                 raise InvalidInput.field("artifact", "the call had no frame")
@@ -148,12 +151,3 @@ class ArtifactCalls:
 
         await self._writer.run(unit)
         return run_pull_pb2.RunnerServiceCreateArtifactResponse(artifact=artifact_ref(artifact))
-
-
-def _upload_limit(run: RunScope) -> int:
-    budget = run.snapshot.spec.run_budget.bytes
-    if budget is None:
-        return MAX_UPLOAD_BYTES
-    if budget <= 0:
-        raise PayloadTooLarge("the run's budget allows no bytes to be written")
-    return min(MAX_UPLOAD_BYTES, budget)

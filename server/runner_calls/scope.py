@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from portway.rpc.errors import (
     DeadlineExceeded,
-    LimitExceeded,
     NotFound,
     NotPermitted,
     PortwayError,
@@ -15,7 +14,6 @@ from portway.rpc.errors import (
     Stale,
     WrongState,
 )
-from portway.server.agents.types import Budget
 from portway.server.audit.types import NewAuditRecord
 from portway.server.effects.types import Effect
 from portway.server.events.facts import EventFacts
@@ -24,6 +22,7 @@ from portway.server.runs.pending import Arrival
 from portway.server.runs.types import Fence
 from portway.server.runs.usage import UsageSum
 from portway.server.snapshot.freeze import Snapshot
+from portway.server.spending.meter import Meter
 from portway.server.tools.types import ToolResult
 from portway.v1 import run_context_pb2
 
@@ -46,14 +45,13 @@ class RunScope:
     deadline: float
     audit: Audit
     usage: UsageSum
+    meter: Meter
     arrivals: list[Arrival] = field(default_factory=list)
     tool_calls: dict[str, tuple[bytes, "asyncio.Future[ToolResult]"]] = field(default_factory=dict)
     earlier_effects: list[Effect] = field(default_factory=list)
     effect_lost: bool = False
     ended: PortwayError | None = None
-    budget_spent: Callable[[str], None] = lambda _: None
     injected: Callable[[Sequence[Arrival]], None] = lambda _: None
-    _started: float = field(default_factory=time.monotonic)
 
     @property
     def workspace_id(self) -> str:
@@ -71,8 +69,10 @@ class RunScope:
             raise DeadlineExceeded(f"the deadline of the run {self.run_id} is over")
 
     def time_left(self) -> float:
-        """Seconds until the run's deadline."""
-        return max(0.0, self.deadline - time.monotonic())
+        """Seconds until the run's deadline, or until a budget's time is over."""
+        left = max(0.0, self.deadline - time.monotonic())
+        paid = self.meter.seconds_left()
+        return left if paid is None else min(left, paid)
 
     def allow(self, operation: str, action: str) -> None:
         """Raises NotPermitted for an operation that is not in the snapshot."""
@@ -121,25 +121,6 @@ class RunScope:
         if found is not None:
             self.earlier_effects.remove(found)
         return found
-
-    def spend_call(self) -> None:
-        """Counts a model or tool call. Raises LimitExceeded (BUDGET_EXHAUSTED), and the run ends with it."""
-        budget = self.snapshot.spec.run_budget
-        self.usage.calls += 1
-        spent = _spent(budget, self.usage, time.monotonic() - self._started)
-        if spent:
-            self.budget_spent(spent)
-            raise LimitExceeded(f"the run's budget is spent: {spent}", reason=Reason.BUDGET_EXHAUSTED)
-
-
-def _spent(budget: Budget, usage: UsageSum, seconds: float) -> str:
-    if budget.calls is not None and usage.calls > budget.calls:
-        return f"{budget.calls} calls of models and tools"
-    if budget.tokens is not None and usage.tokens >= budget.tokens:
-        return f"{budget.tokens} tokens"
-    if budget.seconds is not None and seconds >= budget.seconds:
-        return f"{budget.seconds:g} seconds"
-    return ""
 
 
 def run_finished(run_id: str, state: str) -> WrongState:

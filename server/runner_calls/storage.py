@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator
 
-from portway.rpc.errors import InvalidInput, PayloadTooLarge
+from portway.rpc.errors import InvalidInput
 from portway.server.runner_calls.emit import Emit
+from portway.server.runner_calls.paying import pay_bytes
 from portway.server.runner_calls.scope import RunScope
 from portway.server.runs.attempts import check_fence
 from portway.server.storage.store import Storage, delete_object, put_object
@@ -64,7 +65,7 @@ class StorageCalls:
             if not inline:
                 blob = await upload.finish()
         size = len(small) if inline else blob.size
-        _check_budget(run, size)
+        await pay_bytes(run, size)
         name, value, sha256 = key.key, bytes(small) if inline else b"", "" if inline else blob.sha256
 
         def unit(tx: Transaction) -> None:
@@ -106,9 +107,3 @@ def _space(run: RunScope, number: int, action: str) -> StorageSpace:
     run.allow(permission, action)
     owners = {Area.PLUGIN: run.snapshot.runner.plugin_id, Area.BINDING: run.snapshot.agent_id, Area.WORKSPACE: ""}
     return StorageSpace(run.workspace_id, area, owners[area])
-
-
-def _check_budget(run: RunScope, size: int) -> None:
-    budget = run.snapshot.spec.run_budget.bytes
-    if budget is not None and size > budget:
-        raise PayloadTooLarge(f"the run's budget allows {budget} bytes to be written, not {size}")

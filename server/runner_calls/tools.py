@@ -24,6 +24,7 @@ from portway.rpc.ids import new_id
 from portway.server.effects.store import finish_effect, plan_effect
 from portway.server.effects.types import Effect, EffectState, NewEffect
 from portway.server.runner_calls.emit import Emit
+from portway.server.runner_calls.paying import ONE_CALL, paid
 from portway.server.runner_calls.scope import RunScope
 from portway.server.storage_engine.writer import Writer
 from portway.server.tools.registry import ToolRegistry
@@ -70,13 +71,13 @@ class ToolCalls:
         run.allow("tools_call", "CallTool")
         if request.name not in run.snapshot.tools:
             raise run.missing("CallTool", "tool", request.name)
-        run.spend_call()
-        prepared = self._prepare(run, request)
-        began = time.monotonic()
-        if prepared.spec.needs_ledger:
-            result = await self._once(run, prepared, emit)
-        else:
-            result = await self._make(prepared, new_id("eff"), emit)
+        async with paid(run, ONE_CALL):
+            prepared = self._prepare(run, request)
+            began = time.monotonic()
+            if prepared.spec.needs_ledger:
+                result = await self._once(run, prepared, emit)
+            else:
+                result = await self._make(prepared, new_id("eff"), emit)
         response = event_to_wire(result)
         response.result.duration.FromMilliseconds(round((time.monotonic() - began) * 1000))
         await emit(response, True)

@@ -96,6 +96,8 @@ def of_preparation_error(error: PortwayError, runner_id: str) -> Failed:
     code = error.facts.get("code", "")
     if code:
         return failed(code, error.message)
+    if error.reason == Reason.BUDGET_EXHAUSTED:
+        return failed(BUDGET_EXHAUSTED, error.message)
     if isinstance(error, Unavailable):
         return failed(UNAVAILABLE, error.message, retryable=True)
     if isinstance(error, NotFound | WrongState):

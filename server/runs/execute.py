@@ -33,6 +33,9 @@ from portway.server.runs.types import Fence, NewAttempt, SteerState
 from portway.server.runs.usage import UsageSum
 from portway.server.runs.voice import Outbox, Voice
 from portway.server.runtimes.link import RuntimeLink
+from portway.server.spending.ledger import SpendingAccounts
+from portway.server.spending.meter import Meter
+from portway.server.spending.types import Payer
 from portway.server.storage_engine.clock import SECOND, now
 from portway.server.storage_engine.database import Database
 from portway.server.storage_engine.transaction import Transaction
@@ -58,6 +61,7 @@ class Means:
     ledgers: Ledgers
     artifacts: ArtifactCalls
     operations: Mapping[str, Operation]
+    spending: SpendingAccounts
     grace: float
 
 
@@ -107,6 +111,7 @@ class Execution:
             try:
                 async with asyncio.timeout(None) as self._preparing:
                     assignment = await means.preparer.prepare(addressee)
+                    meter = await self._open_meter(assignment)
             except TimeoutError:
                 if self._stop is None:
                     return None
@@ -116,7 +121,16 @@ class Execution:
                 return await self._refuse(addressee, ends.of_preparation_error(error, runner_id))
             finally:
                 self._preparing = None
-            return await self._converse(assignment)
+            try:
+                return await self._converse(assignment, meter)
+            finally:
+                meter.leave()
+
+    async def _open_meter(self, assignment: Assignment) -> Meter:
+        """The run keeps its own budget; those of the month are as they are now."""
+        frozen = assignment.snapshot.spec
+        agent = assignment.addressee.spec or frozen
+        return await self._means.spending.open(_payer(assignment), frozen.run_budget, agent)
 
     async def _refuse(self, addressee: Addressee, ending: Failed) -> Ending:
         """The run ends before it began."""
@@ -133,7 +147,7 @@ class Execution:
             self._means.feeds.release(feed)
         return ending
 
-    async def _converse(self, assignment: Assignment) -> Ending:
+    async def _converse(self, assignment: Assignment, meter: Meter) -> Ending:
         means = self._means
         queued = self._run.fence
         fence = Fence(queued.workspace_id, queued.run_id, assignment.attempt, means.database.epoch)
@@ -141,7 +155,10 @@ class Execution:
         try:
             journal = self._journal(feed, fence)
             voice = Voice(assignment.addressee, journal, means.outbox)
-            return await self._attend(await self._begin(assignment, journal, feed, voice), feed, voice)
+            attempt = await self._begin(assignment, meter, journal, feed, voice)
+            meter.on_spent = lambda why: attempt.request_stop(ends.BUDGET_EXHAUSTED, why)
+            meter.start(journal)
+            return await self._attend(attempt, feed, voice)
         finally:
             means.feeds.release(feed)
 
@@ -166,7 +183,9 @@ class Execution:
         finally:
             means.live.remove(self._run, attempt)
 
-    async def _begin(self, assignment: Assignment, journal: Journal, feed: RunFeed, voice: Voice) -> Attempt:
+    async def _begin(
+        self, assignment: Assignment, meter: Meter, journal: Journal, feed: RunFeed, voice: Voice
+    ) -> Attempt:
         means, addressee, run = self._means, assignment.addressee, self._run
         usage = UsageSum()
         token = mint_token(TOKEN_KIND)
@@ -181,6 +200,7 @@ class Execution:
             deadline=time.monotonic() + left + means.grace,
             audit=means.audit,
             usage=usage,
+            meter=meter,
         )
         if assignment.attempt > 1:
             await self._take_up(scope)
@@ -189,9 +209,8 @@ class Execution:
         streams = not policy.delivery_policy.streaming_disabled and not policy.guards.masked_outbound_patterns
         results = Results(journal=journal, feed=feed, voice=voice, effects=effects, usage=usage, streams=streams)
         attempt = Attempt(assignment, scope, journal, results, token, grace=means.grace)
-        scope.budget_spent = lambda what: attempt.request_stop(ends.BUDGET_EXHAUSTED, f"the budget is spent: {what}")
         scope.injected = results.record_injected
-        journal.on_failure = attempt.lose
+        journal.on_failure, journal.rider = attempt.lose, meter.ride
         new = NewAttempt(
             token_id=token.token_id,
             token_hash=token.secret_hash,
@@ -220,7 +239,11 @@ class Execution:
 
     def _conclude(self, attempt: Attempt, ending: Ending, settler: Settler, voice: Voice) -> Ending:
         """Put the end into the journal; answers what the end is in the end."""
-        usage = attempt.scope.usage
+        usage, meter = attempt.scope.usage, attempt.scope.meter
+        if isinstance(ending, Completed | Failed):
+            spent = meter.close()
+            if spent is not None:
+                attempt.journal.also(spent)
         if isinstance(ending, Completed):
             ending = checked_end(attempt, ending, voice)
         if isinstance(ending, Completed):
@@ -239,6 +262,17 @@ class Execution:
     def _journal(self, feed: RunFeed, fence: Fence) -> Journal:
         means = self._means
         return Journal(means.database.writer, feed, means.cursors, fence, self._run.last_sequence)
+
+
+def _payer(assignment: Assignment) -> Payer:
+    run = assignment.run
+    return Payer(
+        workspace_id=run.fence.workspace_id,
+        agent_id=run.agent_id,
+        conversation_id=run.conversation_id,
+        run_id=run.fence.run_id,
+        attempt=assignment.attempt,
+    )
 
 
 def _announce(journal: Journal, assignment: Assignment) -> None:

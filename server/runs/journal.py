@@ -65,6 +65,8 @@ class Journal:
         self._writes = 0
         self.failure: BaseException | None = None
         self.on_failure: Callable[[], None] = lambda: None
+        # What goes along with a unit that is written anyway.
+        self.rider: Callable[[], Work | None] = lambda: None
 
     @property
     def fence(self) -> Fence:
@@ -117,9 +119,12 @@ class Journal:
 
     def flush(self) -> "asyncio.Future[Any] | None":
         """Hand everything kept to the writer. The future is done when it is on disk and told; None: nothing was."""
-        group, self._group = self._group, _Group()
-        if not (group.entries or group.works or group.before):
+        if not (self._group.entries or self._group.works or self._group.before):
             return self._last
+        work = self.rider()
+        if work is not None:
+            self.also(work)
+        group, self._group = self._group, _Group()
         fence, after = self._fence, self._handed
 
         def unit(tx: Transaction) -> list[Any]:

@@ -18,12 +18,6 @@ class UsageSum:
         self._currency = ""
         self._price_version = ""
         self._reported_model_id = ""
-        self.calls = 0
-
-    @property
-    def tokens(self) -> int:
-        """Input and output of calls through the host, as far as known."""
-        return self._measured.get("input_tokens", 0) + self._measured.get("output_tokens", 0)
 
     def measured(self, usage: usage_pb2.Usage) -> None:
         """A call through the host has ended."""

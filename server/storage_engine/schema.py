@@ -18,6 +18,7 @@ from portway.server.retention import tables as retention
 from portway.server.runs import tables as runs
 from portway.server.schedules import tables as schedules
 from portway.server.secrets import tables as secrets
+from portway.server.spending import tables as spending
 from portway.server.state import tables as state
 from portway.server.storage import tables as storage
 from portway.server.storage_engine import tables as engine
@@ -50,6 +51,7 @@ NOUNS = (
     mcp_servers,
     schedules,
     retention,
+    spending,
 )
 
 __all__ = ["NOUNS", "metadata"]

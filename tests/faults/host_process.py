@@ -6,11 +6,12 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from portway.clients.host import Portway
+from portway.rpc.channel import PortwayChannel, open_channel
 from portway.rpc.errors import PortwayError
 from portway.rpc.status import errors_by_meaning
 from portway.v1 import event_pb2, run_pb2
@@ -29,6 +30,7 @@ agents:
   runner_id: {runner}
   on_interrupted: {interrupted}
   box_policy: {{tools: ["*"]}}
+  {agent}
 bindings:
 - binding_id: all
   scope: BINDING_SCOPE_WORKSPACE
@@ -40,15 +42,21 @@ class HostProcess:
     """One data folder and the processes that serve it, one after the other."""
 
     def __init__(
-        self, folder: Path, runtime: FakeRuntime, box: FakeBox | None = None, interrupted: str = "RETRY"
+        self,
+        folder: Path,
+        runtime: FakeRuntime,
+        box: FakeBox | None = None,
+        interrupted: str = "RETRY",
+        agent: str = "",
     ) -> None:
         self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
         self.starts = 0
+        settings = _CONFIG.format(runner=RUNNER, interrupted=f"INTERRUPTED_POLICY_{interrupted}", agent=agent)
         for name, text in (
             ("runtime.credential", runtime.token),
             ("box.credential", box.token if box else ""),
-            ("portway.yaml", _CONFIG.format(runner=RUNNER, interrupted=f"INTERRUPTED_POLICY_{interrupted}")),
+            ("portway.yaml", settings),
         ):
             (folder / name).write_text(text)
         self._arguments = [
@@ -98,8 +106,19 @@ class HostProcess:
         return await asyncio.wait_for(self._process.wait(), SECONDS)
 
     def client(self) -> Portway:
-        address = json.loads((self._folder / "ready").read_text())["address"]
-        return Portway(address, token=(self._folder / "admin.token").read_text().strip())
+        return Portway(self._address, token=self._token)
+
+    def channel(self) -> AbstractAsyncContextManager[PortwayChannel]:
+        """For methods that the client has no name for."""
+        return open_channel(self._address, token=self._token)
+
+    @property
+    def _address(self) -> str:
+        return str(json.loads((self._folder / "ready").read_text())["address"])
+
+    @property
+    def _token(self) -> str:
+        return (self._folder / "admin.token").read_text().strip()
 
     def log(self) -> str:
         return (self._folder / "host.log").read_text(errors="replace")[-4000:]

@@ -582,6 +582,9 @@ class Agent(_message.Message):
     LOCALE_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     APPROVAL_POLICY_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
+    CONVERSATION_BUDGET_FIELD_NUMBER: _builtins.int
+    MODEL_ALIASES_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """Agent id, `agt_…`, or the name given in the configuration file."""
     name: _builtins.str
@@ -666,6 +669,18 @@ class Agent(_message.Message):
     def approval_policy(self) -> Global___ApprovalPolicy:
         """Who may approve, and for how long it waits."""
 
+    @_builtins.property
+    def budget(self) -> _usage_pb2.Budget:
+        """What all its runs together may spend in a month (UTC). When it is spent, running ones end with `budget.exhausted` and new events are refused."""
+
+    @_builtins.property
+    def conversation_budget(self) -> _usage_pb2.Budget:
+        """What all its runs in one conversation may spend in a month (UTC)."""
+
+    @_builtins.property
+    def model_aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelAlias]:
+        """Which model a program gets that speaks to the model gateway, by the name that it asks for. See ModelAlias."""
+
     def __init__(
         self,
         *,
@@ -696,14 +711,43 @@ class Agent(_message.Message):
         locale: _builtins.str = ...,
         time_zone: _builtins.str = ...,
         approval_policy: Global___ApprovalPolicy | None = ...,
+        budget: _usage_pb2.Budget | None = ...,
+        conversation_budget: _usage_pb2.Budget | None = ...,
+        model_aliases: _abc.Iterable[Global___ModelAlias] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["approval_policy", b"approval_policy", "box_policy", b"box_policy", "config", b"config", "conversation_idle", b"conversation_idle", "create_time", b"create_time", "delivery_policy", b"delivery_policy", "guards", b"guards", "notices", b"notices", "resource_policy", b"resource_policy", "retry_policy", b"retry_policy", "run_budget", b"run_budget", "state_policy", b"state_policy", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval_policy", b"approval_policy", "box_policy", b"box_policy", "budget", b"budget", "config", b"config", "conversation_budget", b"conversation_budget", "conversation_idle", b"conversation_idle", "create_time", b"create_time", "delivery_policy", b"delivery_policy", "guards", b"guards", "notices", b"notices", "resource_policy", b"resource_policy", "retry_policy", b"retry_policy", "run_budget", b"run_budget", "state_policy", b"state_policy", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "approval_policy", b"approval_policy", "box_policy", b"box_policy", "config", b"config", "conversation_idle", b"conversation_idle", "create_time", b"create_time", "delivery_policy", b"delivery_policy", "description", b"description", "disabled", b"disabled", "edit_policy", b"edit_policy", "event_types", b"event_types", "guards", b"guards", "locale", b"locale", "managed_by", b"managed_by", "name", b"name", "notices", b"notices", "on_interrupted", b"on_interrupted", "queue_policy", b"queue_policy", "resource_policy", b"resource_policy", "retry_policy", b"retry_policy", "revision", b"revision", "run_budget", b"run_budget", "runner_id", b"runner_id", "state_policy", b"state_policy", "time_zone", b"time_zone", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "approval_policy", b"approval_policy", "box_policy", b"box_policy", "budget", b"budget", "config", b"config", "conversation_budget", b"conversation_budget", "conversation_idle", b"conversation_idle", "create_time", b"create_time", "delivery_policy", b"delivery_policy", "description", b"description", "disabled", b"disabled", "edit_policy", b"edit_policy", "event_types", b"event_types", "guards", b"guards", "locale", b"locale", "managed_by", b"managed_by", "model_aliases", b"model_aliases", "name", b"name", "notices", b"notices", "on_interrupted", b"on_interrupted", "queue_policy", b"queue_policy", "resource_policy", b"resource_policy", "retry_policy", b"retry_policy", "revision", b"revision", "run_budget", b"run_budget", "runner_id", b"runner_id", "state_policy", b"state_policy", "time_zone", b"time_zone", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Agent: _TypeAlias = Agent  # noqa: Y015
+
+@_typing.final
+class ModelAlias(_message.Message):
+    """ModelAlias maps names that programs ask for to a model of the run. The first pattern that fits wins."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATTERN_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    pattern: _builtins.str
+    """A name, or a name with `*` for any text, such as `claude-*-haiku*`."""
+    model_id: _builtins.str
+    """A model that the agent may use."""
+    def __init__(
+        self,
+        *,
+        pattern: _builtins.str = ...,
+        model_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id", "pattern", b"pattern"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelAlias: _TypeAlias = ModelAlias  # noqa: Y015
 
 @_typing.final
 class CreateAgentRequest(_message.Message):

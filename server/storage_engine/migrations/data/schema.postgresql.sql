@@ -1,4 +1,4 @@
--- made from revisions bb2cedf061c69c222ccb81a6dfffb1c965f8a1795a041c26f70e35969829bbe5
+-- made from revisions fac4b2bd7ecb1c25819761577c3e3acb80c64b270791d84be8d2db12f4444a43
 CREATE TABLE alembic_version (
     version_num VARCHAR(32) NOT NULL,
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
@@ -423,6 +423,28 @@ CREATE TABLE retention_marks (
 );
 UPDATE alembic_version SET version_num='0006' WHERE alembic_version.version_num = '0005';
 UPDATE alembic_version SET version_num='0007' WHERE alembic_version.version_num = '0006';
+CREATE TABLE spending (
+    workspace_id TEXT COLLATE "C" NOT NULL,
+    run_id TEXT COLLATE "C" NOT NULL,
+    attempt BIGINT NOT NULL,
+    day BIGINT NOT NULL,
+    model_id TEXT COLLATE "C" NOT NULL,
+    agent_id TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    conversation_id TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    currency TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    cost_micros BIGINT DEFAULT '0' NOT NULL,
+    input_tokens BIGINT DEFAULT '0' NOT NULL,
+    output_tokens BIGINT DEFAULT '0' NOT NULL,
+    calls BIGINT DEFAULT '0' NOT NULL,
+    bytes BIGINT DEFAULT '0' NOT NULL,
+    time_micros BIGINT DEFAULT '0' NOT NULL,
+    unpriced_calls BIGINT DEFAULT '0' NOT NULL,
+    update_time BIGINT DEFAULT '0' NOT NULL,
+    PRIMARY KEY (workspace_id, run_id, attempt, day, model_id)
+);
+CREATE INDEX spending_by_day ON spending (workspace_id, day);
+CREATE INDEX spending_by_agent ON spending (workspace_id, agent_id, day);
+CREATE INDEX spending_by_conversation ON spending (workspace_id, conversation_id, day);
 UPDATE alembic_version SET version_num='0008' WHERE alembic_version.version_num = '0007';
 CREATE TABLE mcp_servers (
     workspace_id TEXT COLLATE "C" NOT NULL,

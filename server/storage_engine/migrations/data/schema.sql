@@ -1,4 +1,4 @@
--- made from revisions bb2cedf061c69c222ccb81a6dfffb1c965f8a1795a041c26f70e35969829bbe5
+-- made from revisions fac4b2bd7ecb1c25819761577c3e3acb80c64b270791d84be8d2db12f4444a43
 CREATE TABLE adapter_cursors (
   workspace_id TEXT NOT NULL,
   adapter_id TEXT NOT NULL,
@@ -354,6 +354,25 @@ CREATE TABLE sequences (
   value INTEGER DEFAULT '0' NOT NULL,
   PRIMARY KEY (workspace_id, stream)
 );
+CREATE TABLE spending (
+  workspace_id TEXT NOT NULL,
+  run_id TEXT NOT NULL,
+  attempt INTEGER NOT NULL,
+  day INTEGER NOT NULL,
+  model_id TEXT NOT NULL,
+  agent_id TEXT DEFAULT '' NOT NULL,
+  conversation_id TEXT DEFAULT '' NOT NULL,
+  currency TEXT DEFAULT '' NOT NULL,
+  cost_micros INTEGER DEFAULT '0' NOT NULL,
+  input_tokens INTEGER DEFAULT '0' NOT NULL,
+  output_tokens INTEGER DEFAULT '0' NOT NULL,
+  calls INTEGER DEFAULT '0' NOT NULL,
+  bytes INTEGER DEFAULT '0' NOT NULL,
+  time_micros INTEGER DEFAULT '0' NOT NULL,
+  unpriced_calls INTEGER DEFAULT '0' NOT NULL,
+  update_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, run_id, attempt, day, model_id)
+);
 CREATE TABLE state (
   workspace_id TEXT NOT NULL,
   agent_id TEXT NOT NULL,
@@ -465,6 +484,9 @@ CREATE INDEX runs_open_of_conversation ON runs (workspace_id, conversation_id) W
 CREATE UNIQUE INDEX schedules_by_name ON schedules (workspace_id, name);
 CREATE INDEX schedules_due ON schedules (next_time) WHERE next_time > 0;
 CREATE INDEX secrets_by_key ON secrets (key_id);
+CREATE INDEX spending_by_agent ON spending (workspace_id, agent_id, day);
+CREATE INDEX spending_by_conversation ON spending (workspace_id, conversation_id, day);
+CREATE INDEX spending_by_day ON spending (workspace_id, day);
 CREATE INDEX storage_by_blob ON storage (workspace_id, sha256) WHERE sha256 <> '';
 CREATE UNIQUE INDEX tokens_by_id ON tokens (token_id);
 CREATE UNIQUE INDEX transcript_by_id ON transcript (workspace_id, item_id);

@@ -1,0 +1,1 @@
+"""Spending: what was used, and what may be."""
