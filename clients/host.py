@@ -26,6 +26,7 @@ from portway.v1 import (
     run_pb2,
     run_pb2_grpc,
     schedule_pb2_grpc,
+    skill_pb2_grpc,
     status_pb2,
     status_pb2_grpc,
     token_pb2_grpc,
@@ -59,7 +60,7 @@ class Portway:
     """A connection to one host. Use it as `async with Portway("127.0.0.1:7700", token=…) as host`.
 
     Calls raise `portway.rpc.errors` by meaning: `NotFound`, `InvalidInput`, `Unavailable` and so on. The raw stubs are
-    there for what has no wrapper: `host.events`, `host.bindings`, `host.deliveries`, `host.schedules`,
+    there for what has no wrapper: `host.events`, `host.bindings`, `host.deliveries`, `host.schedules`, `host.skills`,
     `host.tokens`, `host.adapters`.
     """
 
@@ -71,6 +72,7 @@ class Portway:
         self.bindings = binding_pb2_grpc.BindingServiceStub(self._channel)
         self.deliveries = delivery_pb2_grpc.DeliveryServiceStub(self._channel)
         self.schedules = schedule_pb2_grpc.ScheduleServiceStub(self._channel)
+        self.skills = skill_pb2_grpc.SkillServiceStub(self._channel)
         self.tokens = token_pb2_grpc.TokenServiceStub(self._channel)
         self.adapters = adapter_pb2_grpc.AdapterServiceStub(self._channel)
         self.status_stub = status_pb2_grpc.StatusServiceStub(self._channel)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+import structlog
+
 from portway.rpc.configuration import ConfigurationError, read_file
 from portway.rpc.cursor import CursorCodec
 from portway.rpc.identity import Role
@@ -61,6 +63,7 @@ from portway.server.runtimes.link import RuntimeLink
 from portway.server.schedules.build import build_schedules
 from portway.server.secrets.store import StoredSecrets
 from portway.server.service_list import services_of
+from portway.server.skills.build import SkillParts, build_skills
 from portway.server.snapshot.context import ContextWriter, HostFacts
 from portway.server.snapshot.grants import GrantBook
 from portway.server.spending.ledger import SpendingAccounts, UnlimitedWorkspaces
@@ -146,7 +149,10 @@ def _build(config: Config, stores: Stores) -> Parts:
     host, database = config.host, stores.database
     writer = database.writer
     models = build_registry(config.models, Surroundings(config.environment, config.outbound))
-    box, box_link, tools = _box(host)
+    box, box_link, box_client = _box(host)
+    skills = build_skills(database, stores.blobs, box_client, host.skills)
+    native = NativeTools(box_client, box_link.availability if box_link else lambda: NOT_CONFIGURED)
+    tools = ToolRegistry([native, skills.tools])
     runtime = RuntimeLink(Address(host.runtime), token_in(host.runtime_credential), database.epoch, host.runtime_tls)
     agents = AgentDirectory(stores.agents)
     bindings = BindingDirectory(stores.bindings, agents)
@@ -163,7 +169,7 @@ def _build(config: Config, stores: Stores) -> Parts:
         cursors=stores.cursors,
         feeds=feeds,
         live=live,
-        preparer=_preparer(host, stores, agents, agent_secrets, runtime, grants, facts),
+        preparer=_preparer(host, stores, skills, agents, agent_secrets, runtime, grants, facts),
         runtime=runtime,
         outbox=outbox,
         audit=audit,
@@ -193,6 +199,7 @@ def _build(config: Config, stores: Stores) -> Parts:
         stores=stores,
         models=models,
         tools=tools,
+        skills=skills,
         runtime=runtime,
         box=box,
         box_link=box_link,
@@ -222,6 +229,7 @@ def _build(config: Config, stores: Stores) -> Parts:
 def _preparer(
     host: HostConfig,
     stores: Stores,
+    skills: SkillParts,
     agents: AgentDirectory,
     secrets: ConfigSecrets,
     runtime: RuntimeLink,
@@ -235,6 +243,7 @@ def _preparer(
         transcript=stores.transcript,
         ledgers=stores.runs,
         state=stores.state,
+        skills=skills.store,
         agents=agents,
         secrets=secrets,
         runtime=runtime,
@@ -244,14 +253,12 @@ def _preparer(
     )
 
 
-def _box(host: HostConfig) -> tuple[FollowedBox | None, BoxLink | None, ToolRegistry]:
+def _box(host: HostConfig) -> tuple[FollowedBox | None, BoxLink | None, BoxClient]:
     if not host.box:
         # Nothing is ever dialled: the source says that there is no box.
-        nowhere = BoxClient(FollowedBox(Address(""), token_in(None)))
-        return None, None, ToolRegistry([NativeTools(nowhere, lambda: NOT_CONFIGURED)])
+        return None, None, BoxClient(FollowedBox(Address(""), token_in(None)))
     box = FollowedBox(Address(host.box), token_in(host.box_credential), host.box_tls)
-    link = BoxLink(box.status)
-    return box, link, ToolRegistry([NativeTools(BoxClient(box), link.availability)])
+    return box, BoxLink(box.status), BoxClient(box)
 
 
 def _calls(stores: Stores, models: ModelRegistry, tools: ToolRegistry) -> RunnerCalls:
@@ -279,6 +286,9 @@ async def _first_start(parts: Parts) -> None:
         (host.admin_token_file, Role.ADMIN, "admin", "first administrator"),
         (host.adapter_token_file, Role.ADAPTER, "web_chat", "bundled web chat"),
     ]
+    if host.skills is not None:
+        for problem in (await parts.skills.folder.scan()).problems:
+            structlog.get_logger("portway.server.skills").warning("a skill cannot be used", problem=problem)
     for path, role, subject, name in files:
         if path is not None:
             wanted = TokenFile(path=path, workspace_id=DEFAULT_WORKSPACE, role=role, subject=subject, name=name)

@@ -38,7 +38,7 @@ class HostLimits:
 
 @dataclass(frozen=True, slots=True)
 class HostConfig:
-    """The section `host`. `database` '' is SQLite in the data folder.
+    """The section `host`. `database` '' is SQLite in the data folder. `skills` is a folder of skills of the operator's.
 
     `runtime` and `box` are addresses, or ready files; '' for none. Credentials are files with one token each.
     `runtime_tls` and `box_tls` (`ca: FILE`) are for those that serve over TLS themselves.
@@ -47,6 +47,7 @@ class HostConfig:
     listen: str = "127.0.0.1:7700"
     data: Path = Path("data/host")
     database: str = ""
+    skills: Path | None = None
     name: str = "portway"
     runtime: str = ""
     runtime_credential: Path | None = None

@@ -32,6 +32,7 @@ from portway.server.runtimes.box import FollowedBox
 from portway.server.runtimes.link import RuntimeLink
 from portway.server.schedules.build import ScheduleParts
 from portway.server.secrets.store import StoredSecrets
+from portway.server.skills.build import SkillParts
 from portway.server.snapshot.grants import GrantBook
 from portway.server.spending.ledger import SpendingAccounts
 from portway.server.state.store import StoredState
@@ -78,6 +79,7 @@ class Parts:
     stores: Stores
     models: ModelRegistry
     tools: ToolRegistry
+    skills: SkillParts
     runtime: RuntimeLink
     box: FollowedBox | None
     box_link: BoxLink | None

@@ -35,6 +35,7 @@ from portway.server.runs.owned import Owned
 from portway.server.runs.servicer import RunServicer
 from portway.server.runs.steer import Steering
 from portway.server.schedules.build import schedule_servicer
+from portway.server.skills.servicer import SkillServicer
 from portway.server.spending.report import SpendingReport
 from portway.server.spending.servicer import SpendingServicer
 from portway.server.spending.store import StoredSpending
@@ -81,7 +82,6 @@ _NOT_SERVED = (
     (knowledge_pb2, "KnowledgeService"),
     (node_pb2, "NodeService"),
     (shell_pb2, "ShellService"),
-    (skill_pb2, "SkillService"),
     (task_pb2, "TaskService"),
 )
 
@@ -229,6 +229,10 @@ def _configuration(parts: Parts) -> list[Service]:
             BindingServicer(bindings, parts.bindings, listing, stores.events, cursors),
         ),
         Service(_descriptor(model_pb2, "ModelService"), ModelServicer(parts.models, cursors)),
+        Service(
+            _descriptor(skill_pb2, "SkillService"),
+            SkillServicer(parts.skills.store, parts.skills.keeper, parts.skills.folder, stores.blobs, cursors),
+        ),
         Service(_descriptor(tool_pb2, "ToolService"), ToolServicer(parts.tools, cursors)),
         Service(_descriptor(token_pb2, "TokenService"), TokenServicer(tokens, stores.tokens, cursors)),
         Service(

@@ -18,6 +18,7 @@ COMMANDS = (
     "agents",
     "bindings",
     "schedule",
+    "skill",
     "box",
     "plugin",
     "tokens",

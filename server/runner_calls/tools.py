@@ -106,7 +106,14 @@ class ToolCalls:
                 network_allow=policy.network.allow,
                 read_only=policy.read_only,
             )
-        scope = ToolScope(run.workspace_id, run.run_id, session)
+        scope = ToolScope(
+            workspace_id=run.workspace_id,
+            run_id=run.run_id,
+            session=session,
+            agent_id=run.snapshot.agent_id,
+            conversation_id=run.conversation_id,
+            skills=run.snapshot.skills,
+        )
         return _Prepared(spec, scope, request.call_id or new_id("call"), arguments, timeout)
 
     async def _once(self, run: RunScope, prepared: _Prepared, emit: Emit) -> ToolResult:

@@ -14,6 +14,8 @@ from portway.server.runs.assignment import Addressee, Assignment, Frozen
 from portway.server.runs.pending import QueuedRun
 from portway.server.runs.store import Ledgers, Runs
 from portway.server.runtimes.link import RuntimeLink
+from portway.server.skills.store import Skills
+from portway.server.skills.wire import offered_message
 from portway.server.snapshot.context import ContextWriter, state_message
 from portway.server.snapshot.context_parts import Place, struct_of
 from portway.server.snapshot.freeze import Snapshot, freeze
@@ -39,6 +41,7 @@ class Preparer:
         transcript: Transcript,
         ledgers: Ledgers,
         state: State,
+        skills: Skills,
         agents: Agents,
         secrets: ConfigSecrets,
         runtime: RuntimeLink,
@@ -52,6 +55,7 @@ class Preparer:
         self._transcript = transcript
         self._ledgers = ledgers
         self._state = state
+        self._skills = skills
         self._agents = agents
         self._secrets = secrets
         self._runtime = runtime
@@ -89,6 +93,7 @@ class Preparer:
             actions = frozenset(addressee.event.capabilities.platform_actions)
             snapshot = freeze(self._grants.of(agent, runner), addressee.facts, run.event_id, actions)
             context = await self._context(addressee, snapshot)
+            await self._add_skills(addressee, snapshot, context)
             kept = self._contexts.kept(snapshot, run.resolution)
             frozen = Frozen(kept.SerializeToString(), context.SerializeToString())
         # Kept without its secrets; the runner gets them.
@@ -121,6 +126,14 @@ class Preparer:
             parent_run_id=run.parent_run_id,
         )
         return self._contexts.context(addressee.run_id, addressee.event, addressee.facts, place, snapshot)
+
+    async def _add_skills(self, addressee: Addressee, snapshot: Snapshot, context: run_context_pb2.RunContext) -> None:
+        """Those of the agent's skills that are there now; what is frozen is their names and digests."""
+        if snapshot.skills:
+            facts = addressee.facts
+            found = await self._skills.offered(facts.workspace_id, snapshot.skills, facts.conversation_id)
+            has_box = bool(snapshot.session_id)
+            context.resources.skills.extend(offered_message(skill, has_box) for skill in found)
 
     async def _item_sequence(self, run: QueuedRun) -> int:
         if run.payload:

@@ -43,6 +43,7 @@ class Snapshot:
     state: dict[Scope, StateSpace]
     session_id: str
     thread_id: str
+    skills: tuple[str, ...] = ()
 
 
 def freeze(grants: Grants, facts: EventFacts, event_id: str, surface_actions: frozenset[str] = frozenset()) -> Snapshot:
@@ -76,6 +77,7 @@ def freeze(grants: Grants, facts: EventFacts, event_id: str, surface_actions: fr
         state=state,
         session_id=session_id,
         thread_id=facts.thread_id,
+        skills=grants.skills,
     )
 
 

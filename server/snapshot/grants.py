@@ -13,6 +13,7 @@ from portway.server.models.errors import ModelError
 from portway.server.models.registry import ModelRegistry, WorkspaceModels
 from portway.server.models.types import ModelInfo
 from portway.server.runtimes.runner import Runner
+from portway.server.skills.names import READING_TOOLS, REGISTER
 from portway.server.snapshot.permissions import PRECONDITIONS, HistoryScope, Narrowing, Permissions
 from portway.server.snapshot.selected import selected_by
 from portway.server.state.types import Scope
@@ -48,6 +49,7 @@ class Grants:
     models: tuple[ModelInfo, ...]
     tools: tuple[ToolSpec, ...]
     state_scopes: tuple[Scope, ...]
+    skills: tuple[str, ...] = ()
 
 
 _Kept = tuple[Sequence[RegisteredTool], ModelRegistry, Grants]
@@ -86,7 +88,13 @@ class GrantBook:
         manifest = manifest_layer(runner)
         models = _models_of(agent, runner, config, registry)
         narrowing = Narrowing(manifest.permissions)
-        wanted = set(selected_by(runner.config_fields, config).tools)
+        selected = selected_by(runner.config_fields, config)
+        wanted = set(selected.tools)
+        skills = tuple(dict.fromkeys((*selected.skills, *spec.resource_policy.skills)))
+        if skills:
+            wanted |= READING_TOOLS
+        if "skill_authoring" not in runner.capabilities:
+            offered = [tool for tool in offered if tool.spec.name != REGISTER]
         tools = _tools_of(spec, wanted, offered, narrowing)
         if not models:
             narrowing.take(_MODELS, "the agent has no model")
@@ -104,6 +112,7 @@ class GrantBook:
             models=models if allowed & _MODELS else (),
             tools=tools if allowed & _TOOLS else (),
             state_scopes=_scopes(spec) if "state" in allowed else (),
+            skills=skills if allowed & _TOOLS else (),
         )
 
 

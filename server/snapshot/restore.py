@@ -41,6 +41,7 @@ def restore(kept: bytes, context: run_context_pb2.RunContext, facts: EventFacts)
         state=state_spaces(scopes, facts, context.agent_id),
         session_id=context.conversation.session_id,
         thread_id=context.conversation.thread_id,
+        skills=tuple(skill.name for skill in context.resources.skills),
     )
 
 

@@ -1,6 +1,6 @@
 """Which columns refer to blobs. What is in none of them is nobody's, and may be removed."""
 
-BLOB_REFERENCES = (("artifacts", "sha256"), ("storage", "sha256"))
+BLOB_REFERENCES = (("artifacts", "sha256"), ("storage", "sha256"), ("skill_files", "sha256"))
 """(table, column). The table has a `workspace_id`; the column holds a digest in hex, '' for none."""
 
 IN_USE = "SELECT " + " OR ".join(

@@ -55,12 +55,23 @@ class FileRange:
     size: int
 
 
+class FileKind(StrEnum):
+    """What a path is. OTHER: a pipe or a device."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    LINK = "link"
+    OTHER = "other"
+
+
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A path and its size."""
+    """A path, its size, what is there, and whether it may be executed."""
 
     path: str
     size: int
+    kind: FileKind = FileKind.FILE
+    executable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +109,7 @@ class BoxTools(Protocol):
     async def read(self, session: BoxSession, path: str, length: int) -> FileRange:
         """The first `length` bytes of a file."""
 
-    async def write(self, session: BoxSession, path: str, data: bytes) -> int:
+    async def write(self, session: BoxSession, path: str, data: bytes, executable: bool = False) -> int:
         """Makes or replaces a file and its folders, atomically; returns its size."""
 
     async def edit(self, session: BoxSession, path: str, old: str, new: str, everywhere: bool) -> int:

@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from portway.clients.box import Box
 from portway.rpc.errors import DeadlineExceeded, InternalError, NotFound, Reason, Unavailable, WrongState
 from portway.rpc.status import errors_by_meaning
-from portway.server.tools.box import Command, CommandResult, Ending, FileRange, FoundFile, FoundLine, Search
+from portway.server.tools.box import Command, CommandResult, Ending, FileKind, FileRange, FoundFile, FoundLine, Search
 from portway.server.tools.types import BoxSession
 from portway.v1 import file_pb2, process_pb2, session_pb2
 
@@ -24,6 +24,11 @@ _AWAY_SECONDS = 10.0
 # What a command's call may take beyond the command itself: making the session, killing what ignores its signal.
 _COMMAND_MARGIN = 30.0
 _WRITE_FRAME = 256 * 1024
+_KINDS = {
+    file_pb2.FILE_TYPE_FILE: FileKind.FILE,
+    file_pb2.FILE_TYPE_DIRECTORY: FileKind.FOLDER,
+    file_pb2.FILE_TYPE_LINK: FileKind.LINK,
+}
 _MAX_SESSIONS = 10_000
 
 _NETWORK = {
@@ -91,9 +96,10 @@ class BoxClient:
 
         return (await self._in_session(session, ask))[0]
 
-    async def write(self, session: BoxSession, path: str, data: bytes) -> int:
+    async def write(self, session: BoxSession, path: str, data: bytes, executable: bool = False) -> int:
         async def frames() -> AsyncIterator[file_pb2.WriteFileRequest]:
-            start = file_pb2.WriteFileStart(file=_file(session, path), make_parents=True)
+            mode = 0o755 if executable else 0
+            start = file_pb2.WriteFileStart(file=_file(session, path), make_parents=True, mode=mode)
             yield file_pb2.WriteFileRequest(start=start)
             for at in range(0, len(data), _WRITE_FRAME):
                 yield file_pb2.WriteFileRequest(data=data[at : at + _WRITE_FRAME])
@@ -127,7 +133,7 @@ class BoxClient:
                 return await self._box.files.Glob(request, timeout=_CALL_SECONDS)
 
         answer = (await self._in_session(session, ask))[0]
-        return tuple(FoundFile(one.path, one.size) for one in answer.files), answer.truncated
+        return tuple(_found(one) for one in answer.files), answer.truncated
 
     async def grep(self, session: BoxSession, search: Search) -> tuple[tuple[FoundLine, ...], bool]:
         request = file_pb2.GrepRequest(
@@ -190,6 +196,11 @@ class BoxClient:
             await self._reach()
         with errors_by_meaning():
             return await self._box.sessions.CreateSession(request, timeout=_CALL_SECONDS)
+
+
+def _found(file: file_pb2.FileInfo) -> FoundFile:
+    kind = _KINDS.get(file.type, FileKind.OTHER)
+    return FoundFile(file.path, file.size, kind, bool(file.mode & 0o111))
 
 
 def _file(session: BoxSession, path: str) -> file_pb2.FilePath:

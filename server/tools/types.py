@@ -64,11 +64,14 @@ class BoxSession:
 
 @dataclass(frozen=True, slots=True)
 class ToolScope:
-    """For whom a call is made. `session` is `None` where the agent has no box."""
+    """For whom a call is made. `session` is `None` where the agent has no box; `skills` are those it may use."""
 
     workspace_id: str
     run_id: str
     session: BoxSession | None = None
+    agent_id: str = ""
+    conversation_id: str = ""
+    skills: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SkillServiceStub:
-    """SkillService keeps skills: folders of instructions and files that agents can activate. Their bytes are the host's; the box gets digests and mounts. Draft: may change until it is served.
+    """SkillService keeps skills: folders of instructions and files that agents can activate. Their bytes are the host's; the box gets digests and mounts.
     """
 
     def __init__(self, channel):
@@ -98,7 +98,7 @@ class SkillServiceStub:
 
 
 class SkillServiceServicer:
-    """SkillService keeps skills: folders of instructions and files that agents can activate. Their bytes are the host's; the box gets digests and mounts. Draft: may change until it is served.
+    """SkillService keeps skills: folders of instructions and files that agents can activate. Their bytes are the host's; the box gets digests and mounts.
     """
 
     def CreateSkill(self, request, context):
@@ -269,7 +269,7 @@ def add_SkillServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SkillService:
-    """SkillService keeps skills: folders of instructions and files that agents can activate. Their bytes are the host's; the box gets digests and mounts. Draft: may change until it is served.
+    """SkillService keeps skills: folders of instructions and files that agents can activate. Their bytes are the host's; the box gets digests and mounts.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SkillServiceStub:
-    """SkillService keeps skills: folders of instructions and files that agents can activate. Their bytes are the host's; the box gets digests and mounts. Draft: may change until it is served."""
+    """SkillService keeps skills: folders of instructions and files that agents can activate. Their bytes are the host's; the box gets digests and mounts."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -84,7 +84,7 @@ class SkillServiceStub:
 
 @_typing.type_check_only
 class SkillServiceAsyncStub(SkillServiceStub):
-    """SkillService keeps skills: folders of instructions and files that agents can activate. Their bytes are the host's; the box gets digests and mounts. Draft: may change until it is served."""
+    """SkillService keeps skills: folders of instructions and files that agents can activate. Their bytes are the host's; the box gets digests and mounts."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSkill: _aio.UnaryUnaryMultiCallable[_skill_pb2.CreateSkillRequest, _skill_pb2.CreateSkillResponse]  # type: ignore[assignment]
@@ -137,7 +137,7 @@ class SkillServiceAsyncStub(SkillServiceStub):
     """
 
 class SkillServiceServicer(metaclass=_abc_1.ABCMeta):
-    """SkillService keeps skills: folders of instructions and files that agents can activate. Their bytes are the host's; the box gets digests and mounts. Draft: may change until it is served."""
+    """SkillService keeps skills: folders of instructions and files that agents can activate. Their bytes are the host's; the box gets digests and mounts."""
 
     @_abc_1.abstractmethod
     def CreateSkill(

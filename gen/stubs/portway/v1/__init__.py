@@ -20067,6 +20067,11 @@ class SkillFile(betterproto2.Message):
     Digest.
     """
 
+    executable: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    It may be executed.
+    """
+
 
 default_message_pool.register_message("portway.v1", "SkillFile", SkillFile)
 
@@ -29943,7 +29948,7 @@ class ShellServiceStub(betterproto2_grpclib.ServiceStub):
 
 class SkillServiceSyncStub:
     """
-    SkillService keeps skills: folders of instructions and files that agents can activate. Their bytes are the host's; the box gets digests and mounts. Draft: may change until it is served.
+    SkillService keeps skills: folders of instructions and files that agents can activate. Their bytes are the host's; the box gets digests and mounts.
     """
 
     def __init__(self, channel: grpc.Channel):
@@ -30099,7 +30104,7 @@ class SkillServiceSyncStub:
 
 class SkillServiceStub(betterproto2_grpclib.ServiceStub):
     """
-    SkillService keeps skills: folders of instructions and files that agents can activate. Their bytes are the host's; the box gets digests and mounts. Draft: may change until it is served.
+    SkillService keeps skills: folders of instructions and files that agents can activate. Their bytes are the host's; the box gets digests and mounts.
     """
 
     async def create_skill(

@@ -1,4 +1,4 @@
--- made from revisions fac4b2bd7ecb1c25819761577c3e3acb80c64b270791d84be8d2db12f4444a43
+-- made from revisions 18d1b180d8e7e1752c974a17b5b5f1578b3b1346cf3fe66fe6b4fbc7e528568b
 CREATE TABLE alembic_version (
     version_num VARCHAR(32) NOT NULL,
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
@@ -509,5 +509,38 @@ CREATE UNIQUE INDEX schedules_by_name ON schedules (workspace_id, name);
 CREATE INDEX schedules_due ON schedules (next_time) WHERE next_time > 0;
 CREATE INDEX deliveries_sent ON deliveries (next_attempt_time) WHERE state = 'sent';
 UPDATE alembic_version SET version_num='0011' WHERE alembic_version.version_num = '0010';
+CREATE TABLE skills (
+    workspace_id TEXT COLLATE "C" NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
+    revision BIGINT DEFAULT '0' NOT NULL,
+    description TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    instructions TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    source TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    version TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    digest TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    writable BIGINT DEFAULT '0' NOT NULL,
+    create_time BIGINT DEFAULT '0' NOT NULL,
+    update_time BIGINT DEFAULT '0' NOT NULL,
+    PRIMARY KEY (workspace_id, name)
+);
+CREATE TABLE skill_files (
+    workspace_id TEXT COLLATE "C" NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
+    path TEXT COLLATE "C" NOT NULL,
+    sha256 TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    size BIGINT DEFAULT '0' NOT NULL,
+    executable BIGINT DEFAULT '0' NOT NULL,
+    PRIMARY KEY (workspace_id, name, path)
+);
+CREATE INDEX skill_files_by_blob ON skill_files (workspace_id, sha256);
+CREATE TABLE skill_activations (
+    workspace_id TEXT COLLATE "C" NOT NULL,
+    conversation_id TEXT COLLATE "C" NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
+    digest TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    update_time BIGINT DEFAULT '0' NOT NULL,
+    PRIMARY KEY (workspace_id, conversation_id, name)
+);
+CREATE INDEX skill_activations_by_skill ON skill_activations (workspace_id, name);
 UPDATE alembic_version SET version_num='0012' WHERE alembic_version.version_num = '0011';
 UPDATE alembic_version SET version_num='0013' WHERE alembic_version.version_num = '0012';

@@ -1,4 +1,4 @@
--- made from revisions fac4b2bd7ecb1c25819761577c3e3acb80c64b270791d84be8d2db12f4444a43
+-- made from revisions 18d1b180d8e7e1752c974a17b5b5f1578b3b1346cf3fe66fe6b4fbc7e528568b
 CREATE TABLE adapter_cursors (
   workspace_id TEXT NOT NULL,
   adapter_id TEXT NOT NULL,
@@ -354,6 +354,37 @@ CREATE TABLE sequences (
   value INTEGER DEFAULT '0' NOT NULL,
   PRIMARY KEY (workspace_id, stream)
 );
+CREATE TABLE skill_activations (
+  workspace_id TEXT NOT NULL,
+  conversation_id TEXT NOT NULL,
+  name TEXT NOT NULL,
+  digest TEXT DEFAULT '' NOT NULL,
+  update_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, conversation_id, name)
+);
+CREATE TABLE skill_files (
+  workspace_id TEXT NOT NULL,
+  name TEXT NOT NULL,
+  path TEXT NOT NULL,
+  sha256 TEXT DEFAULT '' NOT NULL,
+  size INTEGER DEFAULT '0' NOT NULL,
+  executable INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, name, path)
+);
+CREATE TABLE skills (
+  workspace_id TEXT NOT NULL,
+  name TEXT NOT NULL,
+  revision INTEGER DEFAULT '0' NOT NULL,
+  description TEXT DEFAULT '' NOT NULL,
+  instructions TEXT DEFAULT '' NOT NULL,
+  source TEXT DEFAULT '' NOT NULL,
+  version TEXT DEFAULT '' NOT NULL,
+  digest TEXT DEFAULT '' NOT NULL,
+  writable INTEGER DEFAULT '0' NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  update_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, name)
+);
 CREATE TABLE spending (
   workspace_id TEXT NOT NULL,
   run_id TEXT NOT NULL,
@@ -484,6 +515,8 @@ CREATE INDEX runs_open_of_conversation ON runs (workspace_id, conversation_id) W
 CREATE UNIQUE INDEX schedules_by_name ON schedules (workspace_id, name);
 CREATE INDEX schedules_due ON schedules (next_time) WHERE next_time > 0;
 CREATE INDEX secrets_by_key ON secrets (key_id);
+CREATE INDEX skill_activations_by_skill ON skill_activations (workspace_id, name);
+CREATE INDEX skill_files_by_blob ON skill_files (workspace_id, sha256);
 CREATE INDEX spending_by_agent ON spending (workspace_id, agent_id, day);
 CREATE INDEX spending_by_conversation ON spending (workspace_id, conversation_id, day);
 CREATE INDEX spending_by_day ON spending (workspace_id, day);
