@@ -46,7 +46,7 @@ class DatabaseOptions:
 
     `folder`: the host's data folder; needed where the database is no file in it. `room`: bytes that must stay free on
     the disk of that folder for new work to be taken. `busy_seconds`: how long to wait for another program that holds
-    SQLite's file locked.
+    SQLite's file locked. `patience`: how many seconds work waits for a server that went away before it is refused.
     """
 
     url: str
@@ -56,6 +56,7 @@ class DatabaseOptions:
     queue_limit: int = QUEUE_LIMIT
     room: int = 64 * 1024 * 1024
     busy_seconds: float = 5.0
+    patience: float = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +157,7 @@ async def open_database(options: DatabaseOptions) -> AsyncIterator[Database]:
                 raise AssertionError("a host on PostgreSQL has a data folder too")
             prepare_folder(options.folder)
             lock = stack.enter_context(FolderLock(options.folder / "portway.lock"))
-            connected = await asyncio.to_thread(
-                open_postgres, options.url, lock, options.folder, options.reader_threads
-            )
+            connected = await asyncio.to_thread(open_postgres, options, lock, options.folder)
         else:
             path = database_path(options.url)
             prepare_folder(path.parent)

@@ -48,8 +48,11 @@ class HostProcess:
         box: FakeBox | None = None,
         interrupted: str = "RETRY",
         agent: str = "",
+        database: str = "",
     ) -> None:
         self._folder = folder
+        # In the environment, as an operator does it: what is in a URL is not for `ps`.
+        self._environment = os.environ | ({"PORTWAY__HOST__DATABASE": database} if database else {})
         self._process: asyncio.subprocess.Process | None = None
         self.starts = 0
         settings = _CONFIG.format(runner=RUNNER, interrupted=f"INTERRUPTED_POLICY_{interrupted}", agent=agent)
@@ -83,6 +86,7 @@ class HostProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=self._environment,
             )
         async with asyncio.timeout(SECONDS):
             while not ready.exists():
@@ -119,6 +123,11 @@ class HostProcess:
     @property
     def _token(self) -> str:
         return (self._folder / "admin.token").read_text().strip()
+
+    def command_line(self) -> str:
+        """As every user of the machine may see it."""
+        assert self._process is not None
+        return Path(f"/proc/{self._process.pid}/cmdline").read_text()
 
     def log(self) -> str:
         return (self._folder / "host.log").read_text(errors="replace")[-4000:]

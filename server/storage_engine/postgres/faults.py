@@ -8,14 +8,14 @@ from portway.server.storage_engine.transaction import StatementError
 
 _RETRY_SECONDS = 1.0
 _DISK_FULL = "53100"
-_READ_ONLY = "25006"
+READ_ONLY = "25006"
 _NO_RIGHT = "42501"
 # Serialization failure, deadlock, a lock that did not come.
 _AGAIN = frozenset({"40001", "40P01", "55P03"})
 # Connection exceptions; the server is going down, crashed, starting; a session that was ended for idling.
 _GONE = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
 # What these say holds no values: constraints and statements are named, parameters are not.
-_SPEAKABLE = ("23", "42", "0A")
+_SPEAKABLE = ("23", "25", "42", "0A")
 
 
 def is_gone(error: Error) -> bool:
@@ -56,7 +56,7 @@ def fault_of(error: Error, shown: str) -> StorageFault | None:
             retry_after=5.0,
         )
         return StorageFault(problem, lasting=False)
-    if state == _READ_ONLY:
+    if state == READ_ONLY:
         return _unavailable(
             f"The database {shown} is read-only: a standby, or set so by its administrator. Nothing was written. Point "
             "Portway at the primary server."

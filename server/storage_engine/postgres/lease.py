@@ -98,6 +98,7 @@ class LeasedTransaction(PostgresTransaction):
     """What the writer writes with."""
 
     beat_seconds: float | None = BEAT_SECONDS
+    reads_only = False
 
     def __init__(self, link: Link, clock: ForwardClock, epoch: int) -> None:
         super().__init__(link, clock)

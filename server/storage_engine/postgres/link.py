@@ -15,9 +15,6 @@ from portway.server.storage_engine.postgres.target import Target
 from portway.server.storage_engine.postgres.values import adapt
 from portway.server.storage_engine.transaction import Row
 
-PATIENCE = 15.0
-"""Seconds that work waits for a server that went away, before it is refused."""
-
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _PREPARED = 1_000
 # At least on this server's disk when a commit returns; a stronger setting of the role (a standby too) stays.
@@ -29,9 +26,13 @@ SET statement_timeout = 0; SET timezone = 'UTC'; SET search_path = {search_path}
 
 
 class Link:
-    """One connection, used by one thread. What it was in the middle of when it broke is the caller's to repeat."""
+    """One connection, used by one thread. What it was in the middle of when it broke is the caller's to repeat.
 
-    def __init__(self, target: Target, application: str, *, patience: float = PATIENCE, idle_seconds: float = 8.0):
+    `patience`: seconds that work waits for a server that went away. `idle_seconds`: after which the server ends a
+    session that idles inside a transaction, 0 for never: a host that was frozen must not hold its lease's row.
+    """
+
+    def __init__(self, target: Target, application: str, *, patience: float, idle_seconds: float = 8.0) -> None:
         self.shown = target.shown
         self._conninfo = target.named(application)
         self._patience = patience
@@ -78,7 +79,8 @@ class Link:
             return tuple(result.get_value(0, column) for column in range(result.nfields)) if result.ntuples else ()
         if result.status == ExecStatus.COMMAND_OK:
             return ()
-        raise self.failed(psycopg.errors.error_from_result(result))
+        refusal = psycopg.errors.error_from_result(result)
+        raise self.failed(psycopg.OperationalError(str(refusal)) if connection.closed else refusal)
 
     def failed(self, error: psycopg.Error) -> StorageFault:
         """The fault behind a failure outside of anybody's statement."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from portway.rpc.errors import Reason, WrongState
 from portway.server.storage_engine.clock import ForwardClock
-from portway.server.storage_engine.database import Connections, Place
+from portway.server.storage_engine.database import Connections, DatabaseOptions, Place
 from portway.server.storage_engine.dialect import Dialect
 from portway.server.storage_engine.faults import StorageFault
 from portway.server.storage_engine.lock import FolderLock
@@ -25,13 +25,13 @@ _LOCK_SECONDS = 60.0
 _TRY_LOCK = "SELECT pg_try_advisory_lock(1349481079, hashtext(current_schema()))"
 
 
-def open_postgres(url: str, lock: FolderLock, folder: Path, reader_count: int) -> Connections:
+def open_postgres(options: DatabaseOptions, lock: FolderLock, folder: Path) -> Connections:
     """Blocks until this host owns the database. `lock` is held on the data folder.
 
     Raises InvalidInput (URL), WrongState (another host, another program's database, a newer version, encoding), and
     Unavailable when the server does not answer.
     """
-    target = target_of(url)
+    target = target_of(options.url)
     opening = Link(target, "portway opening", patience=_PATIENCE_AT_START)
     try:
         _check(opening)
@@ -46,15 +46,17 @@ def open_postgres(url: str, lock: FolderLock, folder: Path, reader_count: int) -
         # The advisory lock ends with its connection.
         opening.close()
     clock = ForwardClock()
-    reader = partial(_reader, target, clock)
-    where = Place(Dialect.POSTGRESQL, target.shown, folder, None, partial(reader, "portway snapshot", 0.0))
-    writing = LeasedTransaction(Link(target, f"portway writer, epoch {epoch}"), clock, epoch)
-    reading = [reader(f"portway reader {number}, epoch {epoch}") for number in range(reader_count)]
+    reader = partial(_reader, target, clock, options.patience)
+    where = Place(Dialect.POSTGRESQL, target.shown, folder, None, partial(reader, "portway snapshot", idle_seconds=0.0))
+    writing = LeasedTransaction(Link(target, f"portway writer, epoch {epoch}", patience=options.patience), clock, epoch)
+    reading = [reader(f"portway reader {number}, epoch {epoch}") for number in range(options.reader_threads)]
     return Connections(where, writing, reading, None, epoch)
 
 
-def _reader(target: Target, clock: ForwardClock, name: str, idle_seconds: float = 60.0) -> PostgresTransaction:
-    return PostgresTransaction(Link(target, name, idle_seconds=idle_seconds), clock)
+def _reader(
+    target: Target, clock: ForwardClock, patience: float, name: str, idle_seconds: float = 60.0
+) -> PostgresTransaction:
+    return PostgresTransaction(Link(target, name, patience=patience, idle_seconds=idle_seconds), clock)
 
 
 def _check(link: Link) -> None:

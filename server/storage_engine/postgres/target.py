@@ -40,8 +40,9 @@ def target_of(url: str) -> Target:
     try:
         address = urlsplit(url)
         given = conninfo_to_dict(url)
-        # The place where it is cut would depend on who reads it: a part of the password could become a host name.
-        clear = "@" not in address.netloc.rpartition("@")[0]
+        # Where it is cut must not depend on who reads it: a part of the password could become a host or a database.
+        clear = (address.netloc + address.path).count("@") == address.netloc.count("@") <= 1
+        clear = clear and not address.fragment and str(given.get("port") or "0").replace(",", "").isdigit()
     except (ProgrammingError, ValueError):
         clear = False
     if not clear:

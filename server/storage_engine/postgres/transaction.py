@@ -8,7 +8,7 @@ import psycopg
 from portway.server.storage_engine.clock import ForwardClock, Micros
 from portway.server.storage_engine.dialect import Dialect
 from portway.server.storage_engine.faults import StorageFault
-from portway.server.storage_engine.postgres.faults import fault_of, statement_error
+from portway.server.storage_engine.postgres.faults import READ_ONLY, fault_of, statement_error
 from portway.server.storage_engine.postgres.link import Link
 from portway.server.storage_engine.postgres.translate import translated
 from portway.server.storage_engine.transaction import NO_PARAMS, Params, Row
@@ -24,6 +24,7 @@ class PostgresTransaction:
     writes."""
 
     dialect = Dialect.POSTGRESQL
+    reads_only = True
     beat_seconds: float | None = None
 
     def __init__(self, link: Link, clock: ForwardClock) -> None:
@@ -149,6 +150,10 @@ class PostgresTransaction:
         return cursor
 
     def _failed(self, error: psycopg.Error, sql: str) -> Exception:
+        if self.reads_only and error.sqlstate == READ_ONLY:
+            # Not the server is read-only: a query tried to write.
+            self.spoiled = True
+            return statement_error(error, sql)
         self.fault = fault_of(error, self._link.shown)
         if self.fault is not None:
             if self.fault.again:

@@ -16,7 +16,8 @@ def pair(tx: Transaction, number: int) -> None:
     tx.insert_many("notes", [{"id": f"{number}/{half}", "text": "x" * 500} for half in range(2)])
 
 
-async def test_a_copy_taken_during_writes_is_whole(database: Database, tmp_path: Path) -> None:
+async def test_a_copy_taken_during_writes_is_whole(sqlite_database: Database, tmp_path: Path) -> None:
+    database = sqlite_database
     for number in range(500):
         database.writer.submit(partial(pair, number=number))
     await database.writer.run(lambda tx: None)

@@ -21,25 +21,25 @@ def insert(tx: Transaction, workspace_id: str) -> int:
     return tx.execute("INSERT INTO workspaces (workspace_id) VALUES (:id)", {"id": workspace_id})
 
 
-async def opened_epoch(options: DatabaseOptions) -> int:
-    async with open_database(options) as database:
+async def opened_epoch(sqlite_options: DatabaseOptions) -> int:
+    async with open_database(sqlite_options) as database:
         return database.epoch
 
 
-async def test_each_start_has_a_higher_epoch(options: DatabaseOptions) -> None:
-    assert [await opened_epoch(options) for _ in range(3)] == [1, 2, 3]
+async def test_each_start_has_a_higher_epoch(sqlite_options: DatabaseOptions) -> None:
+    assert [await opened_epoch(sqlite_options) for _ in range(3)] == [1, 2, 3]
 
 
-async def test_a_second_start_on_the_same_data_is_refused_by_name(options: DatabaseOptions) -> None:
-    async with open_database(options):
+async def test_a_second_start_on_the_same_data_is_refused_by_name(sqlite_options: DatabaseOptions) -> None:
+    async with open_database(sqlite_options):
         with pytest.raises(WrongState) as refused:
-            await opened_epoch(options)
+            await opened_epoch(sqlite_options)
         assert refused.value.reason == Reason.IN_USE
         assert f"process {os.getpid()}" in refused.value.message
-    assert await opened_epoch(options) == 2
+    assert await opened_epoch(sqlite_options) == 2
 
 
-async def test_a_second_process_is_refused_until_the_first_is_gone(options: DatabaseOptions) -> None:
+async def test_a_second_process_is_refused_until_the_first_is_gone(sqlite_options: DatabaseOptions) -> None:
     program = (
         "import asyncio, sys\n"
         "from portway.server.storage_engine.database import DatabaseOptions, open_database\n"
@@ -50,23 +50,23 @@ async def test_a_second_process_is_refused_until_the_first_is_gone(options: Data
         "asyncio.run(main())\n"
     )
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, options.url, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", program, sqlite_options.url, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     assert await process.stdout.readline() == b"ready\n"
     with pytest.raises(WrongState, match=f"process {process.pid}"):
-        await opened_epoch(options)
+        await opened_epoch(sqlite_options)
     process.kill()
     await process.communicate()
-    assert await opened_epoch(options) == 2
+    assert await opened_epoch(sqlite_options) == 2
 
 
-async def test_a_cancelled_shutdown_still_commits_and_gives_the_lock_back(options: DatabaseOptions) -> None:
+async def test_a_cancelled_shutdown_still_commits_and_gives_the_lock_back(sqlite_options: DatabaseOptions) -> None:
     opened = asyncio.Event()
     written: list[asyncio.Future[int]] = []
 
     async def host() -> None:
-        async with open_database(options) as database:
+        async with open_database(sqlite_options) as database:
             written.extend(database.writer.submit(partial(insert, workspace_id=f"w{n}")) for n in range(500))
             opened.set()
             await asyncio.Event().wait()
@@ -77,21 +77,21 @@ async def test_a_cancelled_shutdown_still_commits_and_gives_the_lock_back(option
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    async with open_database(options) as database:
+    async with open_database(sqlite_options) as database:
         assert await database.reader.run(lambda tx: tx.one("SELECT COUNT(*) FROM workspaces")) == (500,)
     assert await asyncio.gather(*written) == [1] * 500
 
 
-async def test_files_are_readable_by_their_owner_alone(options: DatabaseOptions) -> None:
-    async with open_database(options) as database:
+async def test_files_are_readable_by_their_owner_alone(sqlite_options: DatabaseOptions) -> None:
+    async with open_database(sqlite_options) as database:
         folder = database.path.parent
         modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
         assert set(modes.values()) == {0o600}, modes
         assert folder.stat().st_mode & 0o777 == 0o700
 
 
-async def test_after_closing_everything_is_in_the_one_file(options: DatabaseOptions) -> None:
-    async with open_database(options) as database:
+async def test_after_closing_everything_is_in_the_one_file(sqlite_options: DatabaseOptions) -> None:
+    async with open_database(sqlite_options) as database:
         path = database.path
     left = {file.name for file in path.parent.iterdir()}
     assert left == {"portway.db", "portway.db.lock"}
@@ -155,46 +155,46 @@ async def test_a_read_only_folder_is_told_so(tmp_path: Path) -> None:
     assert "choose another folder" in run.stdout
 
 
-async def test_a_folder_where_the_file_should_be_is_told(options: DatabaseOptions) -> None:
-    await asyncio.to_thread(database_path(options.url).mkdir, parents=True)
+async def test_a_folder_where_the_file_should_be_is_told(sqlite_options: DatabaseOptions) -> None:
+    await asyncio.to_thread(database_path(sqlite_options.url).mkdir, parents=True)
     with pytest.raises(WrongState, match="cannot be written"):
-        await opened_epoch(options)
+        await opened_epoch(sqlite_options)
 
 
-async def test_a_file_that_is_no_database_is_left_as_it_is(options: DatabaseOptions) -> None:
-    path = database_path(options.url)
+async def test_a_file_that_is_no_database_is_left_as_it_is(sqlite_options: DatabaseOptions) -> None:
+    path = database_path(sqlite_options.url)
     await asyncio.to_thread(path.parent.mkdir)
     await asyncio.to_thread(path.write_bytes, b"this is a letter, not a database" * 100)
     with pytest.raises(DataLoss, match="is not a database or is damaged"):
-        await opened_epoch(options)
+        await opened_epoch(sqlite_options)
     assert (await asyncio.to_thread(path.read_bytes)).startswith(b"this is a letter")
 
 
-async def test_a_database_of_another_program_is_left_alone(options: DatabaseOptions) -> None:
-    path = database_path(options.url)
+async def test_a_database_of_another_program_is_left_alone(sqlite_options: DatabaseOptions) -> None:
+    path = database_path(sqlite_options.url)
     await asyncio.to_thread(path.parent.mkdir)
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE contacts (name TEXT)")
     connection.close()
     with pytest.raises(WrongState, match="another program"):
-        await opened_epoch(options)
+        await opened_epoch(sqlite_options)
 
 
-async def test_a_low_disk_refuses_new_work(options: DatabaseOptions) -> None:
-    async with open_database(options) as database:
+async def test_a_low_disk_refuses_new_work(sqlite_options: DatabaseOptions) -> None:
+    async with open_database(sqlite_options) as database:
         database.ensure_room()
-    async with open_database(replace(options, room=2**62)) as database:
+    async with open_database(replace(sqlite_options, room=2**62)) as database:
         with pytest.raises(Exception, match="MiB must stay free") as refused:
             database.ensure_room()
         assert refused.value.reason == Reason.DISK_FULL  # type: ignore[attr-defined]
 
 
-async def test_a_database_of_a_newer_version_is_refused_and_kept(options: DatabaseOptions) -> None:
-    await opened_epoch(options)
-    path = database_path(options.url)
+async def test_a_database_of_a_newer_version_is_refused_and_kept(sqlite_options: DatabaseOptions) -> None:
+    await opened_epoch(sqlite_options)
+    path = database_path(sqlite_options.url)
     connection = sqlite3.connect(path)
     connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.commit()
     connection.close()
     with pytest.raises(WrongState, match="newer Portway"):
-        await opened_epoch(options)
+        await opened_epoch(sqlite_options)

@@ -13,7 +13,7 @@ from portway.server.storage_engine.database import Database, DatabaseOptions, op
 from portway.server.storage_engine.faults import StorageFault
 from portway.server.storage_engine.reader import Reader
 from portway.server.storage_engine.sqlite import SqliteTransaction, connect_reader
-from portway.server.storage_engine.transaction import ReadTransaction, Transaction
+from portway.server.storage_engine.transaction import ReadTransaction, StatementError, Transaction
 
 
 def add(tx: Transaction, note_id: str) -> None:
@@ -71,10 +71,13 @@ async def test_a_slow_query_does_not_hold_up_others(database: Database) -> None:
 
 
 async def test_a_query_cannot_write(database: Database) -> None:
-    for sql in ("INSERT INTO notes VALUES ('a', 'b')", "DROP TABLE notes", "PRAGMA user_version = 7"):
-        with pytest.raises(PortwayError) as refused:
+    for sql in (
+        "INSERT INTO notes (id, text) VALUES ('a', 'b')",
+        "DROP TABLE notes",
+        "ALTER TABLE notes ADD COLUMN a TEXT",
+    ):
+        with pytest.raises((PortwayError, StatementError), match="read-?only"):
             await database.reader.run(lambda tx, s=sql: tx.all(s))  # type: ignore[misc]
-        assert "readonly" in str(refused.value)
     assert await database.reader.run(count) == 0
 
 
@@ -116,8 +119,8 @@ async def test_a_look_sees_every_commit_acknowledged_before_it(database: Databas
 
 
 async def test_a_look_cannot_write_and_what_it_raises_reaches_its_caller(database: Database) -> None:
-    for sql in ("INSERT INTO notes VALUES ('a', 'b')", "DROP TABLE notes"):
-        with pytest.raises(PortwayError, match="readonly"):
+    for sql in ("INSERT INTO notes (id, text) VALUES ('a', 'b')", "DROP TABLE notes"):
+        with pytest.raises((PortwayError, StatementError), match="read-?only"):
             await database.reader.look(lambda tx, s=sql: tx.all(s))  # type: ignore[misc]
 
     def refuse(tx: ReadTransaction) -> int:
@@ -154,17 +157,17 @@ class OwnConnection(SqliteTransaction):
         return Reader([thread], self, clock=lambda: self.time)
 
 
-async def test_a_look_at_a_locked_file_is_left_to_a_thread_that_can_wait(database: Database) -> None:
-    own = OwnConnection(database, locked=True)
-    reader = own.reader(database)
+async def test_a_look_at_a_locked_file_is_left_to_a_thread_that_can_wait(sqlite_database: Database) -> None:
+    own = OwnConnection(sqlite_database, locked=True)
+    reader = own.reader(sqlite_database)
     assert await reader.look(count) == 0
     assert own.looks == 1
     reader.close()
 
 
-async def test_after_a_slow_look_the_threads_read_for_a_while(database: Database) -> None:
-    own = OwnConnection(database)
-    reader = own.reader(database)
+async def test_after_a_slow_look_the_threads_read_for_a_while(sqlite_database: Database) -> None:
+    own = OwnConnection(sqlite_database)
+    reader = own.reader(sqlite_database)
     own.seconds = 0.5
     assert await reader.look(count) == 0
     own.seconds = 0.0

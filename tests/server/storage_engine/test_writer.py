@@ -13,6 +13,7 @@ import pytest
 from portway.rpc.errors import LimitExceeded, NotFound, PortwayError, Reason, Unavailable
 from portway.server.storage_engine.clock import ForwardClock
 from portway.server.storage_engine.database import Database, DatabaseOptions, open_database
+from portway.server.storage_engine.dialect import Dialect
 from portway.server.storage_engine.faults import StorageFault
 from portway.server.storage_engine.sqlite import SqliteTransaction, connect_writer
 from portway.server.storage_engine.transaction import StatementError, Transaction
@@ -30,7 +31,7 @@ def add_and_fail(tx: Transaction, note_id: str) -> None:
 
 
 async def notes(database: Database) -> list[str]:
-    rows = await database.reader.run(lambda tx: tx.all("SELECT id FROM notes ORDER BY rowid"))
+    rows = await database.reader.run(lambda tx: tx.all("SELECT id FROM notes ORDER BY number"))
     return [row[0] for row in rows]
 
 
@@ -197,7 +198,9 @@ async def test_what_was_queued_is_committed_when_the_writer_closes(options: Data
     async with open_database(options) as database:
         writer = database.writer
         with held(database):
-            futures = [writer.submit(lambda tx: tx.execute("INSERT INTO workspaces (workspace_id) SELECT 'w' WHERE 1"))]
+            futures = [
+                writer.submit(lambda tx: tx.execute("INSERT INTO workspaces (workspace_id) SELECT 'w' WHERE true"))
+            ]
     assert await asyncio.gather(*futures) == [1]
     with pytest.raises(Unavailable) as refused:
         writer.submit(lambda tx: None)
@@ -216,12 +219,16 @@ async def test_it_counts_units_commits_and_statements(database: Database) -> Non
 
 
 async def test_acknowledged_means_on_disk(database: Database) -> None:
-    assert await database.writer.run(lambda tx: tx.one("PRAGMA journal_mode")) == ("wal",)
-    assert await database.writer.run(lambda tx: tx.one("PRAGMA synchronous")) == (2,)
+    wanted: dict[Dialect, dict[str, str | int]] = {
+        Dialect.SQLITE: {"PRAGMA journal_mode": "wal", "PRAGMA synchronous": 2},
+        Dialect.POSTGRESQL: {"SHOW synchronous_commit": "on"},
+    }
+    for sql, value in wanted[database.dialect].items():
+        assert await database.writer.run(lambda tx, s=sql: tx.one(s)) == (value,)  # type: ignore[misc]
 
 
-async def test_a_database_locked_by_another_program_is_told_and_got_over(options: DatabaseOptions) -> None:
-    async with open_database(replace(options, busy_seconds=0.05)) as database:
+async def test_a_database_locked_by_another_program_is_told_and_got_over(sqlite_options: DatabaseOptions) -> None:
+    async with open_database(replace(sqlite_options, busy_seconds=0.05)) as database:
         with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(Unavailable) as refused:
@@ -243,8 +250,8 @@ class _FailingDisk(SqliteTransaction):
         super().commit()
 
 
-async def test_after_a_failed_fsync_nothing_is_acknowledged_any_more(options: DatabaseOptions) -> None:
-    async with open_database(options) as database:
+async def test_after_a_failed_fsync_nothing_is_acknowledged_any_more(sqlite_options: DatabaseOptions) -> None:
+    async with open_database(sqlite_options) as database:
         disk = _FailingDisk(connect_writer(database.path), ForwardClock())
         writer = Writer(disk)
         await writer.run(lambda tx: None)
