@@ -32,7 +32,7 @@ class Link:
     session that idles inside a transaction, 0 for never: a host that was frozen must not hold its lease's row.
     """
 
-    def __init__(self, target: Target, application: str, *, patience: float, idle_seconds: float = 8.0) -> None:
+    def __init__(self, target: Target, application: str, *, patience: float = 5.0, idle_seconds: float = 8.0) -> None:
         self.shown = target.shown
         self._conninfo = target.named(application)
         self._patience = patience
