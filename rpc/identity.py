@@ -1,7 +1,7 @@
 """Who calls. A server learns it from the connection and the token alone, never from what a message claims."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
@@ -42,12 +42,22 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated principal. `subject` says whom the token stands for: a run, an adapter, a node, a person."""
+    """An authenticated principal. `subject` says whom the token stands for: a run, an adapter, a node, a person.
+
+    `user_id` is the person whose token it is, where it is one's; `peer` where the call comes from.
+    """
 
     role: Role
     workspace_id: str
     token_id: str
     subject: str = ""
+    user_id: str = ""
+    peer: str = field(default="", compare=False)
+
+    @property
+    def principal(self) -> str:
+        """Whose calls are counted together: a person's over all tokens, else a token's."""
+        return f"{self.workspace_id}/{self.user_id}" if self.user_id else self.token_id
 
 
 class Authenticator(Protocol):

@@ -66,7 +66,7 @@ from portway.server.service_list import services_of
 from portway.server.skills.build import SkillParts, build_skills
 from portway.server.snapshot.context import ContextWriter, HostFacts
 from portway.server.snapshot.grants import GrantBook
-from portway.server.spending.ledger import SpendingAccounts, UnlimitedWorkspaces
+from portway.server.spending.ledger import SpendingAccounts
 from portway.server.state.store import StoredState
 from portway.server.storage.store import StoredStorage
 from portway.server.storage_engine.blobs import Blobs
@@ -81,6 +81,8 @@ from portway.server.tools.native import NativeTools
 from portway.server.tools.plugin_watch import PluginToolWatch
 from portway.server.tools.registry import ToolRegistry
 from portway.server.transcript.store import StoredTranscript
+from portway.server.workspaces.access import Access, build_access
+from portway.server.workspaces.quotas import WorkspaceQuotas
 from portway.server.workspaces.types import DEFAULT_WORKSPACE
 
 # After the runs have ended, streams that only watch are cut off soon.
@@ -149,7 +151,8 @@ def _build(config: Config, stores: Stores) -> Parts:
     host, database = config.host, stores.database
     writer = database.writer
     models = build_registry(config.models, Surroundings(config.environment, config.outbound))
-    box, box_link, box_client = _box(host)
+    access = build_access(database)
+    box, box_link, box_client = _box(host, access.quotas)
     skills = build_skills(database, stores.blobs, box_client, host.skills)
     native = NativeTools(box_client, box_link.availability if box_link else lambda: NOT_CONFIGURED)
     tools = ToolRegistry([native, skills.tools])
@@ -160,8 +163,8 @@ def _build(config: Config, stores: Stores) -> Parts:
     audit, outbox = AuditRecorder(writer), Outbox(writer, stores.deliveries)
     feeds, live = Feeds(stores.runs, stores.runs), LiveAttempts()
     run_tokens = RunTokens(live, stores.runs)
-    spending = SpendingAccounts(writer, UnlimitedWorkspaces(), audit)
-    calls = _calls(stores, models, tools)
+    spending = SpendingAccounts(writer, access.directory, audit)
+    calls = _calls(stores, models, tools, access)
     grants = GrantBook(models, tools)
     facts = HostFacts(host.name, version("portway"))
     means = Means(
@@ -169,7 +172,7 @@ def _build(config: Config, stores: Stores) -> Parts:
         cursors=stores.cursors,
         feeds=feeds,
         live=live,
-        preparer=_preparer(host, stores, skills, agents, agent_secrets, runtime, grants, facts),
+        preparer=_preparer(host, stores, skills, agents, agent_secrets, runtime, grants, facts, access),
         runtime=runtime,
         outbox=outbox,
         audit=audit,
@@ -181,8 +184,8 @@ def _build(config: Config, stores: Stores) -> Parts:
         grace=host.limits.stop_grace,
     )
     closer = Closer(means, stores.runs, stores.effects)
-    dispatcher = Dispatcher(means, closer, host.limits.active_runs, host.limits.waiting_runs)
-    router, guards = Router(agents, bindings), Guards(audit)
+    dispatcher = Dispatcher(means, closer, access.quotas, host.limits.active_runs, host.limits.waiting_runs)
+    router, guards = Router(agents, bindings), Guards(audit, access.switches)
     acceptor = Acceptor(
         database,
         stores.conversations,
@@ -191,6 +194,7 @@ def _build(config: Config, stores: Stores) -> Parts:
         dispatcher,
         Amendments(stores.events, stores.runs, agents),
         spending,
+        access.quotas,
     )
     canceller = Canceller(writer, stores.runs, dispatcher, closer, host.limits.stop_grace)
     return Parts(
@@ -203,6 +207,8 @@ def _build(config: Config, stores: Stores) -> Parts:
         runtime=runtime,
         box=box,
         box_link=box_link,
+        box_client=box_client,
+        access=access,
         agents=agents,
         bindings=bindings,
         agent_secrets=agent_secrets,
@@ -211,7 +217,7 @@ def _build(config: Config, stores: Stores) -> Parts:
         feeds=feeds,
         live=live,
         run_tokens=run_tokens,
-        authenticator=TokenAuthenticator(stores.tokens, run_tokens, writer),
+        authenticator=TokenAuthenticator(stores.tokens, run_tokens, writer, access.users, access.directory),
         calls=calls,
         grants=grants,
         means=means,
@@ -235,6 +241,7 @@ def _preparer(
     runtime: RuntimeLink,
     grants: GrantBook,
     facts: HostFacts,
+    access: Access,
 ) -> Preparer:
     return Preparer(
         runs=stores.runs,
@@ -249,24 +256,25 @@ def _preparer(
         runtime=runtime,
         grants=grants,
         contexts=ContextWriter(facts, stores.cursors),
+        switches=access.switches,
         patience=host.limits.runner_patience,
     )
 
 
-def _box(host: HostConfig) -> tuple[FollowedBox | None, BoxLink | None, BoxClient]:
+def _box(host: HostConfig, quotas: WorkspaceQuotas) -> tuple[FollowedBox | None, BoxLink | None, BoxClient]:
     if not host.box:
         # Nothing is ever dialled: the source says that there is no box.
         return None, None, BoxClient(FollowedBox(Address(""), token_in(None)))
     box = FollowedBox(Address(host.box), token_in(host.box_credential), host.box_tls)
-    return box, BoxLink(box.status), BoxClient(box)
+    return box, BoxLink(box.status), BoxClient(box, quotas)
 
 
-def _calls(stores: Stores, models: ModelRegistry, tools: ToolRegistry) -> RunnerCalls:
+def _calls(stores: Stores, models: ModelRegistry, tools: ToolRegistry, access: Access) -> RunnerCalls:
     writer = stores.database.writer
-    artifacts = ArtifactCalls(writer, stores.artifacts, stores.blobs)
+    artifacts = ArtifactCalls(stores.database, stores.artifacts, stores.blobs, access.quotas)
     return RunnerCalls(
-        models=ModelCalls(models, artifacts, stores.blobs),
-        tools=ToolCalls(writer, tools),
+        models=ModelCalls(models, artifacts, stores.blobs, access.switches),
+        tools=ToolCalls(writer, tools, access.switches),
         history=HistoryCalls(stores.transcript, stores.events, stores.cursors),
         artifacts=artifacts,
         state=StateCalls(writer, stores.state),
@@ -279,6 +287,7 @@ def _calls(stores: Stores, models: ModelRegistry, tools: ToolRegistry) -> Runner
 async def _first_start(parts: Parts) -> None:
     """What must be there before anybody can call: what the configuration file declares, and tokens in files."""
     host, writer = parts.config.host, parts.stores.database.writer
+    await parts.access.load()
     declared = _declared(parts)
     # The runtime is dialled later: which fields of a runner's configuration are secrets is not known yet.
     await Declarations(writer, parts.agent_secrets, parts.agents, parts.bindings).apply(declared, {})

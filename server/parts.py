@@ -42,9 +42,11 @@ from portway.server.storage_engine.database import Database
 from portway.server.storage_engine.keyring import Keyring
 from portway.server.tokens.authenticator import TokenAuthenticator
 from portway.server.tokens.store import StoredTokens
+from portway.server.tools.box_client import BoxClient
 from portway.server.tools.box_link import BoxLink
 from portway.server.tools.registry import ToolRegistry
 from portway.server.transcript.store import StoredTranscript
+from portway.server.workspaces.access import Access
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ class Parts:
     runtime: RuntimeLink
     box: FollowedBox | None
     box_link: BoxLink | None
+    box_client: BoxClient
+    access: Access
     agents: AgentDirectory
     bindings: BindingDirectory
     agent_secrets: ConfigSecrets

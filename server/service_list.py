@@ -44,9 +44,7 @@ from portway.server.status.servicer import StatusServicer
 from portway.server.tokens.manage import TokenManager
 from portway.server.tokens.servicer import TokenServicer
 from portway.server.tools.servicer import ToolServicer
-from portway.server.workspaces.manage import WorkspaceManager
-from portway.server.workspaces.servicer import WorkspaceServicer
-from portway.server.workspaces.store import StoredWorkspaces
+from portway.server.workspaces.build import workspace_servicer
 from portway.v1 import (
     adapter_pb2,
     agent_pb2,
@@ -131,7 +129,9 @@ def _work(parts: Parts) -> list[Service]:
     )
     calls = RunnerServicer(parts.run_tokens, parts.means.operations)
     ledger = DeliveryLedger(stores.deliveries, parts.outbox)
-    keeper = ArtifactKeeper(stores.database, stores.artifacts, stores.blobs, parts.config.host.limits.artifact_bytes)
+    keeper = ArtifactKeeper(
+        stores.database, stores.artifacts, stores.blobs, parts.access.quotas, parts.config.host.limits.artifact_bytes
+    )
     return [
         Service(_descriptor(event_pb2, "EventService"), events),
         Service(_descriptor(run_pb2, "RunService"), runs),
@@ -220,7 +220,6 @@ def _configuration(parts: Parts) -> list[Service]:
     bindings = BindingManager(writer, parts.bindings)
     listing = BindingListing(stores.bindings)
     tokens = TokenManager(writer, parts.authenticator)
-    workspaces = StoredWorkspaces(stores.database.reader)
     audit = AuditServicer(StoredAudit(stores.database.reader), cursors)
     return [
         Service(_descriptor(agent_pb2, "AgentService"), AgentServicer(agents, parts.agents, stores.agents, cursors)),
@@ -235,10 +234,7 @@ def _configuration(parts: Parts) -> list[Service]:
         ),
         Service(_descriptor(tool_pb2, "ToolService"), ToolServicer(parts.tools, cursors)),
         Service(_descriptor(token_pb2, "TokenService"), TokenServicer(tokens, stores.tokens, cursors)),
-        Service(
-            _descriptor(workspace_pb2, "WorkspaceService"),
-            WorkspaceServicer(WorkspaceManager(writer, workspaces), workspaces, cursors),
-        ),
+        Service(_descriptor(workspace_pb2, "WorkspaceService"), workspace_servicer(parts)),
         Service(_descriptor(audit_pb2, "AuditService"), audit),
         Service(_descriptor(spending_pb2, "SpendingService"), _spending(parts)),
     ]

@@ -168,4 +168,5 @@ def _record(caller: Caller, action: str, agent_id: str) -> NewAuditRecord:
         role=caller.role.name.lower(),
         subject=caller.subject,
         token_id=caller.token_id,
+        peer=caller.peer,
     )

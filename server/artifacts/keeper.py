@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from portway.rpc.errors import DataLoss, InvalidInput, OutOfRange, PayloadTooLarge, Quota
 from portway.rpc.identity import Caller
@@ -14,7 +15,7 @@ from portway.server.audit.types import NewAuditRecord
 from portway.server.storage_engine.blobs import Blob, Blobs, BlobWriter
 from portway.server.storage_engine.clock import SECOND
 from portway.server.storage_engine.database import Database
-from portway.server.storage_engine.transaction import Transaction
+from portway.server.storage_engine.transaction import ReadTransaction, Transaction
 
 LIMIT = 20 * 1024 * 1024
 UNUSED_SECONDS = 86_400.0
@@ -34,11 +35,24 @@ class Wanted:
     ttl_seconds: float = 0.0
 
 
+class ByteQuota(Protocol):
+    """What a workspace may keep."""
+
+    def limits_bytes(self, workspace_id: str) -> bool:
+        """Whether anybody has to count."""
+
+    def admit_bytes(self, tx: ReadTransaction, workspace_id: str, size: int) -> None:
+        """Raises LimitExceeded (QUOTA_EXCEEDED)."""
+
+
 class ArtifactKeeper:
     """Files of a workspace. `Reaper` drops what nobody keeps."""
 
-    def __init__(self, database: Database, artifacts: Artifacts, blobs: Blobs, limit: int = LIMIT) -> None:
+    def __init__(
+        self, database: Database, artifacts: Artifacts, blobs: Blobs, quotas: ByteQuota, limit: int = LIMIT
+    ) -> None:
         """`limit`: bytes that one file may have."""
+        self._quotas = quotas
         self._database = database
         self._artifacts = artifacts
         self._blobs = blobs
@@ -47,7 +61,7 @@ class ArtifactKeeper:
     async def create(self, caller: Caller, wanted: Wanted, pieces: AsyncIterator[bytes]) -> Artifact:
         """The artifact, whole and on disk.
 
-        Raises InvalidInput (type, digest or size that does not match), PayloadTooLarge, LimitExceeded (disk).
+        Raises InvalidInput (type, digest or size that does not match), PayloadTooLarge, LimitExceeded (disk, quota).
         """
         self._database.ensure_room()
         limit = self._limit
@@ -61,6 +75,7 @@ class ArtifactKeeper:
         artifact_id = new_id("art")
 
         def unit(tx: Transaction) -> Artifact:
+            self._quotas.admit_bytes(tx, caller.workspace_id, blob.size)
             # A message that refers to it keeps it.
             expire_time = tx.now + round((wanted.ttl_seconds or UNUSED_SECONDS) * SECOND)
             add_artifact(tx, _new_artifact(caller, artifact_id, wanted, blob, mime_type, expire_time))
@@ -164,4 +179,5 @@ def _record(caller: Caller, artifact_id: str) -> NewAuditRecord:
         role=caller.role.name.lower(),
         subject=caller.subject,
         token_id=caller.token_id,
+        peer=caller.peer,
     )

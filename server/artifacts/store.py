@@ -35,6 +35,7 @@ SELECT workspace_id, artifact_id, sha256 FROM artifacts WHERE expire_time > 0 AN
 ORDER BY expire_time LIMIT :limit
 """
 _DELETE = "DELETE FROM artifacts WHERE workspace_id = :workspace_id AND artifact_id = :artifact_id"
+_BYTES = "SELECT sum(size) FROM artifacts WHERE workspace_id = :workspace_id"
 
 FIRST_PAGE = (2**62, "")
 
@@ -102,6 +103,12 @@ def remove_expired(tx: Transaction, limit: int) -> list[tuple[str, str]]:
     if rows:
         tx.executemany(_DELETE, [{"workspace_id": row[0], "artifact_id": row[1]} for row in rows])
     return [(row[0], row[2]) for row in rows]
+
+
+def bytes_kept(tx: ReadTransaction, workspace_id: str) -> int:
+    """How many bytes the artifacts of a workspace have together; from an index alone."""
+    row = tx.one(_BYTES, {"workspace_id": workspace_id})
+    return int(row[0] or 0) if row else 0
 
 
 def read_artifact(tx: ReadTransaction, workspace_id: str, artifact_id: str) -> Artifact:

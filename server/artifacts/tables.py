@@ -29,5 +29,6 @@ artifacts = Table(
     Index("artifacts_by_run", "workspace_id", "run_id", **only(_OF_RUN)),
     Index("artifacts_by_event", "workspace_id", "event_id", **only(_OF_EVENT)),
     Index("artifacts_by_time", "workspace_id", "create_time", "artifact_id"),
+    Index("artifacts_by_size", "workspace_id", "size"),
     Index("artifacts_expiring", "expire_time", **only(_EXPIRING)),
 )

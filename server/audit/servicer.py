@@ -25,9 +25,9 @@ class AuditServicer:
         self, request: audit_pb2.ListAuditEntriesRequest, call: Call[Never, Never]
     ) -> audit_pb2.ListAuditEntriesResponse:
         workspace_id, size = call.caller.workspace_id, request.page_size or DEFAULT_PAGE
-        listing = f"audit\0{workspace_id}\0{request.action}\0{request.run_id}\0{request.refused_only}"
+        which = _filter(request)
+        listing = f"audit\0{workspace_id}\0{which}"
         before = int(self._cursors.read_page(request.page_token, listing)) if request.page_token else NEWEST
-        which = AuditFilter(action=request.action, run_id=request.run_id, refused_only=request.refused_only)
         found = await self._audit.page(workspace_id, which, before, size)
         return audit_pb2.ListAuditEntriesResponse(
             audit_entries=[self._message(record) for record in found],
@@ -38,7 +38,7 @@ class AuditServicer:
         self, request: audit_pb2.WatchAuditRequest, call: Call[None, audit_pb2.WatchAuditResponse]
     ) -> None:
         workspace_id = call.caller.workspace_id
-        which = AuditFilter(action=request.action, run_id=request.run_id, refused_only=request.refused_only)
+        which = _filter(request)
         after: int | None = None
         if request.after_cursor:
             after = self._cursors.read(request.after_cursor, _stream(workspace_id), field="after_cursor").sequence
@@ -58,6 +58,7 @@ class AuditServicer:
             run_id=record.run_id,
             runner_id=record.runner_id,
             sequence=record.sequence,
+            peer=record.peer,
             cursor=self._cursors.write(_stream(record.workspace_id), Cursor(CURSOR_EPOCH, record.sequence)),
         )
         message.time.FromMicroseconds(record.time)
@@ -68,3 +69,19 @@ class AuditServicer:
 
 def _stream(workspace_id: str) -> str:
     return f"audit/{workspace_id}"
+
+
+def _filter(request: audit_pb2.ListAuditEntriesRequest | audit_pb2.WatchAuditRequest) -> AuditFilter:
+    after = before = 0
+    if isinstance(request, audit_pb2.ListAuditEntriesRequest):
+        after = request.after_time.ToMicroseconds() if request.HasField("after_time") else 0
+        before = request.before_time.ToMicroseconds() if request.HasField("before_time") else 0
+    return AuditFilter(
+        action=request.action,
+        run_id=request.run_id,
+        refused_only=request.refused_only,
+        actor=request.actor,
+        resource=request.resource,
+        after_time=after,
+        before_time=before,
+    )

@@ -16,6 +16,8 @@ _CHOSEN = """
   AND (:action = '' OR action = :action OR (:kind <> '' AND substr(action, 1, length(:kind)) = :kind))
   AND (:resource = '' OR resource = :resource)
   AND (:subject = '' OR subject = :subject) AND (:refused_only = 0 OR allowed = 0)
+  AND (:actor = '' OR token_id = :actor OR run_id = :actor OR subject = :actor)
+  AND (:after_time = 0 OR time >= :after_time) AND (:before_time = 0 OR time < :before_time)
 """
 _FILTERS = f"{_CHOSEN} ORDER BY sequence DESC LIMIT :limit"
 _PAGE = f"SELECT {_COLUMNS} FROM audit WHERE workspace_id = :workspace_id AND sequence < :before {_FILTERS}"

@@ -24,5 +24,6 @@ audit = Table(
     text("scope"),
     text("trace_id"),
     text("details"),
+    text("peer"),
     Index("audit_by_run", "workspace_id", "run_id", "sequence", **only(_OF_RUN)),
 )

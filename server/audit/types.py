@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewAuditRecord:
-    """`details` is a short text without secrets. `action` is a method or operation, `resource` what it was about."""
+    """`action` is a method or operation, `resource` what it was about, `peer` where the call came from. `details` is a
+    short text without secrets."""
 
     workspace_id: str
     action: str
@@ -20,6 +21,7 @@ class NewAuditRecord:
     scope: str = ""
     trace_id: str = ""
     details: str = ""
+    peer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +43,21 @@ class AuditRecord:
     scope: str
     trace_id: str
     details: str
+    peer: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFilter:
-    """Which records a page shows; an empty field filters nothing. `action` may be `tools.*`: all of a kind."""
+    """Which records a page shows; an empty field filters nothing.
+
+    `action` may be `tools.*`: all of a kind. `actor` is a token, a run or a subject. Times are in microseconds.
+    """
 
     action: str = ""
     resource: str = ""
     subject: str = ""
     run_id: str = ""
     refused_only: bool = False
+    actor: str = ""
+    after_time: int = 0
+    before_time: int = 0

@@ -149,4 +149,5 @@ def _record(caller: Caller, action: str, binding_id: str) -> NewAuditRecord:
         role=caller.role.name.lower(),
         subject=caller.subject,
         token_id=caller.token_id,
+        peer=caller.peer,
     )

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import Protocol
 
-from portway.rpc.errors import NotFound, WrongState
+from portway.rpc.errors import LimitExceeded, NotFound, WrongState
 from portway.rpc.identity import Caller
 from portway.server.agents.types import Agent, QueuePolicy
 from portway.server.conversations.store import Conversations
@@ -32,6 +32,19 @@ class Budgets(Protocol):
         """Why a new event may not start a run; '' where it may."""
 
 
+class EventQuotas(Protocol):
+    """How many events a workspace may send."""
+
+    def admit_event(self, workspace_id: str) -> None:
+        """Counts one. Raises WrongState (WORKSPACE_DISABLED), LimitExceeded (QUOTA_EXCEEDED)."""
+
+    def entering(self, workspace_id: str) -> None:
+        """One was admitted and is about to be on disk."""
+
+    def entered(self, workspace_id: str) -> None:
+        """It is, with its run queued, or it is not."""
+
+
 class Acceptor:
     """The only way in for events."""
 
@@ -44,6 +57,7 @@ class Acceptor:
         work: Work,
         amendments: Amendments,
         budgets: Budgets,
+        quotas: EventQuotas,
     ) -> None:
         self._database = database
         self._places = Places(conversations)
@@ -52,13 +66,15 @@ class Acceptor:
         self._work = work
         self._amendments = amendments
         self._budgets = budgets
+        self._quotas = quotas
         self._turns: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def submit(self, caller: Caller, submit: Submit) -> Accepted:
         """Accept the event; the answer means that it is on disk.
 
         Raises InvalidInput, NotFound, Conflict (same key, other body), WrongState (NO_BINDING, BINDING_AMBIGUOUS,
-        AGENT_DISABLED, CONVERSATION_BUSY), LimitExceeded (overload, low disk). The same key may always be sent again.
+        AGENT_DISABLED, CONVERSATION_BUSY, WORKSPACE_DISABLED), LimitExceeded (overload, low disk, quota). The same key
+        may always be sent again.
         """
         self._database.ensure_room()
         if is_amendment(submit.facts):
@@ -66,8 +82,9 @@ class Acceptor:
         if await self._router.needs_conversation(submit.facts, submit.agent_id):
             submit = await self._placed(submit)
         try:
+            self._quotas.admit_event(submit.facts.workspace_id)
             route = await self._router.route(submit.facts, submit.agent_id)
-        except (WrongState, NotFound):
+        except (WrongState, NotFound, LimitExceeded):
             # Bindings and agents may have changed since: what was accepted then is answered as it was then.
             earlier = await self._database.reader.run(AcceptUnit(submit, Route(None)).duplicate)
             if earlier is None:
@@ -99,6 +116,7 @@ class Acceptor:
 
     async def _commit(self, caller: Caller, submit: Submit, agent: Agent | None, unit: AcceptUnit) -> Accepted:
         done = self._database.writer.submit(unit)
+        self._quotas.entering(submit.facts.workspace_id)
         # Not after the wait: a caller that goes away meanwhile must not leave a committed run unknown to the queue.
         done.add_done_callback(partial(self._begin, agent, submit))
         taken = await asyncio.shield(done)
@@ -122,6 +140,7 @@ class Acceptor:
             unit.busy = bool(facts.conversation_id) and self._work.is_busy(facts.workspace_id, facts.conversation_id)
 
     def _begin(self, agent: Agent | None, submit: Submit, done: "asyncio.Future[Taken]") -> None:
+        self._quotas.entered(submit.facts.workspace_id)
         if done.cancelled() or done.exception() is not None or agent is None:
             return
         taken = done.result()

@@ -10,6 +10,8 @@ from portway.server.agents.types import Agent
 from portway.server.audit.types import NewAuditRecord
 from portway.server.bindings.patterns import is_found, replaced
 from portway.server.events.facts import EventFacts
+from portway.server.switches.directory import KillSwitches
+from portway.server.switches.types import SwitchKind
 
 HIDDEN = "***"
 _CHATS = 10_000
@@ -29,13 +31,23 @@ class Guards:
     Rates are counted in memory per agent, sender and chat; the least recent are forgotten.
     """
 
-    def __init__(self, audit: Audit, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, audit: Audit, switches: KillSwitches, clock: Callable[[], float] = time.monotonic) -> None:
         self._audit = audit
+        self._switches = switches
         self._clock = clock
         self._seen: OrderedDict[tuple[str, str, str, str], deque[float]] = OrderedDict()
 
     def refusal(self, agent: Agent, facts: EventFacts, counting: bool = True) -> str:
         """Why the event is refused; '' where it is not. `counting`: the event counts for the rate."""
+        return self._stopped(agent, facts) or self._unwelcome(agent, facts, counting)
+
+    def _stopped(self, agent: Agent, facts: EventFacts) -> str:
+        by_agent = self._switches.refusal(agent.workspace_id, SwitchKind.AGENT, agent.agent_id)
+        if by_agent or not facts.bot_id:
+            return by_agent
+        return self._switches.refusal(facts.workspace_id, SwitchKind.BOT, facts.bot_id)
+
+    def _unwelcome(self, agent: Agent, facts: EventFacts, counting: bool) -> str:
         guards = agent.spec.guards
         if facts.actor_id in guards.denied_sender_ids:
             return f"the sender {facts.actor_id!r} is denied"
@@ -65,6 +77,7 @@ class Guards:
                 role=caller.role.name.lower(),
                 subject=facts.actor_id,
                 token_id=caller.token_id,
+                peer=caller.peer,
                 scope=facts.chat_key,
             )
         )

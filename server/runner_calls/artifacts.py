@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 
 from portway.rpc.errors import InvalidInput, NotFound, NotPermitted, OutOfRange
 from portway.rpc.ids import new_id
+from portway.server.artifacts.keeper import ByteQuota
 from portway.server.artifacts.store import Artifacts, add_artifact
 from portway.server.artifacts.types import Artifact, NewArtifact
 from portway.server.runner_calls.emit import Emit
@@ -11,8 +12,9 @@ from portway.server.runner_calls.paying import pay_bytes
 from portway.server.runner_calls.scope import RunScope
 from portway.server.runs.attempts import check_fence
 from portway.server.storage_engine.blobs import Blobs
+from portway.server.storage_engine.database import Database
+from portway.server.storage_engine.reader import Reader
 from portway.server.storage_engine.transaction import Transaction
-from portway.server.storage_engine.writer import Writer
 from portway.v1 import content_pb2, run_pull_pb2
 
 DEFAULT_RANGE = 64 * 1024
@@ -39,7 +41,9 @@ def artifact_ref(artifact: Artifact | NewArtifact) -> content_pb2.ArtifactRef:
 class ArtifactRules:
     """Which artifacts one run reaches, and what it may make. Shared by its calls and its results."""
 
-    def __init__(self, run: RunScope, artifacts: Artifacts, blobs: Blobs) -> None:
+    def __init__(self, run: RunScope, artifacts: Artifacts, blobs: Blobs, reader: Reader, quotas: ByteQuota) -> None:
+        self._reader = reader
+        self._quotas = quotas
         self._run = run
         self._artifacts = artifacts
         self._blobs = blobs
@@ -66,10 +70,19 @@ class ArtifactRules:
         """Bytes that came with a result: kept now, listed by the returned unit. Raises NotPermitted, InvalidInput."""
         if "artifacts_write" not in self._run.snapshot.permissions.allowed:
             raise NotPermitted("an artifact needs the permission artifacts.write, which this run does not have")
+        workspace_id = self._run.workspace_id
+        if self._quotas.limits_bytes(workspace_id):
+            # Not in the unit that keeps it: the result that it came with is written there too.
+            await self._reader.run(lambda tx: self._quotas.admit_bytes(tx, workspace_id, len(content)))
         await pay_bytes(self._run, len(content))
-        blob = await self._blobs.put(self._run.workspace_id, content)
+        blob = await self._blobs.put(workspace_id, content)
         artifact = self.new(wanted, blob.size, blob.sha256)
         return artifact_ref(artifact), lambda tx: add_artifact(tx, artifact)
+
+    def keep(self, tx: Transaction, artifact: NewArtifact) -> None:
+        """In the unit that makes it. Raises LimitExceeded (QUOTA_EXCEEDED)."""
+        self._quotas.admit_bytes(tx, artifact.workspace_id, artifact.size)
+        add_artifact(tx, artifact)
 
     def new(self, wanted: content_pb2.ArtifactRef, size: int, sha256: str) -> NewArtifact:
         run = self._run
@@ -97,13 +110,14 @@ class ArtifactRules:
 class ArtifactCalls:
     """GetArtifact, ReadArtifact, CreateArtifact."""
 
-    def __init__(self, writer: Writer, artifacts: Artifacts, blobs: Blobs) -> None:
-        self._writer = writer
+    def __init__(self, database: Database, artifacts: Artifacts, blobs: Blobs, quotas: ByteQuota) -> None:
+        self._database = database
+        self._quotas = quotas
         self._artifacts = artifacts
         self._blobs = blobs
 
     def rules(self, run: RunScope) -> ArtifactRules:
-        return ArtifactRules(run, self._artifacts, self._blobs)
+        return ArtifactRules(run, self._artifacts, self._blobs, self._database.reader, self._quotas)
 
     async def get_artifact(
         self, run: RunScope, request: run_pull_pb2.RunnerServiceGetArtifactRequest
@@ -143,11 +157,12 @@ class ArtifactCalls:
             if first is None:
                 raise InvalidInput.field("artifact", "the call had no frame")
             blob = await upload.finish()
-        artifact = self.rules(run).new(first, blob.size, blob.sha256)
+        rules = self.rules(run)
+        artifact = rules.new(first, blob.size, blob.sha256)
 
         def unit(tx: Transaction) -> None:
             check_fence(tx, run.fence)
-            add_artifact(tx, artifact)
+            rules.keep(tx, artifact)
 
-        await self._writer.run(unit)
+        await self._database.writer.run(unit)
         return run_pull_pb2.RunnerServiceCreateArtifactResponse(artifact=artifact_ref(artifact))

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
+from portway.rpc.errors import Reason
 from portway.server.models.errors import ModelError, PassedOver
 from portway.server.models.fallback import ResolvedModel, RoutedEvent, stream_with_fallback
 from portway.server.models.provider import AnswerBuilder
@@ -12,6 +13,8 @@ from portway.server.models.types import Caller, ModelAnswer, ModelKind, ModelReq
 from portway.server.models.wire import answer_to_wire, usage_to_wire
 from portway.server.runner_calls.bill import Bill, estimate_of
 from portway.server.runner_calls.scope import RunScope
+from portway.server.switches.directory import KillSwitches
+from portway.server.switches.types import SwitchKind
 from portway.v1 import run_model_pb2 as pb
 from portway.v1 import usage_pb2
 
@@ -30,21 +33,39 @@ Pieces = AsyncGenerator[RoutedEvent | Answered, None]
 class Asking:
     """Questions of runs to the models of their workspace."""
 
-    def __init__(self, models: WorkspaceModels) -> None:
+    def __init__(self, models: WorkspaceModels, switches: KillSwitches) -> None:
         self._all = models
+        self._switches = switches
 
     def registry(self, run: RunScope) -> ModelRegistry:
         return self._all.of(run.workspace_id)
 
     def models(self, run: RunScope, names: Sequence[str], action: str) -> Sequence[ResolvedModel]:
-        """The primary and its fallbacks. Raises NotFound for one that the run was not given."""
-        return [self.one(run, name, action, ModelKind.LLM) for name in names]
+        """The primary and its fallbacks, without those that an operator has stopped.
+
+        Raises NotFound for one that the run was not given; WrongState (KILL_SWITCH) where none is left.
+        """
+        found = {name: self._given(run, name, action, ModelKind.LLM) for name in names}
+        left = self._switches.first_allowed(run.workspace_id, SwitchKind.MODEL, names)
+        if not left:
+            self._refuse_stopped(run, names[0], action)
+        return [found[name] for name in left]
 
     def one(self, run: RunScope, model_id: str, action: str, kind: ModelKind) -> ResolvedModel:
-        """Raises NotFound for one that the run was not given."""
+        """Raises NotFound for one that the run was not given; WrongState (KILL_SWITCH)."""
+        found = self._given(run, model_id, action, kind)
+        self._refuse_stopped(run, model_id, action)
+        return found
+
+    def _given(self, run: RunScope, model_id: str, action: str, kind: ModelKind) -> ResolvedModel:
         if model_id not in run.snapshot.models:
             raise run.missing(action, "model", model_id)
         return self.registry(run).resolve(model_id, kind)
+
+    def _refuse_stopped(self, run: RunScope, model_id: str, action: str) -> None:
+        if self._switches.refusal(run.workspace_id, SwitchKind.MODEL, model_id):
+            run.refuse(action, f"model {model_id}", Reason.KILL_SWITCH)
+            self._switches.check(run.workspace_id, SwitchKind.MODEL, model_id)
 
     async def ask(self, run: RunScope, models: Sequence[ResolvedModel], question: ModelRequest) -> Pieces:
         """The pieces of an answer and then, once, the whole of it; paid for by the run's budgets.

@@ -14,6 +14,7 @@ from portway.server.runner_calls.bill import billed
 from portway.server.runner_calls.emit import Emit
 from portway.server.runner_calls.scope import RunScope
 from portway.server.storage_engine.blobs import Blobs
+from portway.server.switches.directory import KillSwitches
 from portway.v1 import run_model_pb2 as pb
 
 MAX_DELTAS = 64
@@ -25,8 +26,8 @@ WAITING_DELTAS = 4096
 class ModelCalls:
     """InvokeModel, StreamModel, RerankDocuments, EmbedTexts, CountTokens."""
 
-    def __init__(self, models: WorkspaceModels, artifacts: ArtifactCalls, blobs: Blobs) -> None:
-        self.asking = Asking(models)
+    def __init__(self, models: WorkspaceModels, artifacts: ArtifactCalls, blobs: Blobs, switches: KillSwitches) -> None:
+        self.asking = Asking(models, switches)
         self._artifacts = artifacts
         self._blobs = blobs
 

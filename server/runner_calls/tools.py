@@ -27,6 +27,8 @@ from portway.server.runner_calls.emit import Emit
 from portway.server.runner_calls.paying import ONE_CALL, paid
 from portway.server.runner_calls.scope import RunScope
 from portway.server.storage_engine.writer import Writer
+from portway.server.switches.directory import KillSwitches
+from portway.server.switches.types import SwitchKind
 from portway.server.tools.registry import ToolRegistry
 from portway.server.tools.types import BoxSession, ToolCall, ToolResult, ToolScope, ToolSpec
 from portway.server.tools.wire import event_to_wire, resource_to_wire
@@ -56,7 +58,8 @@ class _Prepared:
 class ToolCalls:
     """GetTool and CallTool."""
 
-    def __init__(self, writer: Writer, tools: ToolRegistry) -> None:
+    def __init__(self, writer: Writer, tools: ToolRegistry, switches: KillSwitches) -> None:
+        self._switches = switches
         self._writer = writer
         self._tools = tools
 
@@ -71,6 +74,7 @@ class ToolCalls:
         run.allow("tools_call", "CallTool")
         if request.name not in run.snapshot.tools:
             raise run.missing("CallTool", "tool", request.name)
+        self._refuse_stopped(run, request.name)
         async with paid(run, ONE_CALL):
             prepared = self._prepare(run, request)
             began = time.monotonic()
@@ -81,6 +85,12 @@ class ToolCalls:
         response = event_to_wire(result)
         response.result.duration.FromMilliseconds(round((time.monotonic() - began) * 1000))
         await emit(response, True)
+
+    def _refuse_stopped(self, run: RunScope, tool: str) -> None:
+        """Raises WrongState (KILL_SWITCH)."""
+        if self._switches.refusal(run.workspace_id, SwitchKind.TOOL, tool):
+            run.refuse("CallTool", f"tool {tool}", Reason.KILL_SWITCH)
+            self._switches.check(run.workspace_id, SwitchKind.TOOL, tool)
 
     def _prepare(self, run: RunScope, request: pb.RunnerServiceCallToolRequest) -> _Prepared:
         try:

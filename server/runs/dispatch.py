@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 import structlog
 
@@ -23,17 +24,33 @@ _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 10.0
 
 
+class RunQuotas(Protocol):
+    """How many runs a workspace may have."""
+
+    def active_limit(self, workspace_id: str) -> int | None:
+        """How many may execute at once; None for no limit."""
+
+    def admit_queued(self, workspace_id: str, waiting: int) -> None:
+        """Raises LimitExceeded (QUOTA_EXCEEDED) where one more than those waiting is too many."""
+
+
 class Dispatcher:
     """Owns the queue and every execution. This is the `Work` that others hand runs to."""
 
     def __init__(
-        self, means: Means, closer: Closer, max_active: int = MAX_ACTIVE, max_waiting: int = MAX_WAITING
+        self,
+        means: Means,
+        closer: Closer,
+        quotas: RunQuotas,
+        max_active: int = MAX_ACTIVE,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
         self._means = means
         self._closer = closer
         self._max_active = max_active
         self._max_waiting = max_waiting
-        self._queue = RunQueue()
+        self._quotas = quotas
+        self._queue = RunQueue(quotas.active_limit)
         self._executions: dict[tuple[str, str], Execution] = {}
         self._again: dict[tuple[str, str], QueuedRun] = {}
         self._replaced: dict[tuple[str, str], Failed] = {}
@@ -65,6 +82,7 @@ class Dispatcher:
                 retry_after=2.0,
                 quota=Quota("host", f"{self._max_waiting} waiting runs"),
             )
+        self._quotas.admit_queued(workspace_id, self._queue.waiting_of(workspace_id))
 
     def is_busy(self, workspace_id: str, conversation_id: str) -> bool:
         return self._queue.is_busy((workspace_id, conversation_id))
@@ -113,6 +131,11 @@ class Dispatcher:
             return
         self.withdraw(run.workspace_id, run.run_id)
         self._to_close.append((run, ending))
+        self._changed.set()
+
+    def review(self, workspace_id: str) -> None:
+        """How many runs of the workspace may execute has changed."""
+        self._queue.review(workspace_id)
         self._changed.set()
 
     def withdraw(self, workspace_id: str, run_id: str) -> QueuedRun | None:

@@ -23,6 +23,8 @@ from portway.server.snapshot.grants import GrantBook
 from portway.server.snapshot.restore import restore
 from portway.server.state.store import State
 from portway.server.storage_engine.clock import SECOND, now
+from portway.server.switches.directory import KillSwitches, stopped
+from portway.server.switches.types import SwitchKind
 from portway.server.transcript.store import Transcript
 from portway.v1 import event_pb2, run_context_pb2
 
@@ -47,6 +49,7 @@ class Preparer:
         runtime: RuntimeLink,
         grants: GrantBook,
         contexts: ContextWriter,
+        switches: KillSwitches,
         patience: float,
     ) -> None:
         self._runs = runs
@@ -61,6 +64,7 @@ class Preparer:
         self._runtime = runtime
         self._grants = grants
         self._contexts = contexts
+        self._switches = switches
         self._patience = patience
 
     async def address(self, run: QueuedRun) -> Addressee:
@@ -81,9 +85,13 @@ class Preparer:
     async def prepare(self, addressee: Addressee) -> Assignment:
         """The first attempt computes what is frozen; a later one takes it as it is.
 
-        Raises NotFound (agent, runner, default model), Unavailable (no runtime for too long), WrongState.
+        Raises NotFound (agent, runner, default model), Unavailable (no runtime for too long), WrongState (also
+        KILL_SWITCH).
         """
         run = addressee.run
+        why = self._switches.refusal(addressee.workspace_id, SwitchKind.AGENT, run.agent_id)
+        if why:
+            raise stopped(why, "agent.stopped")
         agent = await self._agents.get(addressee.workspace_id, run.agent_id)
         runner = await self._runtime.find(agent.spec.runner_id, self._patience)
         if run.fence.attempt:

@@ -3,6 +3,7 @@
 import bisect
 import heapq
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from portway.server.runs.pending import QueuedRun
@@ -28,13 +29,16 @@ class _Workspace:
     workspace_id: str
     ready: deque[_Lane] = field(default_factory=deque)
     active: int = 0
+    waiting: int = 0
     listed: tuple[int, int] | None = None
 
 
 class RunQueue:
     """Runs that wait or execute. Among workspaces the one with the fewest executing runs goes first, then by turns."""
 
-    def __init__(self) -> None:
+    def __init__(self, active_limit: Callable[[str], int | None] = lambda _: None) -> None:
+        """`active_limit`: how many runs of a workspace may execute at once; None for no limit."""
+        self._active_limit = active_limit
         self._lanes: dict[LaneKey, _Lane] = {}
         self._workspaces: dict[str, _Workspace] = {}
         # (executing runs, turn, workspace id); entries that are not their workspace's `listed` one are out of date.
@@ -75,7 +79,7 @@ class RunQueue:
             lane = self._lanes[run.lane] = _Lane(run.lane)
         bisect.insort(lane.runs, run, key=lambda one: one.event_sequence)
         self._known[run.key] = run.lane
-        self._waiting += 1
+        self._count(run, 1)
         self._offer(lane, now)
 
     def take(self, now: int) -> QueuedRun | None:
@@ -87,12 +91,15 @@ class RunQueue:
             if workspace.listed != (active, turn):
                 continue
             workspace.listed = None
+            if not self._has_room(workspace):
+                # Its limit was lowered since; `review` or the end of a run lists it again.
+                continue
             lane = workspace.ready.popleft()
             lane.ready = False
             run = lane.runs.pop(0)
             lane.active = run
             workspace.active += 1
-            self._waiting -= 1
+            self._count(run, -1)
             self._list(workspace)
             return run
         return None
@@ -116,7 +123,7 @@ class RunQueue:
             return None
         lane.runs.remove(run)
         self._known.pop(key, None)
-        self._waiting -= 1
+        self._count(run, -1)
         if lane.ready:
             lane.ready = False
             workspace = self._workspaces[lane_key[0]]
@@ -125,9 +132,34 @@ class RunQueue:
         self._offer(lane, now)
         return run
 
+    def waiting_of(self, workspace_id: str) -> int:
+        """How many runs of a workspace wait."""
+        found = self._workspaces.get(workspace_id)
+        return found.waiting if found else 0
+
+    def review(self, workspace_id: str) -> None:
+        """Its limit has changed."""
+        workspace = self._workspaces.get(workspace_id)
+        if workspace is not None:
+            self._list(workspace)
+
     def next_time(self) -> int | None:
         """When the next run becomes available that is not now; in microseconds."""
         return self._later[0][0] if self._later else None
+
+    def _of(self, workspace_id: str) -> _Workspace:
+        found = self._workspaces.get(workspace_id)
+        if found is None:
+            found = self._workspaces[workspace_id] = _Workspace(workspace_id)
+        return found
+
+    def _count(self, run: QueuedRun, change: int) -> None:
+        self._waiting += change
+        self._of(run.lane[0]).waiting += change
+
+    def _has_room(self, workspace: _Workspace) -> bool:
+        limit = self._active_limit(workspace.workspace_id)
+        return limit is None or workspace.active < limit
 
     def _offer(self, lane: _Lane, now: int) -> None:
         if not lane.runs:
@@ -142,15 +174,13 @@ class RunQueue:
             heapq.heappush(self._later, (available, self._turn, lane.key))
             return
         lane.ready = True
-        workspace = self._workspaces.get(lane.key[0])
-        if workspace is None:
-            workspace = self._workspaces[lane.key[0]] = _Workspace(lane.key[0])
+        workspace = self._of(lane.key[0])
         workspace.ready.append(lane)
         self._list(workspace)
 
     def _list(self, workspace: _Workspace) -> None:
         """Give the workspace its place in the order, by how much it has executing now."""
-        if not workspace.ready:
+        if not workspace.ready or not self._has_room(workspace):
             workspace.listed = None
             return
         if workspace.listed is not None and workspace.listed[0] == workspace.active:

@@ -12,6 +12,7 @@ from portway.server.bindings import tables as bindings
 from portway.server.conversations import tables as conversations
 from portway.server.deliveries import tables as deliveries
 from portway.server.effects import tables as effects
+from portway.server.erasure import tables as erasure
 from portway.server.events import tables as events
 from portway.server.interactions import tables as interactions
 from portway.server.retention import tables as retention
@@ -23,9 +24,11 @@ from portway.server.state import tables as state
 from portway.server.storage import tables as storage
 from portway.server.storage_engine import tables as engine
 from portway.server.storage_engine.columns import metadata
+from portway.server.switches import tables as switches
 from portway.server.tokens import tables as tokens
 from portway.server.tools.mcp import tables as mcp_servers
 from portway.server.transcript import tables as transcript
+from portway.server.users import tables as users
 from portway.server.workspaces import tables as workspaces
 
 NOUNS = (
@@ -52,6 +55,9 @@ NOUNS = (
     schedules,
     retention,
     spending,
+    users,
+    switches,
+    erasure,
 )
 
 __all__ = ["NOUNS", "metadata"]

@@ -8,12 +8,16 @@ import structlog
 
 from portway.rpc.errors import NotAuthenticated, NotFound, PortwayError, Reason
 from portway.rpc.identity import Caller, Peer, Role
+from portway.rpc.ids import has_prefix
 from portway.rpc.tokens import ParsedToken, parse_token, same_secret
 from portway.server.storage_engine.clock import SECOND
 from portway.server.storage_engine.remembered import Remembered
 from portway.server.storage_engine.writer import Writer
 from portway.server.tokens.store import Tokens, mark_used, purge_tokens
 from portway.server.tokens.types import Token
+from portway.server.users.store import Users
+from portway.server.users.types import User, role_of_token
+from portway.server.workspaces.directory import WorkspaceDirectory
 
 RUN_KIND = "run"
 IN_MEMORY = 10_000
@@ -33,7 +37,12 @@ class RunTokens(Protocol):
 class TokenAuthenticator:
     """API tokens from the store, tokens of runs from whoever runs them. `run` notes when tokens were used."""
 
-    def __init__(self, tokens: Tokens, run_tokens: RunTokens, writer: Writer) -> None:
+    def __init__(
+        self, tokens: Tokens, run_tokens: RunTokens, writer: Writer, users: Users, workspaces: WorkspaceDirectory
+    ) -> None:
+        self._users = users
+        self._workspaces = workspaces
+        self._persons: Remembered[tuple[str, str], User] = Remembered(IN_MEMORY)
         self._tokens = tokens
         self._run_tokens = run_tokens
         self._writer = writer
@@ -49,21 +58,67 @@ class TokenAuthenticator:
         now = time.time_ns() // 1_000
         if found is None or not _opens(found, parsed, now):
             raise NotAuthenticated("the token is not valid; ask for a new one with `portway tokens create`")
-        if found.revoke_time:
-            raise NotAuthenticated(
-                "the token was revoked; ask for a new one with `portway tokens create`", reason=Reason.TOKEN_REVOKED
-            )
-        if found.expire_time and found.expire_time <= now:
+        role = await self._standing(found, now)
+        if now - max(found.last_use_time, self._used.get(found.token_id, 0)) > NOTE_EVERY * SECOND:
+            self._used[found.token_id] = now
+        subject = found.subject or found.user_id
+        return Caller(role, found.workspace_id, found.token_id, subject, found.user_id, peer.address)
+
+    async def check_standing(self, caller: Caller) -> None:
+        """Whether one who was let in would be let in now, as the same: for streams that go on.
+
+        Raises NotAuthenticated, WrongState (WORKSPACE_DISABLED).
+        """
+        if caller.role is Role.RUNNER or not has_prefix(caller.token_id, "tok"):
+            # A run's own stream ends with its attempt, a certificate's with its connection.
+            self._check_workspace(caller.role, caller.workspace_id)
+            return
+        found = await self._find(caller.token_id)
+        if found is None:
+            raise _revoked()
+        role = await self._standing(found, time.time_ns() // 1_000)
+        if role is not caller.role:
+            raise NotAuthenticated("the role of the token's user has changed; call again", reason=Reason.TOKEN_REVOKED)
+
+    async def _standing(self, token: Token, now: int) -> Role:
+        """The role that a token has now. Raises what it is refused with."""
+        if token.revoke_time:
+            raise _revoked()
+        if token.expire_time and token.expire_time <= now:
             raise NotAuthenticated(
                 "the token has expired; ask for a new one with `portway tokens create`", reason=Reason.TOKEN_EXPIRED
             )
-        if now - max(found.last_use_time, self._used.get(found.token_id, 0)) > NOTE_EVERY * SECOND:
-            self._used[found.token_id] = now
-        return Caller(Role[found.role.upper()], found.workspace_id, found.token_id, found.subject)
+        role = Role[token.role.upper()]
+        if token.user_id:
+            role = role_of_token(role, (await self._user(token)).spec.role)
+        self._check_workspace(role, token.workspace_id)
+        return role
+
+    async def _user(self, token: Token) -> User:
+        key = token.workspace_id, token.user_id
+        try:
+            user = await self._persons.get(key, lambda: self._users.user(*key))
+        except NotFound:
+            raise _revoked() from None
+        if user.spec.disabled:
+            raise NotAuthenticated(
+                "the token's user is switched off; an operator switches the user on", reason=Reason.TOKEN_REVOKED
+            )
+        return user
+
+    def _check_workspace(self, role: Role, workspace_id: str) -> None:
+        # An administrator can still look at it and switch it on.
+        if role is not Role.ADMIN:
+            self._workspaces.check_open(workspace_id)
 
     def forget(self, token_id: str) -> None:
         """It has changed."""
         self._known.forget(token_id)
+
+    def forget_all(self) -> None:
+        """Users, or the tokens of many, have changed."""
+        self._known.forget_all()
+        self._persons.forget_all()
 
     async def run(self) -> None:
         """Notes now and then when tokens were used and forgets those that ended long ago, until it is cancelled."""
@@ -96,6 +151,12 @@ class TokenAuthenticator:
             return await self._known.get(token_id, lambda: self._tokens.token(token_id))
         except NotFound:
             return None
+
+
+def _revoked() -> NotAuthenticated:
+    return NotAuthenticated(
+        "the token was revoked; ask for a new one with `portway tokens create`", reason=Reason.TOKEN_REVOKED
+    )
 
 
 def _opens(token: Token, parsed: ParsedToken, now: int) -> bool:

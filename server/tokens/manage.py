@@ -12,6 +12,8 @@ from portway.server.storage_engine.writer import Writer
 from portway.server.tokens.authenticator import TokenAuthenticator
 from portway.server.tokens.store import add_token, read_token, revoke_token, rotate_token
 from portway.server.tokens.types import NewToken, Token
+from portway.server.users.store import read_user
+from portway.server.users.types import TOKEN_ROLES, User
 from portway.server.workspaces.store import read_workspace
 
 # The others stand for a run, a runtime or a box: they are made by what they belong to.
@@ -26,9 +28,17 @@ class TokenManager:
         self._authenticator = authenticator
 
     async def create(
-        self, caller: Caller, *, name: str, role: Role, ttl_seconds: float, request_id: str, workspace_id: str
+        self,
+        caller: Caller,
+        *,
+        name: str,
+        role: Role,
+        ttl_seconds: float,
+        request_id: str,
+        workspace_id: str,
+        user_id: str = "",
     ) -> tuple[Token, MintedToken]:
-        """Raises InvalidInput, NotPermitted, NotFound (workspace); Conflict for a request that made its token."""
+        """Raises InvalidInput, NotPermitted, NotFound (workspace, user); Conflict for a request that made its token."""
         if role not in ROLES:
             raise InvalidInput.field("role", f"{role.name} is not a role of an API token")
         if ttl_seconds < 0:
@@ -41,6 +51,8 @@ class TokenManager:
 
         def unit(tx: Transaction) -> Token:
             read_workspace(tx, owner)
+            if user_id:
+                _check_user(read_user(tx, owner, user_id), role)
             new = NewToken(
                 workspace_id=owner,
                 token_id=minted.token_id,
@@ -50,9 +62,13 @@ class TokenManager:
                 secret_hash=minted.secret_hash,
                 name=name,
                 expire_time=tx.now + round(ttl_seconds * SECOND) if ttl_seconds else 0,
+                user_id=user_id,
             )
             token = add_token(tx, new)
-            append_audit(tx, [_record(caller, "token.create", token, f"role {kind}")])
+            append_audit(
+                tx,
+                [_record(caller, "token.create", token, f"role {kind}" + (f", of user {user_id}" if user_id else ""))],
+            )
             return token
 
         return await self._writer.run(unit), minted
@@ -100,6 +116,17 @@ def _check_rank(caller: Caller, role: Role) -> None:
         )
 
 
+def _check_user(user: User, role: Role) -> None:
+    allowed = TOKEN_ROLES[user.spec.role]
+    if role not in allowed:
+        names = ", ".join(sorted(one.name.lower() for one in allowed))
+        raise NotPermitted(
+            f"A token of the user {user.user_id!r} may be {names}, and not {role.name.lower()}. Change the user's role "
+            "first.",
+            reason=Reason.NOT_GRANTED,
+        )
+
+
 def _check_rank_of(tx: ReadTransaction, caller: Caller, token_id: str) -> Token:
     token = read_token(tx, caller.workspace_id, token_id)
     _check_rank(caller, Role[token.role.upper()])
@@ -115,5 +142,6 @@ def _record(caller: Caller, action: str, token: Token, details: str = "") -> New
         role=caller.role.name.lower(),
         subject=caller.subject,
         token_id=caller.token_id,
+        peer=caller.peer,
         details=details,
     )

@@ -29,6 +29,7 @@ class TokenServicer:
             ttl_seconds=request.ttl.ToMilliseconds() / 1000,
             request_id=request.request_id,
             workspace_id=request.workspace_id,
+            user_id=request.user_id,
         )
         return token_pb2.CreateTokenResponse(token=token_message(token), secret=minted.text)
 
@@ -67,6 +68,7 @@ def token_message(token: Token) -> token_pb2.Token:
         role=Role[token.role.upper()].value,
         revoked=bool(token.revoke_time),
         workspace_id=token.workspace_id,
+        user_id=token.user_id,
     )
     message.create_time.FromMicroseconds(token.create_time)
     if token.expire_time:

@@ -19,6 +19,10 @@ _REVOKE = """
 UPDATE tokens SET revoke_time = CASE WHEN revoke_time = 0 THEN :now ELSE revoke_time END
 WHERE workspace_id = :workspace_id AND token_id = :token_id
 """
+_REVOKE_OF_USER = """
+UPDATE tokens SET revoke_time = :now
+WHERE workspace_id = :workspace_id AND user_id = :user_id AND user_id <> '' AND revoke_time = 0
+"""
 _ROTATE = f"""
 UPDATE tokens SET previous_hash = secret_hash, previous_expire_time = :previous_expire_time, secret_hash = :secret_hash
 WHERE workspace_id = :workspace_id AND token_id = :token_id AND revoke_time = 0
@@ -68,6 +72,11 @@ def revoke_token(tx: Transaction, workspace_id: str, token_id: str) -> Token:
     if not tx.execute(_REVOKE, params):
         raise NotFound.of("token", token_id)
     return read_token(tx, workspace_id, token_id)
+
+
+def revoke_tokens_of(tx: Transaction, workspace_id: str, user_id: str) -> int:
+    """End every token of a user; answers how many."""
+    return tx.execute(_REVOKE_OF_USER, {"workspace_id": workspace_id, "user_id": user_id, "now": tx.now})
 
 
 def rotate_token(tx: Transaction, workspace_id: str, token_id: str, secret_hash: bytes, overlap: Micros) -> Token:

@@ -20,6 +20,7 @@ tokens = Table(
     number("create_time"),
     number("revoke_time"),
     number("last_use_time"),
+    text("user_id"),
     # A caller shows the id before anybody knows its workspace.
     Index("tokens_by_id", "token_id", unique=True),
 )

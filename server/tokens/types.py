@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class NewToken:
     """`token_id` is the part of the token that names it; `secret_hash` the SHA-256 of the other part.
 
-    `role` as in the contract; `subject` who uses it; times in microseconds, `expire_time` 0 for never.
+    `role` as in the contract; `subject` who uses it; `user_id` the person whose it is, if it is one's; times in
+    microseconds, `expire_time` 0 for never.
     """
 
     workspace_id: str
@@ -18,6 +19,7 @@ class NewToken:
     secret_hash: bytes
     name: str = ""
     expire_time: int = 0
+    user_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +42,4 @@ class Token:
     create_time: int
     revoke_time: int
     last_use_time: int
+    user_id: str = ""

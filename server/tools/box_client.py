@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -47,11 +47,22 @@ _ENDINGS = {
 T = TypeVar("T")
 
 
+class SessionQuota(Protocol):
+    """How many sandboxes a workspace may have."""
+
+    def session_limit(self, workspace_id: str) -> int:
+        """0 for no limit."""
+
+    def admit_session(self, workspace_id: str, existing: int) -> None:
+        """Raises LimitExceeded (QUOTA_EXCEEDED)."""
+
+
 class BoxClient:
     """Implements `BoxTools`. It remembers which sessions it has made, so that a call is one call of the box."""
 
-    def __init__(self, box: Box) -> None:
+    def __init__(self, box: Box, quota: SessionQuota | None = None) -> None:
         self._box = box
+        self._quota = quota
         self._made: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     async def run(self, session: BoxSession, command: Command, effect_id: str) -> CommandResult:
@@ -169,7 +180,8 @@ class BoxClient:
         return await ask(), True
 
     async def _make(self, session: BoxSession) -> bool:
-        """Makes the session, or finds that it exists (then true)."""
+        """Makes the session, or finds that it exists (then true). Raises LimitExceeded (QUOTA_EXCEEDED)."""
+        await self._admit(session)
         network = session_pb2.NetworkPolicy(mode=_NETWORK[session.network], allow=session.network_allow)
         spec = session_pb2.SessionSpec(profile=session.profile, network=network)
         if session.read_only:
@@ -186,6 +198,41 @@ class BoxClient:
         if len(self._made) > _MAX_SESSIONS:
             self._made.popitem(last=False)
         return answer.existed
+
+    async def _admit(self, session: BoxSession) -> None:
+        limit = self._quota.session_limit(session.workspace_id) if self._quota else 0
+        if self._quota is None or not limit:
+            return
+        await self._reach()
+        others, token = 0, ""
+        while others < limit:
+            request = session_pb2.ListSessionsRequest(
+                workspace_id=session.workspace_id, page_size=200, page_token=token
+            )
+            with errors_by_meaning():
+                page = await self._box.sessions.ListSessions(request, timeout=_CALL_SECONDS)
+            if any(one.session_id == session.session_id for one in page.sessions):
+                return
+            others += len(page.sessions)
+            token = page.next_page_token
+            if not token:
+                break
+        self._quota.admit_session(session.workspace_id, others)
+
+    async def delete_sessions(self, workspace_id: str) -> int:
+        """Every sandbox of a workspace, with what is in it; answers how many. Raises Unavailable."""
+        if not await self._box.reachable(_AWAY_SECONDS):
+            raise Unavailable("the box cannot be reached, so its sandboxes are still there; see `portway status`")
+        count = 0
+        request = session_pb2.ListSessionsRequest(workspace_id=workspace_id, page_size=200)
+        with errors_by_meaning():
+            while page := (await self._box.sessions.ListSessions(request, timeout=_CALL_SECONDS)).sessions:
+                for one in page:
+                    named = session_pb2.DeleteSessionRequest(session_id=one.session_id, workspace_id=workspace_id)
+                    await self._box.sessions.DeleteSession(named, timeout=_CALL_SECONDS)
+                    self._made.pop((workspace_id, one.session_id), None)
+                count += len(page)
+        return count
 
     async def _create(self, request: session_pb2.CreateSessionRequest) -> session_pb2.CreateSessionResponse:
         """Asking again for the same session does no harm, so a box that goes away meanwhile is waited for."""

@@ -4,9 +4,11 @@ from typing import Never
 
 from portway.rpc.call import Call
 from portway.rpc.cursor import CursorCodec
-from portway.server.workspaces.manage import Wanted, WorkspaceManager
+from portway.server.switches.servicer import SwitchMethods
+from portway.server.users.servicer import UserMethods
+from portway.server.workspaces.manage import WorkspaceManager
 from portway.server.workspaces.store import Workspaces
-from portway.server.workspaces.types import Workspace
+from portway.server.workspaces.wire import wanted_workspace, workspace_message
 from portway.v1 import workspace_pb2
 
 DEFAULT_PAGE = 50
@@ -14,7 +16,19 @@ _LISTING = "workspaces"
 
 
 class WorkspaceServicer:
-    def __init__(self, manager: WorkspaceManager, workspaces: Workspaces, cursors: CursorCodec) -> None:
+    """Users, kill switches and erasures have folders of their own."""
+
+    def __init__(
+        self,
+        manager: WorkspaceManager,
+        workspaces: Workspaces,
+        cursors: CursorCodec,
+        *,
+        users: UserMethods,
+        switches: SwitchMethods,
+    ) -> None:
+        self._users = users
+        self._switches = switches
         self._manager = manager
         self._workspaces = workspaces
         self._cursors = cursors
@@ -22,14 +36,14 @@ class WorkspaceServicer:
     async def CreateWorkspace(
         self, request: workspace_pb2.CreateWorkspaceRequest, call: Call[Never, Never]
     ) -> workspace_pb2.CreateWorkspaceResponse:
-        made = await self._manager.create(call.caller, _wanted(request.workspace), request.request_id)
-        return workspace_pb2.CreateWorkspaceResponse(workspace=_message(made))
+        made = await self._manager.create(call.caller, wanted_workspace(request.workspace), request.request_id)
+        return workspace_pb2.CreateWorkspaceResponse(workspace=workspace_message(made))
 
     async def GetWorkspace(
         self, request: workspace_pb2.GetWorkspaceRequest, call: Call[Never, Never]
     ) -> workspace_pb2.GetWorkspaceResponse:
         found = await self._manager.get(call.caller, request.workspace_id)
-        return workspace_pb2.GetWorkspaceResponse(workspace=_message(found))
+        return workspace_pb2.GetWorkspaceResponse(workspace=workspace_message(found))
 
     async def ListWorkspaces(
         self, request: workspace_pb2.ListWorkspacesRequest, call: Call[Never, Never]
@@ -38,34 +52,47 @@ class WorkspaceServicer:
         size = request.page_size or DEFAULT_PAGE
         found = await self._workspaces.page(after, size)
         return workspace_pb2.ListWorkspacesResponse(
-            workspaces=[_message(one) for one in found],
+            workspaces=[workspace_message(one) for one in found],
             next_page_token=self._cursors.write_page(_LISTING, found[-1].workspace_id) if len(found) == size else "",
         )
 
     async def UpdateWorkspace(
         self, request: workspace_pb2.UpdateWorkspaceRequest, call: Call[Never, Never]
     ) -> workspace_pb2.UpdateWorkspaceResponse:
-        changed = await self._manager.update(call.caller, _wanted(request.workspace))
-        return workspace_pb2.UpdateWorkspaceResponse(workspace=_message(changed))
+        changed = await self._manager.update(call.caller, wanted_workspace(request.workspace))
+        return workspace_pb2.UpdateWorkspaceResponse(workspace=workspace_message(changed))
 
+    async def CreateUser(
+        self, request: workspace_pb2.CreateUserRequest, call: Call[Never, Never]
+    ) -> workspace_pb2.CreateUserResponse:
+        return await self._users.create(request, call)
 
-def _wanted(message: workspace_pb2.Workspace) -> Wanted:
-    return Wanted(
-        workspace_id=message.workspace_id,
-        name=message.name,
-        revision=message.revision,
-        disabled=message.disabled,
-        limited=message.HasField("quota") or message.HasField("budget"),
-    )
+    async def GetUser(
+        self, request: workspace_pb2.GetUserRequest, call: Call[Never, Never]
+    ) -> workspace_pb2.GetUserResponse:
+        return await self._users.get(request, call)
 
+    async def ListUsers(
+        self, request: workspace_pb2.ListUsersRequest, call: Call[Never, Never]
+    ) -> workspace_pb2.ListUsersResponse:
+        return await self._users.list(request, call)
 
-def _message(workspace: Workspace) -> workspace_pb2.Workspace:
-    message = workspace_pb2.Workspace(
-        workspace_id=workspace.workspace_id,
-        name=workspace.name,
-        disabled=workspace.disabled,
-        revision=workspace.revision,
-    )
-    message.create_time.FromMicroseconds(workspace.create_time)
-    message.update_time.FromMicroseconds(workspace.update_time)
-    return message
+    async def UpdateUser(
+        self, request: workspace_pb2.UpdateUserRequest, call: Call[Never, Never]
+    ) -> workspace_pb2.UpdateUserResponse:
+        return await self._users.update(request, call)
+
+    async def DeleteUser(
+        self, request: workspace_pb2.DeleteUserRequest, call: Call[Never, Never]
+    ) -> workspace_pb2.DeleteUserResponse:
+        return await self._users.delete(request, call)
+
+    async def SetKillSwitch(
+        self, request: workspace_pb2.SetKillSwitchRequest, call: Call[Never, Never]
+    ) -> workspace_pb2.SetKillSwitchResponse:
+        return await self._switches.set(request, call)
+
+    async def ListKillSwitches(
+        self, request: workspace_pb2.ListKillSwitchesRequest, call: Call[Never, Never]
+    ) -> workspace_pb2.ListKillSwitchesResponse:
+        return await self._switches.list(request, call)

@@ -13,4 +13,6 @@ workspaces = Table(
     number("revision"),
     number("create_time"),
     number("update_time"),
+    text("limits"),
+    number("delete_time"),
 )

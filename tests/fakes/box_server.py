@@ -31,6 +31,7 @@ class FakeSession:
 
     spec: session_pb2.SessionSpec
     files: dict[str, bytes] = field(default_factory=dict)
+    workspace_id: str = ""
 
 
 @dataclass
@@ -116,11 +117,27 @@ class Sessions:
         if self._box.session_refusal:
             raise WrongState(self._box.session_refusal)
         existed = request.session_id in self._box.sessions
-        known = self._box.sessions.setdefault(request.session_id, FakeSession(request.spec))
+        made = FakeSession(request.spec, workspace_id=request.workspace_id)
+        known = self._box.sessions.setdefault(request.session_id, made)
         if known.spec != request.spec:
             raise WrongState("a session with this id and another spec exists")
         session = session_pb2.Session(session_id=request.session_id, workspace_id=request.workspace_id)
         return session_pb2.CreateSessionResponse(session=session, existed=existed)
+
+    async def ListSessions(
+        self, request: session_pb2.ListSessionsRequest, call: Call[Never, Never]
+    ) -> session_pb2.ListSessionsResponse:
+        found = [name for name, one in self._box.sessions.items() if one.workspace_id == request.workspace_id]
+        return session_pb2.ListSessionsResponse(
+            sessions=[session_pb2.Session(session_id=name, workspace_id=request.workspace_id) for name in found]
+        )
+
+    async def DeleteSession(
+        self, request: session_pb2.DeleteSessionRequest, call: Call[Never, Never]
+    ) -> session_pb2.DeleteSessionResponse:
+        self._box.session(request.session_id)
+        del self._box.sessions[request.session_id]
+        return session_pb2.DeleteSessionResponse()
 
 
 class Processes:

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from portway.v1 import options_pb2 as portway_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16portway/v1/audit.proto\x12\nportway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18portway/v1/options.proto\"\x84\x03\n\nAuditEntry\x12\x19\n\x08\x61udit_id\x18\x01 \x01(\tR\x07\x61uditId\x12.\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x14\n\x05\x61\x63tor\x18\x03 \x01(\tR\x05\x61\x63tor\x12\x16\n\x06\x61\x63tion\x18\x04 \x01(\tR\x06\x61\x63tion\x12\x1a\n\x08resource\x18\x05 \x01(\tR\x08resource\x12\x14\n\x05scope\x18\x06 \x01(\tR\x05scope\x12\x18\n\x07\x61llowed\x18\x07 \x01(\x08R\x07\x61llowed\x12\x16\n\x06reason\x18\x08 \x01(\tR\x06reason\x12\x15\n\x06run_id\x18\t \x01(\tR\x05runId\x12\x1b\n\trunner_id\x18\n \x01(\tR\x08runnerId\x12\x31\n\x07\x64\x65tails\x18\x0b \x01(\x0b\x32\x17.google.protobuf.StructR\x07\x64\x65tails\x12\x1a\n\x08sequence\x18\x0c \x01(\x03R\x08sequence\x12\x16\n\x06\x63ursor\x18\r \x01(\tR\x06\x63ursor\"\xd1\x01\n\x17ListAuditEntriesRequest\x12 \n\x06\x61\x63tion\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06\x61\x63tion\x12\x1f\n\x06run_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x05runId\x12!\n\x0crefused_only\x18\x03 \x01(\x08R\x0brefusedOnly\x12\'\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x7f\n\x18ListAuditEntriesResponse\x12;\n\raudit_entries\x18\x01 \x03(\x0b\x32\x16.portway.v1.AuditEntryR\x0c\x61uditEntries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa6\x01\n\x11WatchAuditRequest\x12 \n\x06\x61\x63tion\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06\x61\x63tion\x12\x1f\n\x06run_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x05runId\x12!\n\x0crefused_only\x18\x03 \x01(\x08R\x0brefusedOnly\x12+\n\x0c\x61\x66ter_cursor\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x0b\x61\x66terCursor\"F\n\x12WatchAuditResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x16.portway.v1.AuditEntryR\x07\x65ntries2\xd0\x01\n\x0c\x41uditService\x12g\n\x10ListAuditEntries\x12#.portway.v1.ListAuditEntriesRequest\x1a$.portway.v1.ListAuditEntriesResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x12W\n\nWatchAudit\x12\x1d.portway.v1.WatchAuditRequest\x1a\x1e.portway.v1.WatchAuditResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16portway/v1/audit.proto\x12\nportway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18portway/v1/options.proto\"\x98\x03\n\nAuditEntry\x12\x19\n\x08\x61udit_id\x18\x01 \x01(\tR\x07\x61uditId\x12.\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x14\n\x05\x61\x63tor\x18\x03 \x01(\tR\x05\x61\x63tor\x12\x16\n\x06\x61\x63tion\x18\x04 \x01(\tR\x06\x61\x63tion\x12\x1a\n\x08resource\x18\x05 \x01(\tR\x08resource\x12\x14\n\x05scope\x18\x06 \x01(\tR\x05scope\x12\x18\n\x07\x61llowed\x18\x07 \x01(\x08R\x07\x61llowed\x12\x16\n\x06reason\x18\x08 \x01(\tR\x06reason\x12\x15\n\x06run_id\x18\t \x01(\tR\x05runId\x12\x1b\n\trunner_id\x18\n \x01(\tR\x08runnerId\x12\x31\n\x07\x64\x65tails\x18\x0b \x01(\x0b\x32\x17.google.protobuf.StructR\x07\x64\x65tails\x12\x1a\n\x08sequence\x18\x0c \x01(\x03R\x08sequence\x12\x16\n\x06\x63ursor\x18\r \x01(\tR\x06\x63ursor\x12\x12\n\x04peer\x18\x0e \x01(\tR\x04peer\"\x8f\x03\n\x17ListAuditEntriesRequest\x12 \n\x06\x61\x63tion\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06\x61\x63tion\x12\x1f\n\x06run_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x05runId\x12!\n\x0crefused_only\x18\x03 \x01(\x08R\x0brefusedOnly\x12\'\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12\x1e\n\x05\x61\x63tor\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x05\x61\x63tor\x12$\n\x08resource\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x08resource\x12\x39\n\nafter_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tafterTime\x12;\n\x0b\x62\x65\x66ore_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nbeforeTime\"\x7f\n\x18ListAuditEntriesResponse\x12;\n\raudit_entries\x18\x01 \x03(\x0b\x32\x16.portway.v1.AuditEntryR\x0c\x61uditEntries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xec\x01\n\x11WatchAuditRequest\x12 \n\x06\x61\x63tion\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06\x61\x63tion\x12\x1f\n\x06run_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x05runId\x12!\n\x0crefused_only\x18\x03 \x01(\x08R\x0brefusedOnly\x12+\n\x0c\x61\x66ter_cursor\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x0b\x61\x66terCursor\x12\x1e\n\x05\x61\x63tor\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x05\x61\x63tor\x12$\n\x08resource\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x08resource\"F\n\x12WatchAuditResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x16.portway.v1.AuditEntryR\x07\x65ntries2\xd0\x01\n\x0c\x41uditService\x12g\n\x10ListAuditEntries\x12#.portway.v1.ListAuditEntriesRequest\x1a$.portway.v1.ListAuditEntriesResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x12W\n\nWatchAudit\x12\x1d.portway.v1.WatchAuditRequest\x1a\x1e.portway.v1.WatchAuditResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,26 +43,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\310\001(\000'
   _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['actor']._loaded_options = None
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['actor']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['resource']._loaded_options = None
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['resource']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_WATCHAUDITREQUEST'].fields_by_name['action']._loaded_options = None
   _globals['_WATCHAUDITREQUEST'].fields_by_name['action']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_WATCHAUDITREQUEST'].fields_by_name['run_id']._loaded_options = None
   _globals['_WATCHAUDITREQUEST'].fields_by_name['run_id']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_WATCHAUDITREQUEST'].fields_by_name['after_cursor']._loaded_options = None
   _globals['_WATCHAUDITREQUEST'].fields_by_name['after_cursor']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_WATCHAUDITREQUEST'].fields_by_name['actor']._loaded_options = None
+  _globals['_WATCHAUDITREQUEST'].fields_by_name['actor']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_WATCHAUDITREQUEST'].fields_by_name['resource']._loaded_options = None
+  _globals['_WATCHAUDITREQUEST'].fields_by_name['resource']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditEntries']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditEntries']._serialized_options = b'\242\237\031\004\n\002\002\010'
   _globals['_AUDITSERVICE'].methods_by_name['WatchAudit']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['WatchAudit']._serialized_options = b'\242\237\031\004\n\002\002\010'
   _globals['_AUDITENTRY']._serialized_start=157
-  _globals['_AUDITENTRY']._serialized_end=545
-  _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=548
-  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=757
-  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=759
-  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=886
-  _globals['_WATCHAUDITREQUEST']._serialized_start=889
-  _globals['_WATCHAUDITREQUEST']._serialized_end=1055
-  _globals['_WATCHAUDITRESPONSE']._serialized_start=1057
-  _globals['_WATCHAUDITRESPONSE']._serialized_end=1127
-  _globals['_AUDITSERVICE']._serialized_start=1130
-  _globals['_AUDITSERVICE']._serialized_end=1338
+  _globals['_AUDITENTRY']._serialized_end=565
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=568
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=967
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=969
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=1096
+  _globals['_WATCHAUDITREQUEST']._serialized_start=1099
+  _globals['_WATCHAUDITREQUEST']._serialized_end=1335
+  _globals['_WATCHAUDITRESPONSE']._serialized_start=1337
+  _globals['_WATCHAUDITRESPONSE']._serialized_end=1407
+  _globals['_AUDITSERVICE']._serialized_start=1410
+  _globals['_AUDITSERVICE']._serialized_end=1618
 # @@protoc_insertion_point(module_scope)

@@ -39,6 +39,7 @@ class AuditEntry(_message.Message):
     DETAILS_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
     audit_id: _builtins.str
     """Its id."""
     actor: _builtins.str
@@ -61,6 +62,8 @@ class AuditEntry(_message.Message):
     """Sequence in the workspace."""
     cursor: _builtins.str
     """Cursor after this entry."""
+    peer: _builtins.str
+    """Where the call came from, as the host saw the connection; empty for what the host did by itself."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -85,10 +88,11 @@ class AuditEntry(_message.Message):
         details: _struct_pb2.Struct | None = ...,
         sequence: _builtins.int = ...,
         cursor: _builtins.str = ...,
+        peer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "allowed", b"allowed", "audit_id", b"audit_id", "cursor", b"cursor", "details", b"details", "reason", b"reason", "resource", b"resource", "run_id", b"run_id", "runner_id", b"runner_id", "scope", b"scope", "sequence", b"sequence", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "allowed", b"allowed", "audit_id", b"audit_id", "cursor", b"cursor", "details", b"details", "peer", b"peer", "reason", b"reason", "resource", b"resource", "run_id", b"run_id", "runner_id", b"runner_id", "scope", b"scope", "sequence", b"sequence", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -105,6 +109,10 @@ class ListAuditEntriesRequest(_message.Message):
     REFUSED_ONLY_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    RESOURCE_FIELD_NUMBER: _builtins.int
+    AFTER_TIME_FIELD_NUMBER: _builtins.int
+    BEFORE_TIME_FIELD_NUMBER: _builtins.int
     action: _builtins.str
     """Only this action; `tools.*` takes all of a kind."""
     run_id: _builtins.str
@@ -115,6 +123,18 @@ class ListAuditEntriesRequest(_message.Message):
     """At most so many, 50 if 0."""
     page_token: _builtins.str
     """Token of the last page."""
+    actor: _builtins.str
+    """Only of this actor: a token, a run, a subject."""
+    resource: _builtins.str
+    """Only on this resource."""
+    @_builtins.property
+    def after_time(self) -> _timestamp_pb2.Timestamp:
+        """Only since then."""
+
+    @_builtins.property
+    def before_time(self) -> _timestamp_pb2.Timestamp:
+        """Only before then."""
+
     def __init__(
         self,
         *,
@@ -123,10 +143,14 @@ class ListAuditEntriesRequest(_message.Message):
         refused_only: _builtins.bool = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        resource: _builtins.str = ...,
+        after_time: _timestamp_pb2.Timestamp | None = ...,
+        before_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after_time", b"after_time", "before_time", b"before_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "page_size", b"page_size", "page_token", b"page_token", "refused_only", b"refused_only", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "after_time", b"after_time", "before_time", b"before_time", "page_size", b"page_size", "page_token", b"page_token", "refused_only", b"refused_only", "resource", b"resource", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -170,6 +194,8 @@ class WatchAuditRequest(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     REFUSED_ONLY_FIELD_NUMBER: _builtins.int
     AFTER_CURSOR_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    RESOURCE_FIELD_NUMBER: _builtins.int
     action: _builtins.str
     """Only this action; `tools.*` takes all of a kind."""
     run_id: _builtins.str
@@ -178,6 +204,10 @@ class WatchAuditRequest(_message.Message):
     """Only what was refused."""
     after_cursor: _builtins.str
     """Only after this cursor; empty: only new ones."""
+    actor: _builtins.str
+    """Only of this actor: a token, a run, a subject."""
+    resource: _builtins.str
+    """Only on this resource."""
     def __init__(
         self,
         *,
@@ -185,10 +215,12 @@ class WatchAuditRequest(_message.Message):
         run_id: _builtins.str = ...,
         refused_only: _builtins.bool = ...,
         after_cursor: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        resource: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after_cursor", b"after_cursor", "refused_only", b"refused_only", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "after_cursor", b"after_cursor", "refused_only", b"refused_only", "resource", b"resource", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from portway.v1 import options_pb2 as portway_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16portway/v1/token.proto\x12\nportway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18portway/v1/options.proto\"\xd3\x02\n\x05Token\x12\x19\n\x08token_id\x18\x01 \x01(\tR\x07tokenId\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12$\n\x04role\x18\x03 \x01(\x0e\x32\x10.portway.v1.RoleR\x04role\x12;\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12>\n\rlast_use_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0blastUseTime\x12\x18\n\x07revoked\x18\x07 \x01(\x08R\x07revoked\x12!\n\x0cworkspace_id\x18\x08 \x01(\tR\x0bworkspaceId\"\xe9\x01\n\x12\x43reateTokenRequest\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x04name\x12\x30\n\x04role\x18\x02 \x01(\x0e\x32\x10.portway.v1.RoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x04role\x12+\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03ttl\x12\'\n\nrequest_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\trequestId\x12+\n\x0cworkspace_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x0bworkspaceId\"\\\n\x13\x43reateTokenResponse\x12\'\n\x05token\x18\x01 \x01(\x0b\x32\x11.portway.v1.TokenR\x05token\x12\x1c\n\x06secret\x18\x02 \x01(\tB\x04\xa8\x9f\x19\x01R\x06secret\"e\n\x11ListTokensRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"g\n\x12ListTokensResponse\x12)\n\x06tokens\x18\x01 \x03(\x0b\x32\x11.portway.v1.TokenR\x06tokens\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\";\n\x12RevokeTokenRequest\x12%\n\x08token_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x07tokenId\">\n\x13RevokeTokenResponse\x12\'\n\x05token\x18\x01 \x01(\x0b\x32\x11.portway.v1.TokenR\x05token\"p\n\x12RotateTokenRequest\x12%\n\x08token_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x07tokenId\x12\x33\n\x07overlap\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07overlap\"\\\n\x13RotateTokenResponse\x12\'\n\x05token\x18\x01 \x01(\x0b\x32\x11.portway.v1.TokenR\x05token\x12\x1c\n\x06secret\x18\x02 \x01(\tB\x04\xa8\x9f\x19\x01R\x06secret2\xef\x02\n\x0cTokenService\x12W\n\x0b\x43reateToken\x12\x1e.portway.v1.CreateTokenRequest\x1a\x1f.portway.v1.CreateTokenResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x12T\n\nListTokens\x12\x1d.portway.v1.ListTokensRequest\x1a\x1e.portway.v1.ListTokensResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x12W\n\x0bRevokeToken\x12\x1e.portway.v1.RevokeTokenRequest\x1a\x1f.portway.v1.RevokeTokenResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x12W\n\x0bRotateToken\x12\x1e.portway.v1.RotateTokenRequest\x1a\x1f.portway.v1.RotateTokenResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16portway/v1/token.proto\x12\nportway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18portway/v1/options.proto\"\xec\x02\n\x05Token\x12\x19\n\x08token_id\x18\x01 \x01(\tR\x07tokenId\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12$\n\x04role\x18\x03 \x01(\x0e\x32\x10.portway.v1.RoleR\x04role\x12;\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12>\n\rlast_use_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0blastUseTime\x12\x18\n\x07revoked\x18\x07 \x01(\x08R\x07revoked\x12!\n\x0cworkspace_id\x18\x08 \x01(\tR\x0bworkspaceId\x12\x17\n\x07user_id\x18\t \x01(\tR\x06userId\"\x8c\x02\n\x12\x43reateTokenRequest\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x04name\x12\x30\n\x04role\x18\x02 \x01(\x0e\x32\x10.portway.v1.RoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x04role\x12+\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03ttl\x12\'\n\nrequest_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\trequestId\x12+\n\x0cworkspace_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x0bworkspaceId\x12!\n\x07user_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06userId\"\\\n\x13\x43reateTokenResponse\x12\'\n\x05token\x18\x01 \x01(\x0b\x32\x11.portway.v1.TokenR\x05token\x12\x1c\n\x06secret\x18\x02 \x01(\tB\x04\xa8\x9f\x19\x01R\x06secret\"e\n\x11ListTokensRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"g\n\x12ListTokensResponse\x12)\n\x06tokens\x18\x01 \x03(\x0b\x32\x11.portway.v1.TokenR\x06tokens\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\";\n\x12RevokeTokenRequest\x12%\n\x08token_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x07tokenId\">\n\x13RevokeTokenResponse\x12\'\n\x05token\x18\x01 \x01(\x0b\x32\x11.portway.v1.TokenR\x05token\"p\n\x12RotateTokenRequest\x12%\n\x08token_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x07tokenId\x12\x33\n\x07overlap\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07overlap\"\\\n\x13RotateTokenResponse\x12\'\n\x05token\x18\x01 \x01(\x0b\x32\x11.portway.v1.TokenR\x05token\x12\x1c\n\x06secret\x18\x02 \x01(\tB\x04\xa8\x9f\x19\x01R\x06secret2\xef\x02\n\x0cTokenService\x12W\n\x0b\x43reateToken\x12\x1e.portway.v1.CreateTokenRequest\x1a\x1f.portway.v1.CreateTokenResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x12T\n\nListTokens\x12\x1d.portway.v1.ListTokensRequest\x1a\x1e.portway.v1.ListTokensResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x12W\n\x0bRevokeToken\x12\x1e.portway.v1.RevokeTokenRequest\x1a\x1f.portway.v1.RevokeTokenResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x12W\n\x0bRotateToken\x12\x1e.portway.v1.RotateTokenRequest\x1a\x1f.portway.v1.RotateTokenResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +43,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATETOKENREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_CREATETOKENREQUEST'].fields_by_name['workspace_id']._loaded_options = None
   _globals['_CREATETOKENREQUEST'].fields_by_name['workspace_id']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_CREATETOKENREQUEST'].fields_by_name['user_id']._loaded_options = None
+  _globals['_CREATETOKENREQUEST'].fields_by_name['user_id']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_CREATETOKENRESPONSE'].fields_by_name['secret']._loaded_options = None
   _globals['_CREATETOKENRESPONSE'].fields_by_name['secret']._serialized_options = b'\250\237\031\001'
   _globals['_LISTTOKENSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -64,23 +66,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENSERVICE'].methods_by_name['RotateToken']._loaded_options = None
   _globals['_TOKENSERVICE'].methods_by_name['RotateToken']._serialized_options = b'\242\237\031\003\n\001\002'
   _globals['_TOKEN']._serialized_start=159
-  _globals['_TOKEN']._serialized_end=498
-  _globals['_CREATETOKENREQUEST']._serialized_start=501
-  _globals['_CREATETOKENREQUEST']._serialized_end=734
-  _globals['_CREATETOKENRESPONSE']._serialized_start=736
-  _globals['_CREATETOKENRESPONSE']._serialized_end=828
-  _globals['_LISTTOKENSREQUEST']._serialized_start=830
-  _globals['_LISTTOKENSREQUEST']._serialized_end=931
-  _globals['_LISTTOKENSRESPONSE']._serialized_start=933
-  _globals['_LISTTOKENSRESPONSE']._serialized_end=1036
-  _globals['_REVOKETOKENREQUEST']._serialized_start=1038
-  _globals['_REVOKETOKENREQUEST']._serialized_end=1097
-  _globals['_REVOKETOKENRESPONSE']._serialized_start=1099
-  _globals['_REVOKETOKENRESPONSE']._serialized_end=1161
-  _globals['_ROTATETOKENREQUEST']._serialized_start=1163
-  _globals['_ROTATETOKENREQUEST']._serialized_end=1275
-  _globals['_ROTATETOKENRESPONSE']._serialized_start=1277
-  _globals['_ROTATETOKENRESPONSE']._serialized_end=1369
-  _globals['_TOKENSERVICE']._serialized_start=1372
-  _globals['_TOKENSERVICE']._serialized_end=1739
+  _globals['_TOKEN']._serialized_end=523
+  _globals['_CREATETOKENREQUEST']._serialized_start=526
+  _globals['_CREATETOKENREQUEST']._serialized_end=794
+  _globals['_CREATETOKENRESPONSE']._serialized_start=796
+  _globals['_CREATETOKENRESPONSE']._serialized_end=888
+  _globals['_LISTTOKENSREQUEST']._serialized_start=890
+  _globals['_LISTTOKENSREQUEST']._serialized_end=991
+  _globals['_LISTTOKENSRESPONSE']._serialized_start=993
+  _globals['_LISTTOKENSRESPONSE']._serialized_end=1096
+  _globals['_REVOKETOKENREQUEST']._serialized_start=1098
+  _globals['_REVOKETOKENREQUEST']._serialized_end=1157
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=1159
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=1221
+  _globals['_ROTATETOKENREQUEST']._serialized_start=1223
+  _globals['_ROTATETOKENREQUEST']._serialized_end=1335
+  _globals['_ROTATETOKENRESPONSE']._serialized_start=1337
+  _globals['_ROTATETOKENRESPONSE']._serialized_end=1429
+  _globals['_TOKENSERVICE']._serialized_start=1432
+  _globals['_TOKENSERVICE']._serialized_end=1799
 # @@protoc_insertion_point(module_scope)

@@ -63,7 +63,7 @@ class TokenServiceServicer:
 
     def CreateToken(self, request, context):
         """CreateToken makes a token. Its secret is in this answer and nowhere else.
-        Errors: INVALID_ARGUMENT, PERMISSION_DENIED (a role above the caller's, or another workspace), NOT_FOUND (workspace), ALREADY_EXISTS (request_id). Cancelling: made or not; a token whose secret was not seen can be revoked by its id.
+        Errors: INVALID_ARGUMENT, PERMISSION_DENIED (a role above the caller's or the user's, or another workspace), NOT_FOUND (workspace, user), ALREADY_EXISTS (request_id). Cancelling: made or not; a token whose secret was not seen can be revoked by its id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,7 +78,7 @@ class TokenServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeToken(self, request, context):
-        """RevokeToken ends a token at once. Revoking twice is no error.
+        """RevokeToken ends a token at once, and the open streams of its user within a second or two. Revoking twice is no error.
         Errors: NOT_FOUND. Cancelling: ended or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

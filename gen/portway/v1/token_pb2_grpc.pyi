@@ -35,14 +35,14 @@ class TokenServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TokenServiceAsyncStub: ...
     CreateToken: _grpc.UnaryUnaryMultiCallable[_token_pb2.CreateTokenRequest, _token_pb2.CreateTokenResponse]
     """CreateToken makes a token. Its secret is in this answer and nowhere else.
-    Errors: INVALID_ARGUMENT, PERMISSION_DENIED (a role above the caller's, or another workspace), NOT_FOUND (workspace), ALREADY_EXISTS (request_id). Cancelling: made or not; a token whose secret was not seen can be revoked by its id.
+    Errors: INVALID_ARGUMENT, PERMISSION_DENIED (a role above the caller's or the user's, or another workspace), NOT_FOUND (workspace, user), ALREADY_EXISTS (request_id). Cancelling: made or not; a token whose secret was not seen can be revoked by its id.
     """
     ListTokens: _grpc.UnaryUnaryMultiCallable[_token_pb2.ListTokensRequest, _token_pb2.ListTokensResponse]
     """ListTokens pages through the tokens of the workspace, without secrets.
     Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_token_pb2.RevokeTokenRequest, _token_pb2.RevokeTokenResponse]
-    """RevokeToken ends a token at once. Revoking twice is no error.
+    """RevokeToken ends a token at once, and the open streams of its user within a second or two. Revoking twice is no error.
     Errors: NOT_FOUND. Cancelling: ended or not.
     """
     RotateToken: _grpc.UnaryUnaryMultiCallable[_token_pb2.RotateTokenRequest, _token_pb2.RotateTokenResponse]
@@ -57,14 +57,14 @@ class TokenServiceAsyncStub(TokenServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateToken: _aio.UnaryUnaryMultiCallable[_token_pb2.CreateTokenRequest, _token_pb2.CreateTokenResponse]  # type: ignore[assignment]
     """CreateToken makes a token. Its secret is in this answer and nowhere else.
-    Errors: INVALID_ARGUMENT, PERMISSION_DENIED (a role above the caller's, or another workspace), NOT_FOUND (workspace), ALREADY_EXISTS (request_id). Cancelling: made or not; a token whose secret was not seen can be revoked by its id.
+    Errors: INVALID_ARGUMENT, PERMISSION_DENIED (a role above the caller's or the user's, or another workspace), NOT_FOUND (workspace, user), ALREADY_EXISTS (request_id). Cancelling: made or not; a token whose secret was not seen can be revoked by its id.
     """
     ListTokens: _aio.UnaryUnaryMultiCallable[_token_pb2.ListTokensRequest, _token_pb2.ListTokensResponse]  # type: ignore[assignment]
     """ListTokens pages through the tokens of the workspace, without secrets.
     Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
     RevokeToken: _aio.UnaryUnaryMultiCallable[_token_pb2.RevokeTokenRequest, _token_pb2.RevokeTokenResponse]  # type: ignore[assignment]
-    """RevokeToken ends a token at once. Revoking twice is no error.
+    """RevokeToken ends a token at once, and the open streams of its user within a second or two. Revoking twice is no error.
     Errors: NOT_FOUND. Cancelling: ended or not.
     """
     RotateToken: _aio.UnaryUnaryMultiCallable[_token_pb2.RotateTokenRequest, _token_pb2.RotateTokenResponse]  # type: ignore[assignment]
@@ -82,7 +82,7 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_token_pb2.CreateTokenResponse, _abc.Awaitable[_token_pb2.CreateTokenResponse]]:
         """CreateToken makes a token. Its secret is in this answer and nowhere else.
-        Errors: INVALID_ARGUMENT, PERMISSION_DENIED (a role above the caller's, or another workspace), NOT_FOUND (workspace), ALREADY_EXISTS (request_id). Cancelling: made or not; a token whose secret was not seen can be revoked by its id.
+        Errors: INVALID_ARGUMENT, PERMISSION_DENIED (a role above the caller's or the user's, or another workspace), NOT_FOUND (workspace, user), ALREADY_EXISTS (request_id). Cancelling: made or not; a token whose secret was not seen can be revoked by its id.
         """
 
     @_abc_1.abstractmethod
@@ -101,7 +101,7 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_pb2.RevokeTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_token_pb2.RevokeTokenResponse, _abc.Awaitable[_token_pb2.RevokeTokenResponse]]:
-        """RevokeToken ends a token at once. Revoking twice is no error.
+        """RevokeToken ends a token at once, and the open streams of its user within a second or two. Revoking twice is no error.
         Errors: NOT_FOUND. Cancelling: ended or not.
         """
 

@@ -361,7 +361,7 @@ class DeleteWorkspaceRequest(_message.Message):
     workspace_id: _builtins.str
     """Its id."""
     force: _builtins.bool
-    """Cancel what runs."""
+    """Cancel what runs, instead of refusing."""
     def __init__(
         self,
         *,
@@ -411,7 +411,7 @@ class User(_message.Message):
     name: _builtins.str
     """Name."""
     role: _options_pb2.Role.ValueType
-    """Role in the workspace."""
+    """Role in the workspace: operator, viewer or member. The user's tokens can never do more."""
     disabled: _builtins.bool
     """Off."""
     revision: _builtins.int
@@ -722,19 +722,23 @@ class EraseDataResponse(_message.Message):
 
     REDACTED_COUNT_FIELD_NUMBER: _builtins.int
     DELETED_ARTIFACT_COUNT_FIELD_NUMBER: _builtins.int
+    ERASURE_ID_FIELD_NUMBER: _builtins.int
     redacted_count: _builtins.int
     """Rows that were redacted."""
     deleted_artifact_count: _builtins.int
     """Artifacts that were removed."""
+    erasure_id: _builtins.str
+    """Its id in the audit."""
     def __init__(
         self,
         *,
         redacted_count: _builtins.int = ...,
         deleted_artifact_count: _builtins.int = ...,
+        erasure_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_artifact_count", b"deleted_artifact_count", "redacted_count", b"redacted_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_artifact_count", b"deleted_artifact_count", "erasure_id", b"erasure_id", "redacted_count", b"redacted_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -754,7 +758,7 @@ class KillSwitch(_message.Message):
     kind: Global___SwitchKind.ValueType
     """What."""
     target_id: _builtins.str
-    """Its id."""
+    """Its id: of an agent or a bot, the full id of a model, the name of a tool; `*` is all of the kind."""
     on: _builtins.bool
     """It is stopped."""
     reason: _builtins.str

@@ -139,8 +139,8 @@ class WorkspaceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteWorkspace(self, request, context):
-        """DeleteWorkspace erases a workspace with everything that it holds.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (runs under way). Cancelling leaves it going: an erasure that began is finished.
+        """DeleteWorkspace erases a workspace with everything that it holds: rows, files, secrets, tokens, sandboxes.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (runs under way without `force`, or the default workspace), UNAVAILABLE (the box cannot be reached; the erasure goes on). Cancelling leaves it going: an erasure that began is finished.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -148,7 +148,7 @@ class WorkspaceServiceServicer:
 
     def CreateUser(self, request, context):
         """CreateUser makes one.
-        Errors: INVALID_ARGUMENT, ALREADY_EXISTS (name). Cancelling leaves it made or not.
+        Errors: INVALID_ARGUMENT (role: operator, viewer or member; actor ids are `surface:id`), ALREADY_EXISTS (id, name, or an actor id that is another user's). Cancelling leaves it made or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,32 +171,32 @@ class WorkspaceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateUser(self, request, context):
-        """UpdateUser replaces one.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (revision), FAILED_PRECONDITION (managed by the configuration file). Cancelling leaves the old or the new one.
+        """UpdateUser replaces one. A user who is disabled, or whose role is lowered, has so at once, also on open streams.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS (name, or an actor id that is another user's), ABORTED (revision). Cancelling leaves the old or the new one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteUser(self, request, context):
-        """DeleteUser removes one.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (in use, or managed by the configuration file). Cancelling leaves it there or gone.
+        """DeleteUser removes one; the user's tokens are revoked. What the user said stays: `EraseData` erases that, and goes first.
+        Errors: NOT_FOUND. Cancelling leaves it there or gone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EraseData(self, request, context):
-        """EraseData erases the data of a user or of a conversation; tombstones keep the sequence.
-        Errors: NOT_FOUND. Cancelling leaves it going.
+        """EraseData erases the data of a user (of all actor ids) or of a conversation; tombstones keep sequences and cursors. Runs of it that are under way are cancelled first.
+        Errors: INVALID_ARGUMENT (no subject), NOT_FOUND. Cancelling leaves it going: an erasure that began is finished, also after a restart.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetKillSwitch(self, request, context):
-        """SetKillSwitch stops something at once, or lets it go on.
-        Errors: NOT_FOUND. Cancelling leaves it set or not.
+        """SetKillSwitch stops something at once, or lets it go on. Events for a stopped agent or bot are recorded as refused; runs of a stopped agent are cancelled; calls of a stopped model or tool are refused.
+        Errors: INVALID_ARGUMENT (kind, target). Cancelling leaves it set or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,12 +50,12 @@ class WorkspaceServiceStub:
     Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (revision), FAILED_PRECONDITION (managed by the configuration file). Cancelling leaves the old or the new one.
     """
     DeleteWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_pb2.DeleteWorkspaceRequest, _workspace_pb2.DeleteWorkspaceResponse]
-    """DeleteWorkspace erases a workspace with everything that it holds.
-    Errors: NOT_FOUND, FAILED_PRECONDITION (runs under way). Cancelling leaves it going: an erasure that began is finished.
+    """DeleteWorkspace erases a workspace with everything that it holds: rows, files, secrets, tokens, sandboxes.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (runs under way without `force`, or the default workspace), UNAVAILABLE (the box cannot be reached; the erasure goes on). Cancelling leaves it going: an erasure that began is finished.
     """
     CreateUser: _grpc.UnaryUnaryMultiCallable[_workspace_pb2.CreateUserRequest, _workspace_pb2.CreateUserResponse]
     """CreateUser makes one.
-    Errors: INVALID_ARGUMENT, ALREADY_EXISTS (name). Cancelling leaves it made or not.
+    Errors: INVALID_ARGUMENT (role: operator, viewer or member; actor ids are `surface:id`), ALREADY_EXISTS (id, name, or an actor id that is another user's). Cancelling leaves it made or not.
     """
     GetUser: _grpc.UnaryUnaryMultiCallable[_workspace_pb2.GetUserRequest, _workspace_pb2.GetUserResponse]
     """GetUser returns one; secrets are masked.
@@ -66,20 +66,20 @@ class WorkspaceServiceStub:
     Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
     UpdateUser: _grpc.UnaryUnaryMultiCallable[_workspace_pb2.UpdateUserRequest, _workspace_pb2.UpdateUserResponse]
-    """UpdateUser replaces one.
-    Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (revision), FAILED_PRECONDITION (managed by the configuration file). Cancelling leaves the old or the new one.
+    """UpdateUser replaces one. A user who is disabled, or whose role is lowered, has so at once, also on open streams.
+    Errors: INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS (name, or an actor id that is another user's), ABORTED (revision). Cancelling leaves the old or the new one.
     """
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_workspace_pb2.DeleteUserRequest, _workspace_pb2.DeleteUserResponse]
-    """DeleteUser removes one.
-    Errors: NOT_FOUND, FAILED_PRECONDITION (in use, or managed by the configuration file). Cancelling leaves it there or gone.
+    """DeleteUser removes one; the user's tokens are revoked. What the user said stays: `EraseData` erases that, and goes first.
+    Errors: NOT_FOUND. Cancelling leaves it there or gone.
     """
     EraseData: _grpc.UnaryUnaryMultiCallable[_workspace_pb2.EraseDataRequest, _workspace_pb2.EraseDataResponse]
-    """EraseData erases the data of a user or of a conversation; tombstones keep the sequence.
-    Errors: NOT_FOUND. Cancelling leaves it going.
+    """EraseData erases the data of a user (of all actor ids) or of a conversation; tombstones keep sequences and cursors. Runs of it that are under way are cancelled first.
+    Errors: INVALID_ARGUMENT (no subject), NOT_FOUND. Cancelling leaves it going: an erasure that began is finished, also after a restart.
     """
     SetKillSwitch: _grpc.UnaryUnaryMultiCallable[_workspace_pb2.SetKillSwitchRequest, _workspace_pb2.SetKillSwitchResponse]
-    """SetKillSwitch stops something at once, or lets it go on.
-    Errors: NOT_FOUND. Cancelling leaves it set or not.
+    """SetKillSwitch stops something at once, or lets it go on. Events for a stopped agent or bot are recorded as refused; runs of a stopped agent are cancelled; calls of a stopped model or tool are refused.
+    Errors: INVALID_ARGUMENT (kind, target). Cancelling leaves it set or not.
     """
     ListKillSwitches: _grpc.UnaryUnaryMultiCallable[_workspace_pb2.ListKillSwitchesRequest, _workspace_pb2.ListKillSwitchesResponse]
     """ListKillSwitches pages through all of them.
@@ -108,12 +108,12 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (revision), FAILED_PRECONDITION (managed by the configuration file). Cancelling leaves the old or the new one.
     """
     DeleteWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_pb2.DeleteWorkspaceRequest, _workspace_pb2.DeleteWorkspaceResponse]  # type: ignore[assignment]
-    """DeleteWorkspace erases a workspace with everything that it holds.
-    Errors: NOT_FOUND, FAILED_PRECONDITION (runs under way). Cancelling leaves it going: an erasure that began is finished.
+    """DeleteWorkspace erases a workspace with everything that it holds: rows, files, secrets, tokens, sandboxes.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (runs under way without `force`, or the default workspace), UNAVAILABLE (the box cannot be reached; the erasure goes on). Cancelling leaves it going: an erasure that began is finished.
     """
     CreateUser: _aio.UnaryUnaryMultiCallable[_workspace_pb2.CreateUserRequest, _workspace_pb2.CreateUserResponse]  # type: ignore[assignment]
     """CreateUser makes one.
-    Errors: INVALID_ARGUMENT, ALREADY_EXISTS (name). Cancelling leaves it made or not.
+    Errors: INVALID_ARGUMENT (role: operator, viewer or member; actor ids are `surface:id`), ALREADY_EXISTS (id, name, or an actor id that is another user's). Cancelling leaves it made or not.
     """
     GetUser: _aio.UnaryUnaryMultiCallable[_workspace_pb2.GetUserRequest, _workspace_pb2.GetUserResponse]  # type: ignore[assignment]
     """GetUser returns one; secrets are masked.
@@ -124,20 +124,20 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
     UpdateUser: _aio.UnaryUnaryMultiCallable[_workspace_pb2.UpdateUserRequest, _workspace_pb2.UpdateUserResponse]  # type: ignore[assignment]
-    """UpdateUser replaces one.
-    Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (revision), FAILED_PRECONDITION (managed by the configuration file). Cancelling leaves the old or the new one.
+    """UpdateUser replaces one. A user who is disabled, or whose role is lowered, has so at once, also on open streams.
+    Errors: INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS (name, or an actor id that is another user's), ABORTED (revision). Cancelling leaves the old or the new one.
     """
     DeleteUser: _aio.UnaryUnaryMultiCallable[_workspace_pb2.DeleteUserRequest, _workspace_pb2.DeleteUserResponse]  # type: ignore[assignment]
-    """DeleteUser removes one.
-    Errors: NOT_FOUND, FAILED_PRECONDITION (in use, or managed by the configuration file). Cancelling leaves it there or gone.
+    """DeleteUser removes one; the user's tokens are revoked. What the user said stays: `EraseData` erases that, and goes first.
+    Errors: NOT_FOUND. Cancelling leaves it there or gone.
     """
     EraseData: _aio.UnaryUnaryMultiCallable[_workspace_pb2.EraseDataRequest, _workspace_pb2.EraseDataResponse]  # type: ignore[assignment]
-    """EraseData erases the data of a user or of a conversation; tombstones keep the sequence.
-    Errors: NOT_FOUND. Cancelling leaves it going.
+    """EraseData erases the data of a user (of all actor ids) or of a conversation; tombstones keep sequences and cursors. Runs of it that are under way are cancelled first.
+    Errors: INVALID_ARGUMENT (no subject), NOT_FOUND. Cancelling leaves it going: an erasure that began is finished, also after a restart.
     """
     SetKillSwitch: _aio.UnaryUnaryMultiCallable[_workspace_pb2.SetKillSwitchRequest, _workspace_pb2.SetKillSwitchResponse]  # type: ignore[assignment]
-    """SetKillSwitch stops something at once, or lets it go on.
-    Errors: NOT_FOUND. Cancelling leaves it set or not.
+    """SetKillSwitch stops something at once, or lets it go on. Events for a stopped agent or bot are recorded as refused; runs of a stopped agent are cancelled; calls of a stopped model or tool are refused.
+    Errors: INVALID_ARGUMENT (kind, target). Cancelling leaves it set or not.
     """
     ListKillSwitches: _aio.UnaryUnaryMultiCallable[_workspace_pb2.ListKillSwitchesRequest, _workspace_pb2.ListKillSwitchesResponse]  # type: ignore[assignment]
     """ListKillSwitches pages through all of them.
@@ -193,8 +193,8 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_pb2.DeleteWorkspaceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_pb2.DeleteWorkspaceResponse, _abc.Awaitable[_workspace_pb2.DeleteWorkspaceResponse]]:
-        """DeleteWorkspace erases a workspace with everything that it holds.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (runs under way). Cancelling leaves it going: an erasure that began is finished.
+        """DeleteWorkspace erases a workspace with everything that it holds: rows, files, secrets, tokens, sandboxes.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (runs under way without `force`, or the default workspace), UNAVAILABLE (the box cannot be reached; the erasure goes on). Cancelling leaves it going: an erasure that began is finished.
         """
 
     @_abc_1.abstractmethod
@@ -204,7 +204,7 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_pb2.CreateUserResponse, _abc.Awaitable[_workspace_pb2.CreateUserResponse]]:
         """CreateUser makes one.
-        Errors: INVALID_ARGUMENT, ALREADY_EXISTS (name). Cancelling leaves it made or not.
+        Errors: INVALID_ARGUMENT (role: operator, viewer or member; actor ids are `surface:id`), ALREADY_EXISTS (id, name, or an actor id that is another user's). Cancelling leaves it made or not.
         """
 
     @_abc_1.abstractmethod
@@ -233,8 +233,8 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_pb2.UpdateUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_pb2.UpdateUserResponse, _abc.Awaitable[_workspace_pb2.UpdateUserResponse]]:
-        """UpdateUser replaces one.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (revision), FAILED_PRECONDITION (managed by the configuration file). Cancelling leaves the old or the new one.
+        """UpdateUser replaces one. A user who is disabled, or whose role is lowered, has so at once, also on open streams.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS (name, or an actor id that is another user's), ABORTED (revision). Cancelling leaves the old or the new one.
         """
 
     @_abc_1.abstractmethod
@@ -243,8 +243,8 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_pb2.DeleteUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_pb2.DeleteUserResponse, _abc.Awaitable[_workspace_pb2.DeleteUserResponse]]:
-        """DeleteUser removes one.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (in use, or managed by the configuration file). Cancelling leaves it there or gone.
+        """DeleteUser removes one; the user's tokens are revoked. What the user said stays: `EraseData` erases that, and goes first.
+        Errors: NOT_FOUND. Cancelling leaves it there or gone.
         """
 
     @_abc_1.abstractmethod
@@ -253,8 +253,8 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_pb2.EraseDataRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_pb2.EraseDataResponse, _abc.Awaitable[_workspace_pb2.EraseDataResponse]]:
-        """EraseData erases the data of a user or of a conversation; tombstones keep the sequence.
-        Errors: NOT_FOUND. Cancelling leaves it going.
+        """EraseData erases the data of a user (of all actor ids) or of a conversation; tombstones keep sequences and cursors. Runs of it that are under way are cancelled first.
+        Errors: INVALID_ARGUMENT (no subject), NOT_FOUND. Cancelling leaves it going: an erasure that began is finished, also after a restart.
         """
 
     @_abc_1.abstractmethod
@@ -263,8 +263,8 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_pb2.SetKillSwitchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_pb2.SetKillSwitchResponse, _abc.Awaitable[_workspace_pb2.SetKillSwitchResponse]]:
-        """SetKillSwitch stops something at once, or lets it go on.
-        Errors: NOT_FOUND. Cancelling leaves it set or not.
+        """SetKillSwitch stops something at once, or lets it go on. Events for a stopped agent or bot are recorded as refused; runs of a stopped agent are cancelled; calls of a stopped model or tool are refused.
+        Errors: INVALID_ARGUMENT (kind, target). Cancelling leaves it set or not.
         """
 
     @_abc_1.abstractmethod

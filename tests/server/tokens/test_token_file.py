@@ -12,6 +12,8 @@ from portway.server.storage_engine.database import Database, DatabaseOptions, op
 from portway.server.tokens.authenticator import TokenAuthenticator
 from portway.server.tokens.store import StoredTokens, revoke_token
 from portway.server.tokens.token_file import TokenFile, ensure_token_file
+from portway.server.users.store import StoredUsers
+from portway.server.workspaces.directory import WorkspaceDirectory
 
 HERE = Peer(lambda: "test")
 
@@ -35,7 +37,9 @@ def file(tmp_path: Path) -> TokenFile:
 
 
 def authenticator(database: Database) -> TokenAuthenticator:
-    return TokenAuthenticator(StoredTokens(database.reader), NoRuns(), database.writer)
+    return TokenAuthenticator(
+        StoredTokens(database.reader), NoRuns(), database.writer, StoredUsers(database.reader), WorkspaceDirectory()
+    )
 
 
 async def caller_in(file: TokenFile, database: Database) -> Caller:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from portway.rpc.errors import Conflict, InvalidInput, NotAvailable, NotFound, NotPermitted, Stale
+from portway.rpc.errors import Conflict, InvalidInput, NotFound, NotPermitted, Stale
 from portway.v1 import agent_pb2, workspace_pb2
 from tests.asking import ask
 from tests.server.callers import calling_as
@@ -44,9 +44,10 @@ async def test_what_cannot_be_is_refused(served: Hosted) -> None:
     for broken in (a_workspace("*"), a_workspace("Team"), a_workspace("x", name=" ")):
         with pytest.raises(InvalidInput):
             await create(served, broken)
-    for later in (a_workspace("x", disabled=True), a_workspace("x", quota={"max_active_runs": 1})):
-        with pytest.raises(NotAvailable):
-            await create(served, later)
+    with pytest.raises(InvalidInput):
+        await create(served, a_workspace("x", disabled=True))
+    limited = await create(served, a_workspace("x", budget={"tokens": 1}))
+    assert limited.budget.tokens == 1
     with pytest.raises(NotFound):
         await ask(served.channel, workspace_pb2.UpdateWorkspaceRequest(workspace=a_workspace("nowhere")))
 

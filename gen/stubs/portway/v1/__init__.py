@@ -4961,6 +4961,11 @@ class AuditEntry(betterproto2.Message):
     Cursor after this entry.
     """
 
+    peer: "str" = betterproto2.field(14, betterproto2.TYPE_STRING)
+    """
+    Where the call came from, as the host saw the connection; empty for what the host did by itself.
+    """
+
 
 default_message_pool.register_message("portway.v1", "AuditEntry", AuditEntry)
 
@@ -6816,6 +6821,11 @@ class CreateTokenRequest(betterproto2.Message):
     Workspace of the token; empty: the caller's own. Only administrators make tokens of another one.
     """
 
+    user_id: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Whose it is; the role must be no more than the user's. Empty: nobody's.
+    """
+
 
 default_message_pool.register_message("portway.v1", "CreateTokenRequest", CreateTokenRequest)
 
@@ -7418,7 +7428,7 @@ class DeleteWorkspaceRequest(betterproto2.Message):
 
     force: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
     """
-    Cancel what runs.
+    Cancel what runs, instead of refusing.
     """
 
 
@@ -8277,6 +8287,11 @@ class EraseDataResponse(betterproto2.Message):
     deleted_artifact_count: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
     """
     Artifacts that were removed.
+    """
+
+    erasure_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Its id in the audit.
     """
 
 
@@ -11464,7 +11479,7 @@ class KillSwitch(betterproto2.Message):
 
     target_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    Its id.
+    Its id: of an agent or a bot, the full id of a model, the name of a tool; `*` is all of the kind.
     """
 
     on: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
@@ -11820,6 +11835,30 @@ class ListAuditEntriesRequest(betterproto2.Message):
     page_token: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
     Token of the last page.
+    """
+
+    actor: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Only of this actor: a token, a run, a subject.
+    """
+
+    resource: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Only on this resource.
+    """
+
+    after_time: "datetime.datetime | None" = betterproto2.field(
+        8, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    Only since then.
+    """
+
+    before_time: "datetime.datetime | None" = betterproto2.field(
+        9, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    Only before then.
     """
 
 
@@ -21326,6 +21365,11 @@ class Token(betterproto2.Message):
     Workspace.
     """
 
+    user_id: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Whose it is: it ends with its user, and can never do more than the user's role allows. Empty: nobody's.
+    """
+
 
 default_message_pool.register_message("portway.v1", "Token", Token)
 
@@ -22231,7 +22275,7 @@ class User(betterproto2.Message):
 
     role: "Role" = betterproto2.field(3, betterproto2.TYPE_ENUM, default_factory=lambda: Role(0))
     """
-    Role in the workspace.
+    Role in the workspace: operator, viewer or member. The user's tokens can never do more.
     """
 
     actor_ids: "list[str]" = betterproto2.field(4, betterproto2.TYPE_STRING, repeated=True)
@@ -22349,6 +22393,16 @@ class WatchAuditRequest(betterproto2.Message):
     after_cursor: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
     Only after this cursor; empty: only new ones.
+    """
+
+    actor: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Only of this actor: a token, a run, a subject.
+    """
+
+    resource: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Only on this resource.
     """
 
 
@@ -30830,7 +30884,7 @@ class TokenServiceSyncStub:
     def create_token(self, message: "CreateTokenRequest") -> "CreateTokenResponse":
         """
         CreateToken makes a token. Its secret is in this answer and nowhere else.
-        Errors: INVALID_ARGUMENT, PERMISSION_DENIED (a role above the caller's, or another workspace), NOT_FOUND (workspace), ALREADY_EXISTS (request_id). Cancelling: made or not; a token whose secret was not seen can be revoked by its id.
+        Errors: INVALID_ARGUMENT, PERMISSION_DENIED (a role above the caller's or the user's, or another workspace), NOT_FOUND (workspace, user), ALREADY_EXISTS (request_id). Cancelling: made or not; a token whose secret was not seen can be revoked by its id.
         """
 
         return self._channel.unary_unary(
@@ -30853,7 +30907,7 @@ class TokenServiceSyncStub:
 
     def revoke_token(self, message: "RevokeTokenRequest") -> "RevokeTokenResponse":
         """
-        RevokeToken ends a token at once. Revoking twice is no error.
+        RevokeToken ends a token at once, and the open streams of its user within a second or two. Revoking twice is no error.
         Errors: NOT_FOUND. Cancelling: ended or not.
         """
 
@@ -30891,7 +30945,7 @@ class TokenServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "CreateTokenResponse":
         """
         CreateToken makes a token. Its secret is in this answer and nowhere else.
-        Errors: INVALID_ARGUMENT, PERMISSION_DENIED (a role above the caller's, or another workspace), NOT_FOUND (workspace), ALREADY_EXISTS (request_id). Cancelling: made or not; a token whose secret was not seen can be revoked by its id.
+        Errors: INVALID_ARGUMENT, PERMISSION_DENIED (a role above the caller's or the user's, or another workspace), NOT_FOUND (workspace, user), ALREADY_EXISTS (request_id). Cancelling: made or not; a token whose secret was not seen can be revoked by its id.
         """
 
         return await self._unary_unary(
@@ -30934,7 +30988,7 @@ class TokenServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "RevokeTokenResponse":
         """
-        RevokeToken ends a token at once. Revoking twice is no error.
+        RevokeToken ends a token at once, and the open streams of its user within a second or two. Revoking twice is no error.
         Errors: NOT_FOUND. Cancelling: ended or not.
         """
 
@@ -31517,8 +31571,8 @@ class WorkspaceServiceSyncStub:
 
     def delete_workspace(self, message: "DeleteWorkspaceRequest") -> "DeleteWorkspaceResponse":
         """
-        DeleteWorkspace erases a workspace with everything that it holds.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (runs under way). Cancelling leaves it going: an erasure that began is finished.
+        DeleteWorkspace erases a workspace with everything that it holds: rows, files, secrets, tokens, sandboxes.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (runs under way without `force`, or the default workspace), UNAVAILABLE (the box cannot be reached; the erasure goes on). Cancelling leaves it going: an erasure that began is finished.
         """
 
         return self._channel.unary_unary(
@@ -31530,7 +31584,7 @@ class WorkspaceServiceSyncStub:
     def create_user(self, message: "CreateUserRequest") -> "CreateUserResponse":
         """
         CreateUser makes one.
-        Errors: INVALID_ARGUMENT, ALREADY_EXISTS (name). Cancelling leaves it made or not.
+        Errors: INVALID_ARGUMENT (role: operator, viewer or member; actor ids are `surface:id`), ALREADY_EXISTS (id, name, or an actor id that is another user's). Cancelling leaves it made or not.
         """
 
         return self._channel.unary_unary(
@@ -31565,8 +31619,8 @@ class WorkspaceServiceSyncStub:
 
     def update_user(self, message: "UpdateUserRequest") -> "UpdateUserResponse":
         """
-        UpdateUser replaces one.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (revision), FAILED_PRECONDITION (managed by the configuration file). Cancelling leaves the old or the new one.
+        UpdateUser replaces one. A user who is disabled, or whose role is lowered, has so at once, also on open streams.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS (name, or an actor id that is another user's), ABORTED (revision). Cancelling leaves the old or the new one.
         """
 
         return self._channel.unary_unary(
@@ -31577,8 +31631,8 @@ class WorkspaceServiceSyncStub:
 
     def delete_user(self, message: "DeleteUserRequest") -> "DeleteUserResponse":
         """
-        DeleteUser removes one.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (in use, or managed by the configuration file). Cancelling leaves it there or gone.
+        DeleteUser removes one; the user's tokens are revoked. What the user said stays: `EraseData` erases that, and goes first.
+        Errors: NOT_FOUND. Cancelling leaves it there or gone.
         """
 
         return self._channel.unary_unary(
@@ -31589,8 +31643,8 @@ class WorkspaceServiceSyncStub:
 
     def erase_data(self, message: "EraseDataRequest") -> "EraseDataResponse":
         """
-        EraseData erases the data of a user or of a conversation; tombstones keep the sequence.
-        Errors: NOT_FOUND. Cancelling leaves it going.
+        EraseData erases the data of a user (of all actor ids) or of a conversation; tombstones keep sequences and cursors. Runs of it that are under way are cancelled first.
+        Errors: INVALID_ARGUMENT (no subject), NOT_FOUND. Cancelling leaves it going: an erasure that began is finished, also after a restart.
         """
 
         return self._channel.unary_unary(
@@ -31601,8 +31655,8 @@ class WorkspaceServiceSyncStub:
 
     def set_kill_switch(self, message: "SetKillSwitchRequest") -> "SetKillSwitchResponse":
         """
-        SetKillSwitch stops something at once, or lets it go on.
-        Errors: NOT_FOUND. Cancelling leaves it set or not.
+        SetKillSwitch stops something at once, or lets it go on. Events for a stopped agent or bot are recorded as refused; runs of a stopped agent are cancelled; calls of a stopped model or tool are refused.
+        Errors: INVALID_ARGUMENT (kind, target). Cancelling leaves it set or not.
         """
 
         return self._channel.unary_unary(
@@ -31726,8 +31780,8 @@ class WorkspaceServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "DeleteWorkspaceResponse":
         """
-        DeleteWorkspace erases a workspace with everything that it holds.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (runs under way). Cancelling leaves it going: an erasure that began is finished.
+        DeleteWorkspace erases a workspace with everything that it holds: rows, files, secrets, tokens, sandboxes.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (runs under way without `force`, or the default workspace), UNAVAILABLE (the box cannot be reached; the erasure goes on). Cancelling leaves it going: an erasure that began is finished.
         """
 
         return await self._unary_unary(
@@ -31749,7 +31803,7 @@ class WorkspaceServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "CreateUserResponse":
         """
         CreateUser makes one.
-        Errors: INVALID_ARGUMENT, ALREADY_EXISTS (name). Cancelling leaves it made or not.
+        Errors: INVALID_ARGUMENT (role: operator, viewer or member; actor ids are `surface:id`), ALREADY_EXISTS (id, name, or an actor id that is another user's). Cancelling leaves it made or not.
         """
 
         return await self._unary_unary(
@@ -31814,8 +31868,8 @@ class WorkspaceServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "UpdateUserResponse":
         """
-        UpdateUser replaces one.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (revision), FAILED_PRECONDITION (managed by the configuration file). Cancelling leaves the old or the new one.
+        UpdateUser replaces one. A user who is disabled, or whose role is lowered, has so at once, also on open streams.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS (name, or an actor id that is another user's), ABORTED (revision). Cancelling leaves the old or the new one.
         """
 
         return await self._unary_unary(
@@ -31836,8 +31890,8 @@ class WorkspaceServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "DeleteUserResponse":
         """
-        DeleteUser removes one.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (in use, or managed by the configuration file). Cancelling leaves it there or gone.
+        DeleteUser removes one; the user's tokens are revoked. What the user said stays: `EraseData` erases that, and goes first.
+        Errors: NOT_FOUND. Cancelling leaves it there or gone.
         """
 
         return await self._unary_unary(
@@ -31858,8 +31912,8 @@ class WorkspaceServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "EraseDataResponse":
         """
-        EraseData erases the data of a user or of a conversation; tombstones keep the sequence.
-        Errors: NOT_FOUND. Cancelling leaves it going.
+        EraseData erases the data of a user (of all actor ids) or of a conversation; tombstones keep sequences and cursors. Runs of it that are under way are cancelled first.
+        Errors: INVALID_ARGUMENT (no subject), NOT_FOUND. Cancelling leaves it going: an erasure that began is finished, also after a restart.
         """
 
         return await self._unary_unary(
@@ -31880,8 +31934,8 @@ class WorkspaceServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "SetKillSwitchResponse":
         """
-        SetKillSwitch stops something at once, or lets it go on.
-        Errors: NOT_FOUND. Cancelling leaves it set or not.
+        SetKillSwitch stops something at once, or lets it go on. Events for a stopped agent or bot are recorded as refused; runs of a stopped agent are cancelled; calls of a stopped model or tool are refused.
+        Errors: INVALID_ARGUMENT (kind, target). Cancelling leaves it set or not.
         """
 
         return await self._unary_unary(

@@ -1,4 +1,5 @@
 -- made from revisions 18d1b180d8e7e1752c974a17b5b5f1578b3b1346cf3fe66fe6b4fbc7e528568b
+-- made from revisions 2b0df0f36b50673c8af38d562e11cabaa2de762d9f365446add42ed91be62104
 CREATE TABLE alembic_version (
     version_num VARCHAR(32) NOT NULL,
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
@@ -411,6 +412,53 @@ ALTER TABLE leases ADD COLUMN commits BIGINT DEFAULT '0' NOT NULL;
 CREATE TABLE transcript_search (item_number BIGINT PRIMARY KEY, terms TEXT COLLATE "C" NOT NULL, vector TSVECTOR NOT NULL);
 CREATE INDEX transcript_search_by_term ON transcript_search USING gin (vector);
 UPDATE alembic_version SET version_num='0004' WHERE alembic_version.version_num = '0003';
+CREATE TABLE users (
+    workspace_id TEXT COLLATE "C" NOT NULL,
+    user_id TEXT COLLATE "C" NOT NULL,
+    name TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    role TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    disabled BIGINT DEFAULT '0' NOT NULL,
+    revision BIGINT DEFAULT '0' NOT NULL,
+    create_time BIGINT DEFAULT '0' NOT NULL,
+    update_time BIGINT DEFAULT '0' NOT NULL,
+    PRIMARY KEY (workspace_id, user_id)
+);
+CREATE UNIQUE INDEX users_by_name ON users (workspace_id, name);
+CREATE TABLE user_actors (
+    workspace_id TEXT COLLATE "C" NOT NULL,
+    actor_id TEXT COLLATE "C" NOT NULL,
+    user_id TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    PRIMARY KEY (workspace_id, actor_id)
+);
+CREATE INDEX user_actors_by_user ON user_actors (workspace_id, user_id);
+CREATE TABLE kill_switches (
+    workspace_id TEXT COLLATE "C" NOT NULL,
+    kind TEXT COLLATE "C" NOT NULL,
+    target_id TEXT COLLATE "C" NOT NULL,
+    reason TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    update_time BIGINT DEFAULT '0' NOT NULL,
+    PRIMARY KEY (workspace_id, kind, target_id)
+);
+CREATE TABLE erasures (
+    workspace_id TEXT COLLATE "C" NOT NULL,
+    erasure_id TEXT COLLATE "C" NOT NULL,
+    kind TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    subject_id TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    actor_ids TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    asked_by TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    asked_in TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    position BIGINT DEFAULT '0' NOT NULL,
+    redacted BIGINT DEFAULT '0' NOT NULL,
+    artifacts BIGINT DEFAULT '0' NOT NULL,
+    create_time BIGINT DEFAULT '0' NOT NULL,
+    end_time BIGINT DEFAULT '0' NOT NULL,
+    PRIMARY KEY (workspace_id, erasure_id)
+);
+ALTER TABLE workspaces ADD COLUMN limits TEXT COLLATE "C" DEFAULT '' NOT NULL;
+ALTER TABLE workspaces ADD COLUMN delete_time BIGINT DEFAULT '0' NOT NULL;
+ALTER TABLE tokens ADD COLUMN user_id TEXT COLLATE "C" DEFAULT '' NOT NULL;
+ALTER TABLE audit ADD COLUMN peer TEXT COLLATE "C" DEFAULT '' NOT NULL;
+CREATE INDEX artifacts_by_size ON artifacts (workspace_id, size);
 UPDATE alembic_version SET version_num='0005' WHERE alembic_version.version_num = '0004';
 CREATE TABLE retention_marks (
     workspace_id TEXT COLLATE "C" NOT NULL,

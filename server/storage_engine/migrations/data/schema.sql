@@ -1,4 +1,5 @@
 -- made from revisions 18d1b180d8e7e1752c974a17b5b5f1578b3b1346cf3fe66fe6b4fbc7e528568b
+-- made from revisions 2b0df0f36b50673c8af38d562e11cabaa2de762d9f365446add42ed91be62104
 CREATE TABLE adapter_cursors (
   workspace_id TEXT NOT NULL,
   adapter_id TEXT NOT NULL,
@@ -82,7 +83,7 @@ CREATE TABLE audit (
   runner_id TEXT DEFAULT '' NOT NULL,
   scope TEXT DEFAULT '' NOT NULL,
   trace_id TEXT DEFAULT '' NOT NULL,
-  details TEXT DEFAULT '' NOT NULL,
+  details TEXT DEFAULT '' NOT NULL, peer TEXT DEFAULT '' NOT NULL,
   PRIMARY KEY (workspace_id, sequence)
 );
 CREATE TABLE bindings (
@@ -160,6 +161,21 @@ CREATE TABLE effects (
   end_time INTEGER DEFAULT '0' NOT NULL,
   PRIMARY KEY (workspace_id, effect_id)
 );
+CREATE TABLE erasures (
+  workspace_id TEXT NOT NULL,
+  erasure_id TEXT NOT NULL,
+  kind TEXT DEFAULT '' NOT NULL,
+  subject_id TEXT DEFAULT '' NOT NULL,
+  actor_ids TEXT DEFAULT '' NOT NULL,
+  asked_by TEXT DEFAULT '' NOT NULL,
+  asked_in TEXT DEFAULT '' NOT NULL,
+  position INTEGER DEFAULT '0' NOT NULL,
+  redacted INTEGER DEFAULT '0' NOT NULL,
+  artifacts INTEGER DEFAULT '0' NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  end_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, erasure_id)
+);
 CREATE TABLE events (
   workspace_id TEXT NOT NULL,
   event_id TEXT NOT NULL,
@@ -209,6 +225,14 @@ CREATE TABLE interactions (
   create_time INTEGER DEFAULT '0' NOT NULL,
   end_time INTEGER DEFAULT '0' NOT NULL,
   PRIMARY KEY (workspace_id, run_id, interaction_id)
+);
+CREATE TABLE kill_switches (
+  workspace_id TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  target_id TEXT NOT NULL,
+  reason TEXT DEFAULT '' NOT NULL,
+  update_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, kind, target_id)
 );
 CREATE TABLE leases (
   workspace_id TEXT NOT NULL,
@@ -443,7 +467,7 @@ CREATE TABLE tokens (
   expire_time INTEGER DEFAULT '0' NOT NULL,
   create_time INTEGER DEFAULT '0' NOT NULL,
   revoke_time INTEGER DEFAULT '0' NOT NULL,
-  last_use_time INTEGER DEFAULT '0' NOT NULL,
+  last_use_time INTEGER DEFAULT '0' NOT NULL, user_id TEXT DEFAULT '' NOT NULL,
   PRIMARY KEY (workspace_id, token_id)
 );
 CREATE TABLE transcript (
@@ -468,13 +492,30 @@ CREATE TABLE transcript (
   PRIMARY KEY (item_number)
 );
 CREATE VIRTUAL TABLE transcript_search USING fts5(scope, terms, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co S* P*'");
+CREATE TABLE user_actors (
+  workspace_id TEXT NOT NULL,
+  actor_id TEXT NOT NULL,
+  user_id TEXT DEFAULT '' NOT NULL,
+  PRIMARY KEY (workspace_id, actor_id)
+);
+CREATE TABLE users (
+  workspace_id TEXT NOT NULL,
+  user_id TEXT NOT NULL,
+  name TEXT DEFAULT '' NOT NULL,
+  role TEXT DEFAULT '' NOT NULL,
+  disabled INTEGER DEFAULT '0' NOT NULL,
+  revision INTEGER DEFAULT '0' NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  update_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, user_id)
+);
 CREATE TABLE workspaces (
   workspace_id TEXT NOT NULL,
   name TEXT DEFAULT '' NOT NULL,
   disabled INTEGER DEFAULT '0' NOT NULL,
   revision INTEGER DEFAULT '0' NOT NULL,
   create_time INTEGER DEFAULT '0' NOT NULL,
-  update_time INTEGER DEFAULT '0' NOT NULL,
+  update_time INTEGER DEFAULT '0' NOT NULL, limits TEXT DEFAULT '' NOT NULL, delete_time INTEGER DEFAULT '0' NOT NULL,
   PRIMARY KEY (workspace_id)
 );
 CREATE UNIQUE INDEX agents_by_name ON agents (workspace_id, name);
@@ -485,6 +526,7 @@ CREATE INDEX approvals_pending ON approvals (workspace_id, create_time) WHERE st
 CREATE INDEX artifacts_by_blob ON artifacts (workspace_id, sha256);
 CREATE INDEX artifacts_by_event ON artifacts (workspace_id, event_id) WHERE event_id <> '';
 CREATE INDEX artifacts_by_run ON artifacts (workspace_id, run_id) WHERE run_id <> '';
+CREATE INDEX artifacts_by_size ON artifacts (workspace_id, size);
 CREATE INDEX artifacts_by_time ON artifacts (workspace_id, create_time, artifact_id);
 CREATE INDEX artifacts_expiring ON artifacts (expire_time) WHERE expire_time > 0;
 CREATE INDEX audit_by_run ON audit (workspace_id, run_id, sequence) WHERE run_id <> '';
@@ -524,4 +566,6 @@ CREATE INDEX storage_by_blob ON storage (workspace_id, sha256) WHERE sha256 <> '
 CREATE UNIQUE INDEX tokens_by_id ON tokens (token_id);
 CREATE UNIQUE INDEX transcript_by_id ON transcript (workspace_id, item_id);
 CREATE UNIQUE INDEX transcript_by_sequence ON transcript (workspace_id, conversation_id, sequence);
+CREATE INDEX user_actors_by_user ON user_actors (workspace_id, user_id);
+CREATE UNIQUE INDEX users_by_name ON users (workspace_id, name);
 INSERT INTO alembic_version (version_num) VALUES ('0013');

@@ -1,0 +1,1 @@
+"""People of a workspace: their role, and who they are on platforms."""
