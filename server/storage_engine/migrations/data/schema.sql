@@ -1,5 +1,4 @@
--- made from revisions 18d1b180d8e7e1752c974a17b5b5f1578b3b1346cf3fe66fe6b4fbc7e528568b
--- made from revisions 2b0df0f36b50673c8af38d562e11cabaa2de762d9f365446add42ed91be62104
+-- made from revisions cc4261355e74e3e5ee46d03960bb36af691448d2eea02d2d08f2ff8131f1552f
 CREATE TABLE adapter_cursors (
   workspace_id TEXT NOT NULL,
   adapter_id TEXT NOT NULL,
