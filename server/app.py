@@ -195,6 +195,8 @@ def _build(config: Config, stores: Stores) -> Parts:
         Amendments(stores.events, stores.runs, agents),
         spending,
         access.quotas,
+        stores.artifacts,
+        outbox,
     )
     canceller = Canceller(writer, stores.runs, dispatcher, closer, host.limits.stop_grace)
     return Parts(

@@ -115,6 +115,7 @@ def draft_of(message: agent_pb2.Agent) -> Draft:
             interrupted=dict(message.notices.interrupted),
             refused=dict(message.notices.refused),
             waiting=dict(message.notices.waiting),
+            cancelled=dict(message.notices.cancelled),
         ),
         run_budget=_budget(message.run_budget),
         budget=_budget(message.budget),
@@ -223,7 +224,7 @@ def _put_policies(message: agent_pb2.Agent, spec: AgentSpec) -> None:
     )
     message.retry_policy.max_attempts = spec.retry_policy.max_attempts
     message.retry_policy.first_delay.CopyFrom(_duration(spec.retry_policy.first_delay_seconds))
-    for name in ("failed", "interrupted", "refused", "waiting"):
+    for name in ("failed", "interrupted", "refused", "waiting", "cancelled"):
         getattr(message.notices, name).update(getattr(spec.notices, name))
     message.approval_policy.CopyFrom(
         agent_pb2.ApprovalPolicy(

@@ -20,6 +20,7 @@ from portway.server.deliveries.settle import Result, final_outcome, outcome_of
 from portway.server.deliveries.store import (
     Deliveries,
     discard_delivery,
+    doubt_sent,
     enqueue_delivery,
     expire_delivery,
     read_delivery,
@@ -28,6 +29,7 @@ from portway.server.deliveries.store import (
 )
 from portway.server.deliveries.types import Channel, Delivery, DeliveryState, NewDelivery
 from portway.server.storage_engine.clock import SECOND
+from portway.server.storage_engine.clock import now as wall_clock
 from portway.server.storage_engine.transaction import Transaction
 from portway.server.storage_engine.writer import Writer
 
@@ -136,7 +138,7 @@ class Outbox:
         """
 
         # The usual result needs one statement: it is of a delivery that the connection was given, and it ends it.
-        certain = final_outcome(result) if sink.holds(result.delivery_id) else None
+        certain = final_outcome(result, wall_clock()) if sink.holds(result.delivery_id) else None
 
         def unit(tx: Transaction) -> Delivery:
             if certain is not None:
@@ -278,6 +280,7 @@ class Outbox:
             self._sweep_now.clear()
             try:
                 await self._expire()
+                await self._doubt()
                 await self._check()
             except PortwayError as error:
                 self._log.warning("the outbox could not be swept; it will be again", error=str(error))
@@ -287,6 +290,11 @@ class Outbox:
         while batch := await self._deliveries.too_old(self._settings.batch):
             await self._writer.run(partial(_expire_all, batch))
             self._log.warning("deliveries were given up because their time was over", count=len(batch))
+
+    async def _doubt(self) -> None:
+        """What was sent and not confirmed for too long is unknown: an operator sees it, and decides."""
+        while batch := await self._writer.run(partial(doubt_sent, limit=self._settings.batch)):
+            self._log.warning("sent deliveries were not confirmed in time; what became of them is unknown", count=batch)
 
     async def _check(self) -> None:
         for channel, served in list(self._served.items()):

@@ -11,6 +11,7 @@ from portway.server.storage_engine.clock import SECOND, Micros
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 300.0
 MAX_ATTEMPTS = 16
+CONFIRMED_WITHIN = 15 * 60 * SECOND
 # A platform that asks for more than this is asked again all the same: the delivery's own time limit decides.
 _LONGEST_WISH = 3_600.0
 
@@ -40,16 +41,19 @@ class Result:
 def outcome_of(result: Result, delivery: Delivery, now: Micros, chance: Callable[[], float]) -> Outcome:
     """The state that the delivery has now. `chance` answers 0 to 1: pauses are spread, so that what failed together
     does not come back together."""
-    return final_outcome(result) or _again(result, delivery, now, chance())
+    return final_outcome(result, now) or _again(result, delivery, now, chance())
 
 
-def final_outcome(result: Result) -> Outcome | None:
-    """The same where it does not depend on the delivery; nothing for an attempt that is repeated."""
+def final_outcome(result: Result, now: Micros) -> Outcome | None:
+    """The same where it does not depend on the delivery; nothing for an attempt that is repeated.
+
+    What was sent and is never confirmed is unknown after a while: `next_attempt_time` says when.
+    """
     match result.answer:
         case Answer.ACKNOWLEDGED:
             return _ended(DeliveryState.ACKNOWLEDGED, result)
         case Answer.SENT:
-            return _ended(DeliveryState.SENT, result)
+            return _ended(DeliveryState.SENT, result, now + CONFIRMED_WITHIN)
         case Answer.UNKNOWN:
             return _ended(DeliveryState.UNKNOWN, result)
         case Answer.FAILED:

@@ -52,6 +52,13 @@ _EXPIRE = f"""
 UPDATE deliveries SET state = 'expired', end_time = :now
 WHERE {_ID} AND state = 'pending' AND expire_time > 0 AND expire_time <= :now RETURNING {_COLUMNS}
 """
+_DOUBT = """
+UPDATE deliveries SET state = 'unknown', next_attempt_time = 0, error_code = 'NOT_CONFIRMED',
+  error_message = 'The adapter sent it, and the platform has not confirmed it in time.'
+WHERE (workspace_id, delivery_id) IN (
+  SELECT workspace_id, delivery_id FROM deliveries
+  WHERE state = 'sent' AND next_attempt_time > 0 AND next_attempt_time <= :now LIMIT :limit) AND state = 'sent'
+"""
 _OF_CHANNEL = "state = 'pending' AND workspace_id = :workspace_id AND surface = :surface AND bot_id = :bot_id"
 _COUNT = f"SELECT COUNT(*) FROM (SELECT 1 FROM deliveries WHERE {_OF_CHANNEL} LIMIT :limit) AS found"
 _ALL_PENDING = f"""
@@ -176,6 +183,11 @@ def read_backlog(tx: ReadTransaction, channel: Channel, capacity: int, limit: in
     complete = count is None or count[0] <= capacity
     rows = tx.all(_ALL_PENDING if complete else _DUE, {**params, "limit": capacity if complete else limit})
     return Backlog(tuple(_delivery(row) for row in rows), complete, tx.now)
+
+
+def doubt_sent(tx: Transaction, limit: int) -> int:
+    """What was sent and should have been confirmed by now, in every workspace, is unknown; answers how many."""
+    return tx.execute(_DOUBT, {"now": tx.now, "limit": limit})
 
 
 def read_delivery(tx: ReadTransaction, workspace_id: str, delivery_id: str) -> Delivery:

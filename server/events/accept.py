@@ -10,16 +10,20 @@ from typing import Protocol
 from portway.rpc.errors import LimitExceeded, NotFound, WrongState
 from portway.rpc.identity import Caller
 from portway.server.agents.types import Agent, QueuePolicy
+from portway.server.artifacts.types import Artifact
 from portway.server.conversations.store import Conversations
+from portway.server.deliveries.types import Delivery
 from portway.server.events.accept_unit import AcceptUnit, Taken
 from portway.server.events.amend_unit import AmendUnit
 from portway.server.events.amendments import EDITED, RECALLED, Amendments, bound_route, is_amendment
 from portway.server.events.facts import EDIT
 from portway.server.events.guards import Guards
 from portway.server.events.place import Places
+from portway.server.events.refusals import Refusals
 from portway.server.events.routing import Route, Router
 from portway.server.events.submit import Submit
 from portway.server.events.types import Accepted
+from portway.server.events.wire import attached
 from portway.server.runs.pending import Work
 from portway.server.spending.types import is_limited
 from portway.server.storage_engine.database import Database
@@ -45,6 +49,20 @@ class EventQuotas(Protocol):
         """It is, with its run queued, or it is not."""
 
 
+class Artifacts(Protocol):
+    """The host's own records of files."""
+
+    async def artifact(self, workspace_id: str, artifact_id: str) -> Artifact:
+        """Raises NotFound."""
+
+
+class Outbox(Protocol):
+    """Where deliveries wait for their adapter."""
+
+    def wake(self, delivery: Delivery) -> None:
+        """After the commit. Never blocks."""
+
+
 class Acceptor:
     """The only way in for events."""
 
@@ -58,6 +76,8 @@ class Acceptor:
         amendments: Amendments,
         budgets: Budgets,
         quotas: EventQuotas,
+        artifacts: Artifacts,
+        outbox: Outbox,
     ) -> None:
         self._database = database
         self._places = Places(conversations)
@@ -67,6 +87,9 @@ class Acceptor:
         self._amendments = amendments
         self._budgets = budgets
         self._quotas = quotas
+        self._artifacts = artifacts
+        self._outbox = outbox
+        self._refusals = Refusals()
         self._turns: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def submit(self, caller: Caller, submit: Submit) -> Accepted:
@@ -77,6 +100,8 @@ class Acceptor:
         may always be sent again.
         """
         self._database.ensure_room()
+        if submit.artifact_ids:
+            submit = await self._with_true_attachments(submit)
         if is_amendment(submit.facts):
             return await self._amend(caller, submit)
         if await self._router.needs_conversation(submit.facts, submit.agent_id):
@@ -86,7 +111,7 @@ class Acceptor:
             route = await self._router.route(submit.facts, submit.agent_id)
         except (WrongState, NotFound, LimitExceeded):
             # Bindings and agents may have changed since: what was accepted then is answered as it was then.
-            earlier = await self._database.reader.run(AcceptUnit(submit, Route(None)).duplicate)
+            earlier = await self._earlier(submit)
             if earlier is None:
                 raise
             return earlier
@@ -94,7 +119,29 @@ class Acceptor:
         async with self._turn(submit, route.agent):
             return await self._accept(caller, submit, route)
 
+    async def _with_true_attachments(self, submit: Submit) -> Submit:
+        """What a file is called and how large it is stands in the host's own record, whatever the sender says."""
+        workspace_id = submit.facts.workspace_id
+        try:
+            found = [await self._artifacts.artifact(workspace_id, one) for one in submit.artifact_ids]
+        except NotFound:
+            if await self._earlier(submit) is None:
+                raise
+            # The upload is gone since; the event was accepted while it was there.
+            return submit
+        return attached(submit, found)
+
+    async def _earlier(self, submit: Submit) -> Accepted | None:
+        return await self._database.reader.run(AcceptUnit(submit, Route(None)).duplicate)
+
     async def _amend(self, caller: Caller, submit: Submit) -> Accepted:
+        try:
+            self._quotas.admit_event(submit.facts.workspace_id)
+        except (WrongState, LimitExceeded):
+            earlier = await self._earlier(submit)
+            if earlier is None:
+                raise
+            return earlier
         submit = await self._placed(submit)
         amendment = await self._amendments.of(submit.facts)
         route = await bound_route(self._router, submit.facts, submit.agent_id) or Route(None)
@@ -110,7 +157,9 @@ class Acceptor:
         agent = route.agent
         if agent is not None:
             unit.refusal = self._guards.refusal(agent, submit.facts) or await self._unpaid(agent, submit)
-            if not unit.refusal:
+            if unit.refusal:
+                unit.refusal_text = self._refusals.text(agent, submit.facts)
+            else:
                 await self._apply_policy(unit, agent, submit)
         return await self._commit(caller, submit, agent, unit)
 
@@ -144,6 +193,8 @@ class Acceptor:
         if done.cancelled() or done.exception() is not None or agent is None:
             return
         taken = done.result()
+        if taken.delivery is not None:
+            self._outbox.wake(taken.delivery)
         if taken.replaced is not None:
             self._work.replace(taken.replaced, EDITED if submit.facts.type == EDIT else RECALLED)
         run = taken.run

@@ -10,6 +10,9 @@ from portway.server.agents.types import Agent
 from portway.server.artifacts.store import attach_artifacts
 from portway.server.conversations.store import begin_conversation, enter_chat, read_conversation
 from portway.server.conversations.types import Conversation, NewConversation
+from portway.server.deliveries.compose import host_message, message_delivery
+from portway.server.deliveries.store import enqueue_delivery
+from portway.server.deliveries.types import Delivery
 from portway.server.events.routing import Route
 from portway.server.events.store import append_event, find_duplicate
 from portway.server.events.submit import Submit
@@ -36,6 +39,7 @@ class Taken:
     run: QueuedRun | None = None
     arrival: Arrival | None = None
     replaced: Run | None = None
+    delivery: Delivery | None = None
 
 
 class AcceptUnit:
@@ -51,6 +55,7 @@ class AcceptUnit:
         self._conversation_id = f"cnv_{number}"
         self._steering_id = f"str_{number}"
         self.refusal = ""
+        self.refusal_text = ""
         self.busy = False
         self.steerable: Callable[[str, str], Fence | None] | None = None
 
@@ -63,7 +68,8 @@ class AcceptUnit:
         if self.busy:
             raise _busy(submit)
         agent = None if self.refusal else self._route.agent
-        place = self._enter(tx, agent) if agent is not None or submit.content else None
+        wanted = agent is not None or self.refusal_text or (submit.content and not self.refusal)
+        place = self._enter(tx, agent) if wanted else None
         event = dataclasses.replace(event, conversation_id=place.conversation_id if place else "")
         steered = self._steered(tx, event, agent) if place else None
         if steered is not None:
@@ -81,7 +87,7 @@ class AcceptUnit:
                 conversation_id=event.conversation_id,
             )
         if agent is None:
-            return Taken(accepted)
+            return Taken(accepted, delivery=self._answer_refused(tx, event) if self.refusal_text else None)
         if steered is not None:
             fence, position = steered
             arrival = Arrival(self._steering_id, event.event_id, submit.payload, position)
@@ -112,6 +118,12 @@ class AcceptUnit:
             outcome_reason=self.refusal,
             trace_id=submit.trace_id,
         )
+
+    def _answer_refused(self, tx: Transaction, event: NewEvent) -> Delivery:
+        """In the same unit: whoever is told is told once."""
+        facts = dataclasses.replace(self._submit.facts, conversation_id=event.conversation_id)
+        message = host_message(item_id_of(event.event_id), "REFUSED_BY_POLICY", self.refusal_text)
+        return enqueue_delivery(tx, message_delivery(facts, message, kind="notice", event_id=event.event_id))
 
     def _enter(self, tx: Transaction, agent: Agent | None) -> Conversation:
         facts = self._submit.facts

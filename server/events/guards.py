@@ -3,19 +3,29 @@
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from portway.rpc.identity import Caller
 from portway.server.agents.types import Agent
 from portway.server.audit.types import NewAuditRecord
-from portway.server.bindings.patterns import is_found, replaced
+from portway.server.bindings.patterns import is_found
 from portway.server.events.facts import EventFacts
 from portway.server.switches.directory import KillSwitches
 from portway.server.switches.types import SwitchKind
 
-HIDDEN = "***"
 _CHATS = 10_000
+_MOMENTS = 64
 _GROUPS = ("group", "channel")
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """`count` messages between two times."""
+
+    first: float
+    last: float
+    count: int
 
 
 class Audit(Protocol):
@@ -35,7 +45,7 @@ class Guards:
         self._audit = audit
         self._switches = switches
         self._clock = clock
-        self._seen: OrderedDict[tuple[str, str, str, str], deque[float]] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, str, str, str], deque[_Moment]] = OrderedDict()
 
     def refusal(self, agent: Agent, facts: EventFacts, counting: bool = True) -> str:
         """Why the event is refused; '' where it is not. `counting`: the event counts for the rate."""
@@ -86,21 +96,24 @@ class Guards:
         guards = agent.spec.guards
         key = (facts.workspace_id, agent.agent_id, facts.actor_id, facts.chat_key or facts.conversation_id)
         now = self._clock()
-        times = self._seen.pop(key, None) or deque()
-        while times and times[0] <= now - guards.window_seconds:
-            times.popleft()
-        full = len(times) >= guards.messages_per_window
+        seen = self._seen.pop(key, None) or deque()
+        while seen and seen[0].last <= now - guards.window_seconds:
+            seen.popleft()
+        full = sum(moment.count for moment in seen) >= guards.messages_per_window
         if counting and not full:
-            times.append(now)
-        if times:
-            self._seen[key] = times
+            _count(seen, now, guards.window_seconds / _MOMENTS)
+        if seen:
+            self._seen[key] = seen
         if len(self._seen) > _CHATS:
             self._seen.popitem(last=False)
         return full
 
 
-def mask_outbound(patterns: tuple[str, ...], text: str) -> str:
-    """A reply with what must not leave replaced."""
-    for pattern in patterns:
-        text = replaced(pattern, text, HIDDEN)
-    return text
+def _count(seen: "deque[_Moment]", now: float, together: float) -> None:
+    """One more. Past a number of them, what came nearly together counts as one moment: the newest, so that none is
+    forgotten too early."""
+    if len(seen) >= _MOMENTS or (seen and now - seen[-1].first < together and len(seen) > _MOMENTS // 2):
+        last = seen.pop()
+        seen.append(_Moment(last.first, now, last.count + 1))
+    else:
+        seen.append(_Moment(now, now, 1))

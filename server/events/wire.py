@@ -2,8 +2,11 @@
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 
 from portway.rpc.errors import FieldViolation, InvalidInput
+from portway.server.artifacts.types import Artifact
+from portway.server.artifacts.wire import artifact_ref
 from portway.server.events.facts import EDIT, MESSAGE, EventFacts
 from portway.server.events.submit import Submit
 from portway.server.events.types import Accepted, Event, EventOutcome
@@ -111,6 +114,19 @@ def media_of(parts: Iterable[content_pb2.ContentPart]) -> list[content_pb2.Artif
     """References of the media among the parts."""
     kinds = ((part, part.WhichOneof("kind")) for part in parts)
     return [getattr(part, kind).artifact for part, kind in kinds if kind in _MEDIA]
+
+
+def attached(submit: Submit, artifacts: Iterable[Artifact]) -> Submit:
+    """The event with its attachments as the host has them; the key still stands for what was sent."""
+    known = {artifact.artifact_id: artifact for artifact in artifacts}
+    event = event_pb2.Event.FromString(submit.payload)
+    for ref in [*media_of(event.parts), *([event.raw_ref] if event.HasField("raw_ref") else [])]:
+        artifact = known.get(ref.artifact_id)
+        if artifact is not None:
+            summary = ref.summary
+            ref.CopyFrom(artifact_ref(artifact))
+            ref.summary = artifact.summary or summary
+    return replace(submit, payload=event.SerializeToString(deterministic=True), content=content_of(event))
 
 
 def event_message(event: Event) -> event_pb2.Event:

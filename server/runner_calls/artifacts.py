@@ -7,6 +7,7 @@ from portway.rpc.ids import new_id
 from portway.server.artifacts.keeper import ByteQuota
 from portway.server.artifacts.store import Artifacts, add_artifact
 from portway.server.artifacts.types import Artifact, NewArtifact
+from portway.server.artifacts.wire import artifact_ref
 from portway.server.runner_calls.emit import Emit
 from portway.server.runner_calls.paying import pay_bytes
 from portway.server.runner_calls.scope import RunScope
@@ -21,21 +22,6 @@ DEFAULT_RANGE = 64 * 1024
 PIECE_BYTES = 256 * 1024
 MAX_UPLOAD_BYTES = 256 * 1024 * 1024
 FALLBACK_TYPE = "application/octet-stream"
-
-
-def artifact_ref(artifact: Artifact | NewArtifact) -> content_pb2.ArtifactRef:
-    """What everybody may see of an artifact: no path and no storage key."""
-    ref = content_pb2.ArtifactRef(
-        artifact_id=artifact.artifact_id,
-        mime_type=artifact.mime_type,
-        name=artifact.name,
-        size=artifact.size,
-        sha256=artifact.sha256,
-        summary=artifact.summary,
-    )
-    if artifact.expire_time:
-        ref.expire_time.FromMicroseconds(artifact.expire_time)
-    return ref
 
 
 class ArtifactRules:

@@ -15,6 +15,7 @@ from portway.rpc.errors import PortwayError, Reason, Stale, WrongState
 from portway.server.runs.attempts import check_fence
 from portway.server.runs.feed import Published, RunFeed
 from portway.server.runs.ledger import append_ledger
+from portway.server.runs.masking import mask_message
 from portway.server.runs.types import Fence, LedgerEntry
 from portway.server.storage_engine.clock import now
 from portway.server.storage_engine.transaction import Transaction
@@ -63,6 +64,8 @@ class Journal:
         self._room.set()
         self._last: asyncio.Future[Any] | None = None
         self._writes = 0
+        # What must not leave is replaced before anything is numbered, kept or shown.
+        self.masks: Sequence[str] = ()
         self.failure: BaseException | None = None
         self.on_failure: Callable[[], None] = lambda: None
         # What goes along with a unit that is written anyway.
@@ -93,6 +96,8 @@ class Journal:
 
     def append(self, kind: str, event: run_pb2.RunEvent, first: int = 0, last: int = 0) -> int:
         """Number an event and keep it for the next flush; answers its sequence."""
+        if self.masks:
+            mask_message(self.masks, event)
         self._numbered += 1
         event.run_id = self._fence.run_id
         event.attempt = self._fence.attempt

@@ -13,6 +13,8 @@ class Situation(StrEnum):
     INTERRUPTED = "interrupted"
     EFFECT_LOST = "effect_lost"
     CANCELLED = "cancelled"
+    REFUSED = "refused"
+    WAITING = "waiting"
 
 
 _TEXTS: Mapping[str, Mapping[Situation, str]] = {
@@ -24,6 +26,7 @@ _TEXTS: Mapping[str, Mapping[Situation, str]] = {
             "not run again. Please check before you ask again."
         ),
         Situation.CANCELLED: "Stopped.",
+        Situation.WAITING: "A person has to approve a step before this goes on.",
     },
     "zh": {
         Situation.FAILED: "抱歉，出了点问题，没有得到回答。请稍后再试。",
@@ -32,12 +35,14 @@ _TEXTS: Mapping[str, Mapping[Situation, str]] = {
             "抱歉，回答在命令执行时被中断。命令可能已经执行，结果已丢失，且未再次执行。请先检查再提问。"
         ),
         Situation.CANCELLED: "已停止。",
+        Situation.WAITING: "需要有人批准一个步骤后才能继续。",
     },
 }
 
 
 def notice_text(spec: AgentSpec | None, situation: Situation) -> str:
-    """The agent's own text in its language, then in English, then the host's."""
+    """The agent's own text in its language, then in English, then the host's; '' where neither has one: the host
+    itself says nothing to who is refused."""
     locale = spec.locale if spec and spec.locale else "en"
     own: Mapping[str, str] = {}
     if spec is not None:
@@ -45,8 +50,10 @@ def notice_text(spec: AgentSpec | None, situation: Situation) -> str:
             own = spec.notices.failed
         elif situation in (Situation.INTERRUPTED, Situation.EFFECT_LOST):
             own = spec.notices.interrupted
+        else:
+            own = getattr(spec.notices, situation.value)
     for tag in (locale, locale.split("-")[0], "en"):
         if own.get(tag):
             return own[tag]
     texts = _TEXTS.get(locale) or _TEXTS.get(locale.split("-")[0]) or _TEXTS["en"]
-    return texts[situation]
+    return texts.get(situation, "")

@@ -92,6 +92,7 @@ class Results:
         if result.HasField("usage"):
             self._usage.reported(result.usage)
         if kind in ("run_completed", "run_failed"):
+            await self._check_last_message(result, sequence)
             self.terminal = result
             return
         handler = self._handlers.get(kind or "")
@@ -104,6 +105,16 @@ class Results:
             await handler(result, sequence)
         except PortwayError as error:
             self._record(str(error.reason), f"{kind}: {error.message}", sequence)
+
+    async def _check_last_message(self, result: Result, sequence: int) -> None:
+        last = result.run_completed
+        if not (result.HasField("run_completed") and last.HasField("message")):
+            return
+        try:
+            await self._effects.true_attachments(last.message.message)
+        except PortwayError as error:
+            last.ClearField("message")
+            self._record(str(error.reason), f"last message: {error.message}", sequence)
 
     def commit(self) -> None:
         """What is more than text goes to the ledger at once, text when enough has collected."""
@@ -170,6 +181,7 @@ class Results:
 
     async def _take_message(self, result: Result, sequence: int) -> None:
         usage = result.usage if result.HasField("usage") else None
+        await self._effects.true_attachments(result.message_completed.message)
         self._voice.say(result.message_completed, sequence, sequence, usage)
 
     async def _take_tool_start(self, result: Result, sequence: int) -> None:

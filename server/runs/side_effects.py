@@ -1,6 +1,7 @@
 """Results that change something: the rules are those of the calls that do the same, the order is that of the stream."""
 
 from portway.rpc.errors import InvalidInput, NotAvailable, NotFound
+from portway.server.events.wire import media_of
 from portway.server.runner_calls.artifacts import ArtifactRules
 from portway.server.runner_calls.state import checked_json, space_of
 from portway.server.runs.journal import Journal
@@ -27,6 +28,13 @@ class SideEffects:
         artifact, add = await self._artifacts.inline(created.artifact, created.content)
         self._journal.also(add)
         return artifact
+
+    async def true_attachments(self, message: content_pb2.Message) -> None:
+        """Files in a message as the host has them. Raises NotFound for one that the run does not reach."""
+        for ref in media_of(message.parts):
+            if not ref.artifact_id:
+                raise InvalidInput.field("message.parts", "media are made as artifacts first: no artifact_id")
+            ref.CopyFrom(await self._artifacts.known(ref.artifact_id))
 
     def set_state(self, updated: run_result_pb2.StateUpdated) -> None:
         """Raises NotPermitted, NotFound (scope), InvalidInput (JSON)."""

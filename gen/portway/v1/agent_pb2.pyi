@@ -405,7 +405,7 @@ class InboundGuards(_message.Message):
 
     @_builtins.property
     def masked_outbound_patterns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Regular expressions; matches in replies are replaced by ***."""
+        """Regular expressions (RE2); matches in everything that leaves are replaced by ***. Text is then shown when it is whole, not while it is written."""
 
     def __init__(
         self,
@@ -513,10 +513,31 @@ class NoticeTexts(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class CancelledEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     FAILED_FIELD_NUMBER: _builtins.int
     INTERRUPTED_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
+    CANCELLED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def failed(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The run failed."""
@@ -527,11 +548,15 @@ class NoticeTexts(_message.Message):
 
     @_builtins.property
     def refused(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The event was refused."""
+        """A guard refused the event; nothing is said if empty. At most once a minute for each sender and chat."""
 
     @_builtins.property
     def waiting(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """A person must approve something."""
+
+    @_builtins.property
+    def cancelled(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The run was cancelled."""
 
     def __init__(
         self,
@@ -540,10 +565,11 @@ class NoticeTexts(_message.Message):
         interrupted: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         refused: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         waiting: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        cancelled: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "interrupted", b"interrupted", "refused", b"refused", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "failed", b"failed", "interrupted", b"interrupted", "refused", b"refused", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

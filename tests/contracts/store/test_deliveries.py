@@ -10,6 +10,7 @@ from portway.server.deliveries.store import (
     FIRST_PAGE,
     StoredDeliveries,
     discard_delivery,
+    doubt_sent,
     enqueue_delivery,
     expire_delivery,
     record_outcome,
@@ -134,3 +135,17 @@ async def test_what_is_not_there_is_not_found(database: Database) -> None:
         await database.writer.run(lambda tx: record_outcome(tx, WORKSPACE, "dlv_0", Outcome(state=DeliveryState.SENT)))
     with pytest.raises(NotFound):
         await database.writer.run(lambda tx: retry_delivery(tx, WORKSPACE, "dlv_0"))
+
+
+async def test_what_was_sent_and_never_confirmed_is_unknown_after_its_time(database: Database) -> None:
+    waits, overdue = await enqueued(database, a_delivery("cnv_1")), await enqueued(database, a_delivery("cnv_2"))
+    await told(database, waits, DeliveryState.SENT, next_attempt_time=2**60)
+    await told(database, overdue, DeliveryState.SENT, next_attempt_time=1)
+    assert await database.writer.run(lambda tx: doubt_sent(tx, 10)) == 1
+    assert await database.writer.run(lambda tx: doubt_sent(tx, 10)) == 0
+    deliveries = StoredDeliveries(database.reader)
+    found = [await deliveries.delivery(WORKSPACE, one.delivery_id) for one in (waits, overdue)]
+    assert [one.state for one in found] == [DeliveryState.SENT, DeliveryState.UNKNOWN]
+    assert found[1].error_code == "NOT_CONFIRMED" and found[1].attempts == 1
+    # A confirmation counts however late it comes.
+    assert (await told(database, overdue, DeliveryState.ACKNOWLEDGED)).state is DeliveryState.ACKNOWLEDGED

@@ -11006,7 +11006,7 @@ class InboundGuards(betterproto2.Message):
 
     masked_outbound_patterns: "list[str]" = betterproto2.field(8, betterproto2.TYPE_STRING, repeated=True)
     """
-    Regular expressions; matches in replies are replaced by ***.
+    Regular expressions (RE2); matches in everything that leaves are replaced by ***. Text is then shown when it is whole, not while it is written.
     """
 
 
@@ -15062,7 +15062,7 @@ class NoticeTexts(betterproto2.Message):
         3, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
     """
-    The event was refused.
+    A guard refused the event; nothing is said if empty. At most once a minute for each sender and chat.
     """
 
     waiting: "dict[str, str]" = betterproto2.field(
@@ -15070,6 +15070,13 @@ class NoticeTexts(betterproto2.Message):
     )
     """
     A person must approve something.
+    """
+
+    cancelled: "dict[str, str]" = betterproto2.field(
+        5, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
+    )
+    """
+    The run was cancelled.
     """
 
 
