@@ -23,6 +23,7 @@ from portway.v1 import (
     delivery_pb2_grpc,
     event_pb2,
     event_pb2_grpc,
+    operations_pb2_grpc,
     run_pb2,
     run_pb2_grpc,
     schedule_pb2_grpc,
@@ -62,6 +63,8 @@ class Portway:
     Calls raise `portway.rpc.errors` by meaning: `NotFound`, `InvalidInput`, `Unavailable` and so on. The raw stubs are
     there for what has no wrapper: `host.events`, `host.bindings`, `host.deliveries`, `host.schedules`, `host.skills`,
     `host.tokens`, `host.adapters`.
+    there for what has no wrapper: `host.events`, `host.bindings`, `host.deliveries`, `host.schedules`,
+    `host.tokens`, `host.adapters`, `host.operations`.
     """
 
     def __init__(self, address: str, *, token: str, tls: ClientTls | None = None) -> None:
@@ -74,6 +77,7 @@ class Portway:
         self.schedules = schedule_pb2_grpc.ScheduleServiceStub(self._channel)
         self.skills = skill_pb2_grpc.SkillServiceStub(self._channel)
         self.tokens = token_pb2_grpc.TokenServiceStub(self._channel)
+        self.operations = operations_pb2_grpc.OperationsServiceStub(self._channel)
         self.adapters = adapter_pb2_grpc.AdapterServiceStub(self._channel)
         self.status_stub = status_pb2_grpc.StatusServiceStub(self._channel)
         self.runs = Runs(run_pb2_grpc.RunServiceStub(self._channel))

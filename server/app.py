@@ -38,6 +38,7 @@ from portway.server.events.routing import Router
 from portway.server.events.store import StoredEventLog
 from portway.server.models.build import Surroundings, build_registry
 from portway.server.models.registry import ModelRegistry
+from portway.server.operations.build import build_operations
 from portway.server.parts import Parts, Stores
 from portway.server.runner_calls.artifacts import ArtifactCalls
 from portway.server.runner_calls.history import HistoryCalls
@@ -201,6 +202,7 @@ def _build(config: Config, stores: Stores) -> Parts:
     canceller = Canceller(writer, stores.runs, dispatcher, closer, host.limits.stop_grace)
     return Parts(
         config=config,
+        operations=build_operations(database, stores.keyring, host.data, config.retention),
         version=facts.version,
         stores=stores,
         models=models,
@@ -326,6 +328,7 @@ async def _enter_jobs(stack: AsyncExitStack, parts: Parts) -> None:
         Reaper(stores.database.writer, stores.artifacts, stores.blobs).run(),
         parts.dispatcher.serve(),
         parts.schedules.scheduler.run(),
+        *parts.operations.jobs(),
     ]
     if parts.config.host.runtime:
         jobs += [parts.runtime.serve(), PluginToolWatch(parts.runtime, parts.tools).serve()]

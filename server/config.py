@@ -9,6 +9,7 @@ from portway.rpc.configuration import load
 from portway.rpc.serving import TlsConfig
 from portway.server.models.config import ModelsConfig
 from portway.server.outbound.policy import OutboundPolicy
+from portway.server.retention.config import RetentionConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Config:
 
     host: HostConfig = HostConfig()
     models: ModelsConfig = ModelsConfig()
+    retention: RetentionConfig = RetentionConfig()
     outbound: OutboundPolicy = OutboundPolicy()
     environment: Mapping[str, str] = field(default_factory=dict)
     file: Path | None = None
@@ -81,6 +83,7 @@ def read_config(file: Path | None, environment: Mapping[str, str], flags: Mappin
     return Config(
         host=load(HostConfig, "host", file=file, environment=environment, flags=flags),
         models=load(ModelsConfig, "models", file=file, environment=environment),
+        retention=load(RetentionConfig, "retention", file=file, environment=environment),
         outbound=load(OutboundPolicy, "outbound", file=file, environment=environment),
         environment=environment,
         file=file,

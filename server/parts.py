@@ -20,6 +20,7 @@ from portway.server.events.guards import Guards
 from portway.server.events.routing import Router
 from portway.server.events.store import StoredEventLog
 from portway.server.models.registry import ModelRegistry
+from portway.server.operations.build import Operations
 from portway.server.runner_calls.operations import RunnerCalls
 from portway.server.runs.cancel import Canceller
 from portway.server.runs.close import Closer
@@ -77,6 +78,7 @@ class Parts:
     """Everything that lives as long as the host."""
 
     config: Config
+    operations: Operations
     version: str
     stores: Stores
     models: ModelRegistry

@@ -237,6 +237,7 @@ def _configuration(parts: Parts) -> list[Service]:
         Service(_descriptor(workspace_pb2, "WorkspaceService"), workspace_servicer(parts)),
         Service(_descriptor(audit_pb2, "AuditService"), audit),
         Service(_descriptor(spending_pb2, "SpendingService"), _spending(parts)),
+        parts.operations.service(),
     ]
 
 

@@ -77,7 +77,7 @@ def parts_of(settings: Settings, layout: Layout) -> tuple[Part, ...]:
                 *config,
             ),
             f"{settings.bind}:{settings.port}",
-            sections=("host", "models", "agents", "bindings", "log"),
+            sections=tuple(section for section in SECTIONS if section not in ("runtime", "box", "web")),
         ),
         Part(
             "web",

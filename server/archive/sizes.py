@@ -53,12 +53,12 @@ def measure(place: Place) -> Usage:
     blobs, files = folder_size(place.blobs)
     return Usage(
         tables=tables,
-        database=_size(file) if file else sum(table.size for table in tables),
+        database=file_size(file) if file else sum(table.size for table in tables),
         free=free,
-        log=_size(file.with_name(file.name + "-wal")) if file else 0,
+        log=file_size(file.with_name(file.name + "-wal")) if file else 0,
         blobs=blobs,
         blob_files=files,
-        backups=sum(_size(copy) for copy in file.parent.glob(f"{file.name}.before-*")) if file else 0,
+        backups=sum(file_size(copy) for copy in file.parent.glob(f"{file.name}.before-*")) if file else 0,
     )
 
 
@@ -82,12 +82,13 @@ def folder_size(folder: Path) -> tuple[int, int]:
     size = files = 0
     for parent, _, names in os.walk(folder):
         for name in names:
-            size += _size(Path(parent, name))
+            size += file_size(Path(parent, name))
             files += 1
     return size, files
 
 
-def _size(path: Path) -> int:
+def file_size(path: Path) -> int:
+    """0 for one that is not there."""
     try:
         return path.stat().st_size
     except FileNotFoundError:

@@ -8,8 +8,8 @@ from portway.rpc.cursor import Cursor, CursorCodec
 from portway.rpc.ids import derived_id
 from portway.server.audit.store import NEWEST, Audit
 from portway.server.audit.types import AuditFilter, AuditRecord
-from portway.server.audit.watch import watch_audit
-from portway.v1 import audit_pb2
+from portway.server.audit.watch import Missing, watch_audit
+from portway.v1 import audit_pb2, stream_pb2
 
 DEFAULT_PAGE = 50
 CURSOR_EPOCH = 1
@@ -44,7 +44,17 @@ class AuditServicer:
             after = self._cursors.read(request.after_cursor, _stream(workspace_id), field="after_cursor").sequence
         async with aclosing(watch_audit(self._audit, workspace_id, which, after, call.draining)) as batches:
             async for batch in batches:
-                await call.write(audit_pb2.WatchAuditResponse(entries=[self._message(record) for record in batch]))
+                if isinstance(batch, Missing):
+                    await call.write(audit_pb2.WatchAuditResponse(gap=self._gap(workspace_id, batch)))
+                else:
+                    await call.write(audit_pb2.WatchAuditResponse(entries=[self._message(record) for record in batch]))
+
+    def _gap(self, workspace_id: str, missing: Missing) -> stream_pb2.StreamGap:
+        return stream_pb2.StreamGap(
+            reason=stream_pb2.GAP_REASON_EXPIRED if missing.dropped else stream_pb2.GAP_REASON_EPOCH,
+            resume_cursor=self._cursors.write(_stream(workspace_id), Cursor(CURSOR_EPOCH, missing.resume)),
+            missing_count=missing.count,
+        )
 
     def _message(self, record: AuditRecord) -> audit_pb2.AuditEntry:
         message = audit_pb2.AuditEntry(

@@ -32,6 +32,8 @@ WHERE workspace_id = :workspace_id AND sequence > :after AND sequence <= :until
 ORDER BY sequence LIMIT :limit
 """
 
+_OLDEST = "SELECT COALESCE(MIN(sequence), 0) FROM audit WHERE workspace_id = :workspace_id"
+
 NEWEST = 2**62
 
 
@@ -46,6 +48,9 @@ class Audit(Protocol):
 
     async def latest_sequence(self, workspace_id: str) -> int:
         """0 before the first record."""
+
+    async def oldest_sequence(self, workspace_id: str) -> int:
+        """Of those that are kept; 0 without any."""
 
 
 def append_audit(tx: Transaction, records: Sequence[NewAuditRecord]) -> None:
@@ -85,6 +90,10 @@ class StoredAudit:
 
     async def latest_sequence(self, workspace_id: str) -> int:
         return await self._reader.run(lambda tx: latest(tx, workspace_id, STREAM))
+
+    async def oldest_sequence(self, workspace_id: str) -> int:
+        row = await self._reader.run(lambda tx: tx.one(_OLDEST, {"workspace_id": workspace_id}))
+        return int(row[0]) if row else 0
 
 
 def _kind(which: AuditFilter) -> str:

@@ -102,5 +102,7 @@ class RunServicer:
     def _gap(self, workspace_id: str, run_id: str, gap: Gap) -> bytes:
         cursor = self._cursors.write(run_stream(workspace_id, run_id), Cursor(CURSOR_EPOCH, gap.resume_sequence))
         return stream_pb2.StreamGap(
-            reason=stream_pb2.GAP_REASON_OVERFLOW, resume_cursor=cursor, missing_count=gap.missing
+            reason=stream_pb2.GAP_REASON_EXPIRED if gap.expired else stream_pb2.GAP_REASON_OVERFLOW,
+            resume_cursor=cursor,
+            missing_count=gap.missing,
         ).SerializeToString()

@@ -49,10 +49,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Events that a RESET watcher does not get."""
+    """Events that a watcher does not get: it was too slow and wanted no more, or retention dropped them (`expired`)."""
 
     resume_sequence: int
     missing: int
+    expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +151,11 @@ class Watcher:
             events = recent[:PAGE]
         else:
             events = await self._ledgers.ledger(self._source.workspace_id, self._source.run_id, self._sent, PAGE)
-        if not events:
-            # Nothing where something was promised: it was dropped by retention, and there is no more to wait for.
-            self._sent = self._complete_from
-            return Batch((), self._sent)
+        first = events[0].sequence if events else self._complete_from + 1
+        if first > self._sent + 1:
+            # Nothing where something was promised: retention dropped it. Whoever watches is told, then goes on.
+            missing, self._sent = first - 1 - self._sent, first - 1
+            return Batch((), self._sent, Gap(self._sent, missing, expired=True))
         kept: list[bytes] = []
         size = 0
         for event in events:

@@ -1,0 +1,1 @@
+"""Looking after what the host keeps: sizes, retention now, keys."""
