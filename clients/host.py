@@ -62,8 +62,6 @@ class Portway:
 
     Calls raise `portway.rpc.errors` by meaning: `NotFound`, `InvalidInput`, `Unavailable` and so on. The raw stubs are
     there for what has no wrapper: `host.events`, `host.bindings`, `host.deliveries`, `host.schedules`, `host.skills`,
-    `host.tokens`, `host.adapters`.
-    there for what has no wrapper: `host.events`, `host.bindings`, `host.deliveries`, `host.schedules`,
     `host.tokens`, `host.adapters`, `host.operations`.
     """
 
