@@ -66,6 +66,11 @@ class BoundMethod:
     quiet: bool
     while_draining: bool
 
+    @property
+    def streams(self) -> bool:
+        """Whether a call of it may go on for as long as its caller likes."""
+        return self.request_streams or self.response_streams
+
 
 @dataclass(frozen=True, slots=True)
 class BoundService:

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar, cast
 import grpc
 
 from portway.rpc.binding import BoundMethod
-from portway.rpc.errors import Cancelled, PayloadTooLarge
+from portway.rpc.errors import Cancelled, PayloadTooLarge, PortwayError
 from portway.rpc.identity import Caller, Peer
 from portway.rpc.telemetry import Trace
 from portway.rpc.validation import check, parse
@@ -29,6 +29,7 @@ class Call(Generic[Req, Resp]):
         "_headers_are_sent",
         "_message_bytes",
         "caller",
+        "cut_off",
         "draining",
         "metadata",
         "method",
@@ -52,6 +53,8 @@ class Call(Generic[Req, Resp]):
         self._first_is_read = False
         self._headers_are_sent = False
         self._message_bytes = message_bytes
+        # Set when the server ends the stream by itself: what its caller is told.
+        self.cut_off: PortwayError | None = None
 
     @property
     def peer(self) -> Peer:

@@ -32,10 +32,12 @@ from portway.rpc.identity import AUTHORIZATION, BEARER, Authenticator
 from portway.rpc.ids import new_id
 from portway.rpc.limits import Limits, Slots, TokenBuckets
 from portway.rpc.status import to_wire
+from portway.rpc.streams import OpenStreams
 from portway.rpc.telemetry import current_trace
 from portway.rpc.validation import check, parse
 
 Context = grpc.aio.ServicerContext[Any, Any]
+Refused = Callable[[Call[Any, Any], PortwayError], None]
 Handler = Callable[[Any, Context], Awaitable[Any]]
 _HEAR_OUT_SECONDS = 0.2
 _AT_ONCE = (RateLimited, Unavailable)
@@ -45,9 +47,20 @@ _AT_ONCE = (RateLimited, Unavailable)
 class Gate:
     """What all calls of one server go through."""
 
-    def __init__(self, authenticator: Authenticator, limits: Limits) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        limits: Limits,
+        streams: OpenStreams | None = None,
+        refused: Refused | None = None,
+    ) -> None:
+        """`refused` is told of every call that is refused."""
         self.draining = asyncio.Event()
+        self._limits = limits
         self._slots = Slots(limits.concurrent_calls)
+        self._stream_slots = Slots(limits.concurrent_streams, "streams")
+        self._streams = OpenStreams() if streams is None else streams
+        self._refused = refused
         self._authenticator = authenticator
         self._buckets = TokenBuckets(limits.rate, limits.burst) if limits.rate else None
         self._message_bytes = limits.message_bytes
@@ -61,14 +74,20 @@ class Gate:
     def enter(self, method: BoundMethod) -> None:
         # What answers while the server drains must neither keep it from ending nor fail for want of a slot.
         if not method.while_draining:
-            self._slots.enter()
+            self._slots_of(method).enter()
 
-    def leave(self, method: BoundMethod) -> None:
+    def leave(self, method: BoundMethod, call: Call[Any, Any]) -> None:
+        if method.streams:
+            self._streams.leave(call)
         if not method.while_draining:
-            self._slots.leave()
+            self._slots_of(method).leave()
+
+    def _slots_of(self, method: BoundMethod) -> Slots:
+        return self._stream_slots if method.streams else self._slots
 
     async def until_idle(self) -> None:
         await self._slots.until_empty()
+        await self._stream_slots.until_empty()
 
     async def admit(self, call: Call[Any, Any]) -> None:
         """Raises what keeps the caller out; in the order in which less is told to those who may know less."""
@@ -83,7 +102,10 @@ class Gate:
                     f"a token with the role {role} may not call {method.path}", reason=Reason.ROLE_LACKS_METHOD
                 )
             if self._buckets is not None:
-                self._buckets.take(caller.token_id)
+                self._buckets.take(caller.principal)
+            if method.streams:
+                limits = self._limits
+                self._streams.enter(call, limits.streams_per_principal, limits.connections_per_principal)
         if method.target is None:
             raise NotAvailable("not available in this version")
 
@@ -95,6 +117,10 @@ class Gate:
 
     async def fail(self, call: Call[Any, Any], started: float, context: Context, error: BaseException) -> NoReturn:
         """Ends the call with the status of `error`. Always raises, as the library wants it."""
+        if call.cut_off is not None and (task := asyncio.current_task()) is not None:
+            # The server has cancelled it: the caller is there and is told why.
+            task.uncancel()
+            error = call.cut_off
         if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
             late = call.time_remaining() == 0
             self.finish(call, started, "DEADLINE_EXCEEDED" if late else "CANCELLED")
@@ -103,6 +129,8 @@ class Gate:
         wire = to_wire(meaning)
         facts = {"facts": dict(meaning.facts)} if meaning.facts else {}
         self.finish(call, started, wire.code.name, reason=str(meaning.reason), **facts)
+        if self._refused is not None:
+            self._refused(call, meaning)
         if call.method.request_streams and not isinstance(meaning, _AT_ONCE):
             await call.hear_out(_HEAR_OUT_SECONDS)
         try:
@@ -191,7 +219,7 @@ def _handler(method: BoundMethod, gate: Gate) -> "grpc.RpcMethodHandler[Any, Any
                 response = await target(*arguments)
                 raw = b"" if method.response_streams else _serialise(call, response)
             finally:
-                gate.leave(method)
+                gate.leave(method, call)
         except (Exception, asyncio.CancelledError, BaseExceptionGroup) as error:  # noqa: BLE001 - all become a status
             await gate.fail(call, started, context, error)
         gate.finish(call, started)

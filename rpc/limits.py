@@ -13,13 +13,20 @@ MESSAGE_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one server accepts. Rates are per second and per token; None means no rate limit."""
+    """What one server accepts. None means no limit.
+
+    Rates are per second and per principal: a person with all tokens, else a token. Calls that stream are counted apart
+    from the others, so that those who only watch never take the place of those who send.
+    """
 
     message_bytes: int = MESSAGE_BYTES
     concurrent_calls: int = 4096
     streams_per_connection: int = 1024
     rate: float | None = None
     burst: float = 100.0
+    concurrent_streams: int = 4096
+    streams_per_principal: int | None = None
+    connections_per_principal: int | None = None
 
 
 class TokenBuckets:
@@ -53,15 +60,16 @@ class TokenBuckets:
 class Slots:
     """Counts the calls under way and refuses more than there are slots at once, instead of queueing them."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, what: str = "calls") -> None:
         self._total = total
+        self._what = what
         self._taken = 0
         self._emptied: asyncio.Event | None = None
 
     def enter(self) -> None:
         if self._taken >= self._total:
             raise LimitExceeded(
-                f"the server has {self._total} calls under way already; retry in a moment",
+                f"the server has {self._total} {self._what} under way already; retry in a moment",
                 reason=Reason.OVERLOADED,
                 retry_after=1.0,
             )

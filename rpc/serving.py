@@ -12,10 +12,11 @@ import structlog
 from portway.rpc import diagnostics
 from portway.rpc.binding import BoundService, Service, bind
 from portway.rpc.errors import NotFound, WrongState
-from portway.rpc.handlers import Gate, handlers_of
+from portway.rpc.handlers import Gate, Refused, handlers_of
 from portway.rpc.health import Health
 from portway.rpc.identity import Authenticator
 from portway.rpc.limits import Limits
+from portway.rpc.streams import OpenStreams
 from portway.rpc.transport import common_options, is_loopback
 
 DEFAULT_GRACE = 10.0
@@ -86,20 +87,23 @@ async def serve(
     tls: TlsConfig | None = None,
     limits: Limits | None = None,
     grace: float = DEFAULT_GRACE,
+    streams: OpenStreams | None = None,
+    refused: Refused | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serves while the block runs. `address` is `host:port` (port 0: any) or `unix:/path`.
+
+    `streams` are those that are open, for who ends them early; `refused` is told of every call that is refused.
 
     Raises `RegistrationError` for a servicer that does not fit and `WrongState` for an address that cannot be bound.
     """
     limits = limits or Limits()
     names = [service.name or service.descriptor.full_name for service in services]
     health = Health(names)
-    gate = Gate(authenticator, limits)
+    gate = Gate(authenticator, limits, streams, refused)
     inner = diagnostics.services([*names, health.service().descriptor.full_name])
     bound = [bind(service) for service in (*services, health.service(), *inner)]
-    server = grpc.aio.server(
-        options=_options(limits), maximum_concurrent_rpcs=limits.concurrent_calls * _BACKSTOP_FACTOR
-    )
+    most = (limits.concurrent_calls + limits.concurrent_streams) * _BACKSTOP_FACTOR
+    server = grpc.aio.server(options=_options(limits), maximum_concurrent_rpcs=most)
     for service in bound:
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service.name, handlers_of(service, gate)),)

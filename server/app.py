@@ -21,6 +21,7 @@ from portway.server.agents.store import StoredAgents
 from portway.server.artifacts.reaper import Reaper
 from portway.server.artifacts.store import StoredArtifacts
 from portway.server.audit.recorder import AuditRecorder
+from portway.server.audit.refusals import Refusals
 from portway.server.bindings.directory import BindingDirectory
 from portway.server.bindings.store import StoredBindings
 from portway.server.config import Config, HostConfig
@@ -325,6 +326,7 @@ async def _enter_jobs(stack: AsyncExitStack, parts: Parts) -> None:
         parts.audit.run(),
         parts.outbox.run(),
         parts.authenticator.run(),
+        parts.access.streams.watch(parts.authenticator.check_standing),
         Reaper(stores.database.writer, stores.artifacts, stores.blobs).run(),
         parts.dispatcher.serve(),
         parts.schedules.scheduler.run(),
@@ -357,7 +359,14 @@ async def _first_contact(parts: Parts) -> None:
 @asynccontextmanager
 async def _serve(parts: Parts) -> AsyncIterator[RunningServer]:
     host = parts.config.host
-    limits = Limits(concurrent_calls=host.limits.concurrent_calls, rate=host.limits.calls_per_second)
+    limits = Limits(
+        concurrent_calls=host.limits.concurrent_calls,
+        concurrent_streams=host.limits.concurrent_streams,
+        rate=host.limits.calls_per_second,
+        burst=host.limits.calls_burst,
+        streams_per_principal=host.limits.streams_per_caller,
+        connections_per_principal=host.limits.connections_per_caller,
+    )
     serving = serve(
         services_of(parts),
         address=host.listen,
@@ -365,6 +374,8 @@ async def _serve(parts: Parts) -> AsyncIterator[RunningServer]:
         tls=host.tls,
         limits=limits,
         grace=LAST_SECONDS,
+        streams=parts.access.streams,
+        refused=Refusals(parts.audit).refused,
     )
     async with serving as server:
         yield server

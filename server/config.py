@@ -18,6 +18,8 @@ class HostLimits:
 
     `runner_patience`: how long a run waits for the runtime to come. `stop_grace`: how long a run may take to end after
     it was told to. `drain`: how long a stopping host waits for what executes. `artifact_bytes`: the largest file.
+    `calls_per_second` (with bursts of `calls_burst`), `streams_per_caller` and `connections_per_caller` are of one
+    principal: a user with all tokens, else a token. Calls that stream have slots of their own.
     `first_contact`: how long a starting host waits for runtime and box before it serves without them.
     """
 
@@ -27,7 +29,11 @@ class HostLimits:
     stop_grace: float = 5.0
     drain: float = 10.0
     concurrent_calls: int = 4096
+    concurrent_streams: int = 4096
     calls_per_second: float | None = None
+    calls_burst: float = 100.0
+    streams_per_caller: int | None = None
+    connections_per_caller: int | None = None
     artifact_bytes: int = 20 * 1024 * 1024
     first_contact: float = 5.0
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from portway.rpc.streams import OpenStreams
 from portway.server.storage_engine.database import Database
 from portway.server.switches.directory import KillSwitches
 from portway.server.switches.store import SwitchTable
@@ -21,6 +22,7 @@ class Access:
     stored_switches: SwitchTable
     switches: KillSwitches
     users: StoredUsers
+    streams: OpenStreams
 
     async def load(self) -> None:
         """Read what is kept in memory."""
@@ -38,4 +40,5 @@ def build_access(database: Database) -> Access:
         stored_switches=SwitchTable(database.reader),
         switches=KillSwitches(),
         users=StoredUsers(database.reader),
+        streams=OpenStreams(),
     )
