@@ -37,9 +37,14 @@ from portway.server.events.guards import Guards
 from portway.server.events.place import Places
 from portway.server.events.routing import Router
 from portway.server.events.store import StoredEventLog
+<<<<<<< HEAD
 from portway.server.models.build import Surroundings, build_registry
 from portway.server.models.registry import ModelRegistry
 from portway.server.operations.build import build_operations
+=======
+from portway.server.models.kept.build import build_models
+from portway.server.models.kept.directory import ModelDirectory
+>>>>>>> b33570b (Model providers, models and prices are kept through the API: encrypted keys, hot reload, clashes and uses checked)
 from portway.server.parts import Parts, Stores
 from portway.server.runner_calls.artifacts import ArtifactCalls
 from portway.server.runner_calls.history import HistoryCalls
@@ -152,9 +157,14 @@ def _stores(host: HostConfig, database: Database) -> Stores:
 def _build(config: Config, stores: Stores) -> Parts:
     host, database = config.host, stores.database
     writer = database.writer
+<<<<<<< HEAD
     models = build_registry(config.models, Surroundings(config.environment, config.outbound))
     access = build_access(database)
     box, box_link, box_client = _box(host, access.quotas)
+=======
+    models = build_models(config, stores)
+    box, box_link, box_client = _box(host)
+>>>>>>> b33570b (Model providers, models and prices are kept through the API: encrypted keys, hot reload, clashes and uses checked)
     skills = build_skills(database, stores.blobs, box_client, host.skills)
     native = NativeTools(box_client, box_link.availability if box_link else lambda: NOT_CONFIGURED)
     tools = ToolRegistry([native, skills.tools])
@@ -274,7 +284,11 @@ def _box(host: HostConfig, quotas: WorkspaceQuotas) -> tuple[FollowedBox | None,
     return box, BoxLink(box.status), BoxClient(box, quotas)
 
 
+<<<<<<< HEAD
 def _calls(stores: Stores, models: ModelRegistry, tools: ToolRegistry, access: Access) -> RunnerCalls:
+=======
+def _calls(stores: Stores, models: ModelDirectory, tools: ToolRegistry) -> RunnerCalls:
+>>>>>>> b33570b (Model providers, models and prices are kept through the API: encrypted keys, hot reload, clashes and uses checked)
     writer = stores.database.writer
     artifacts = ArtifactCalls(stores.database, stores.artifacts, stores.blobs, access.quotas)
     return RunnerCalls(
@@ -291,6 +305,7 @@ def _calls(stores: Stores, models: ModelRegistry, tools: ToolRegistry, access: A
 
 async def _first_start(parts: Parts) -> None:
     """What must be there before anybody can call: what the configuration file declares, and tokens in files."""
+    await parts.models.reload()
     host, writer = parts.config.host, parts.stores.database.writer
     await parts.access.load()
     declared = _declared(parts)
@@ -313,7 +328,7 @@ def _declared(parts: Parts) -> Declared:
     """Raises ConfigurationError that names the file."""
     sections = read_file(parts.config.file)
     try:
-        return read_declared(sections, parts.models)
+        return read_declared(sections, parts.models.of(DEFAULT_WORKSPACE))
     except ConfigurationError as error:
         raise ConfigurationError(f"{parts.config.file}: {error}") from error
 
@@ -328,6 +343,7 @@ async def _enter_jobs(stack: AsyncExitStack, parts: Parts) -> None:
         parts.authenticator.run(),
         parts.access.streams.watch(parts.authenticator.check_standing),
         Reaper(stores.database.writer, stores.artifacts, stores.blobs).run(),
+        parts.models.watch(),
         parts.dispatcher.serve(),
         parts.schedules.scheduler.run(),
         *parts.operations.jobs(),

@@ -27,6 +27,7 @@ from portway.server.deliveries.servicer import DeliveryServicer
 from portway.server.events.explain import MessageExplainer
 from portway.server.events.servicer import EventServicer
 from portway.server.events.simulate import Simulator
+from portway.server.models.kept.manage import ModelManager
 from portway.server.models.servicer import ModelServicer
 from portway.server.parts import Parts
 from portway.server.runner_calls.servicer import RunnerServicer
@@ -187,7 +188,7 @@ def _status(parts: Parts, connections: Connections, adapters: StoredAdapters, ot
         data=host.data,
         runs=parts.dispatcher,
         deliveries=parts.stores.deliveries,
-        models=parts.models,
+        models=parts.models.host,
         runtime=parts.runtime,
         box=parts.box.status if parts.box is not None else None,
         adapters=adapters,
@@ -227,11 +228,11 @@ def _configuration(parts: Parts) -> list[Service]:
             _descriptor(binding_pb2, "BindingService"),
             BindingServicer(bindings, parts.bindings, listing, stores.events, cursors),
         ),
-        Service(_descriptor(model_pb2, "ModelService"), ModelServicer(parts.models, cursors)),
         Service(
             _descriptor(skill_pb2, "SkillService"),
             SkillServicer(parts.skills.store, parts.skills.keeper, parts.skills.folder, stores.blobs, cursors),
         ),
+        _models(parts),
         Service(_descriptor(tool_pb2, "ToolService"), ToolServicer(parts.tools, cursors)),
         Service(_descriptor(token_pb2, "TokenService"), TokenServicer(tokens, stores.tokens, cursors)),
         Service(_descriptor(workspace_pb2, "WorkspaceService"), workspace_servicer(parts)),
@@ -247,6 +248,12 @@ def _spending(parts: Parts) -> SpendingServicer:
         StoredSpending(stores.database.reader), stores.agents, stores.conversations, stores.runs, parts.spending
     )
     return SpendingServicer(report, stores.cursors)
+
+
+def _models(parts: Parts) -> Service:
+    stores = parts.stores
+    manager = ModelManager(stores.database.writer, parts.models, stores.keyring, parts.config.outbound)
+    return Service(_descriptor(model_pb2, "ModelService"), ModelServicer(parts.models, manager, stores.cursors))
 
 
 def _descriptor(module: object, name: str) -> ServiceDescriptor:

@@ -6,6 +6,7 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from portway.server.models.prices.types import ListedPrice, PriceTable
 from portway.server.models.try_out import Trial
 from portway.server.models.types import Capability, Keeping, ManagedBy, ModelInfo, ModelKind, ProviderInfo
 from portway.server.models.wire import usage_to_wire
@@ -57,13 +58,27 @@ def provider_to_wire(info: ProviderInfo) -> model_pb2.ModelProvider:
     )
 
 
-def trial_to_wire(trial: Trial, model_id: str) -> model_pb2.TestModelResponse:
+def price_to_wire(model_id: str, listed: ListedPrice) -> model_pb2.ModelPrice:
+    """A price and whose it is."""
+    price = listed.price
+    return model_pb2.ModelPrice(
+        model_id=model_id,
+        input_micros=price.input_micros,
+        output_micros=price.output_micros,
+        cached_input_micros=price.cached_input_micros,
+        request_micros=price.request_micros,
+        currency=price.currency,
+        managed_by=MANAGED_BY[listed.managed_by],
+    )
+
+
+def trial_to_wire(trial: Trial, model_id: str, prices: PriceTable) -> model_pb2.TestModelResponse:
     """How a trial went."""
-    response = model_pb2.TestModelResponse(ok=trial.answer is not None)
+    response = model_pb2.TestModelResponse(ok=trial.failure is None)
     response.latency.FromMicroseconds(round(trial.seconds * 1e6))
-    if trial.answer is not None:
-        response.text = trial.answer.message.text[:_MAX_TEXT]
-        response.usage.CopyFrom(usage_to_wire(trial.answer.usage, model_id))
+    if trial.usage is not None:
+        response.text = trial.text[:_MAX_TEXT]
+        response.usage.CopyFrom(usage_to_wire(trial.usage, model_id, prices.cost(model_id, trial.usage)))
     if trial.failure is not None:
         failure = trial.failure
         error = run_result_pb2.RunError(code=str(failure.code), message=failure.message, retryable=failure.retryable)

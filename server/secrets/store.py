@@ -2,12 +2,16 @@
 
 from typing import Protocol
 
-from portway.rpc.errors import NotFound
+import structlog
+
+from portway.rpc.errors import DataLoss, NotFound
 from portway.server.secrets.types import SecretInfo, SecretValue
 from portway.server.storage_engine.keyring import Keyring, Sealed
 from portway.server.storage_engine.reader import Reader
 from portway.server.storage_engine.rows import columns
-from portway.server.storage_engine.transaction import SqlValue, Transaction
+from portway.server.storage_engine.transaction import ReadTransaction, SqlValue, Transaction
+
+_log = structlog.get_logger()
 
 _COLUMNS = columns(SecretInfo)
 _OPEN = "SELECT key_id, ciphertext FROM secrets WHERE workspace_id = :workspace_id AND secret_id = :secret_id"
@@ -19,6 +23,10 @@ _PUT = """
 INSERT INTO secrets (workspace_id, secret_id, key_id, ciphertext, update_time)
 VALUES (:workspace_id, :secret_id, :key_id, :ciphertext, :now)
 ON CONFLICT (workspace_id, secret_id) DO UPDATE SET key_id = :key_id, ciphertext = :ciphertext, update_time = :now
+"""
+_LIKE = """
+SELECT workspace_id, secret_id, key_id, ciphertext FROM secrets WHERE secret_id LIKE :prefix
+ORDER BY workspace_id, secret_id
 """
 _DELETE = "DELETE FROM secrets WHERE workspace_id = :workspace_id AND secret_id = :secret_id"
 _OLD = """
@@ -58,6 +66,28 @@ def remove_secret(tx: Transaction, workspace_id: str, secret_id: str) -> None:
     """Raises NotFound."""
     if not tx.execute(_DELETE, {"workspace_id": workspace_id, "secret_id": secret_id}):
         raise NotFound.of("secret", secret_id)
+
+
+def has_secret(tx: ReadTransaction, workspace_id: str, secret_id: str) -> bool:
+    """Whether it is kept."""
+    return tx.one(_OPEN, {"workspace_id": workspace_id, "secret_id": secret_id}) is not None
+
+
+def open_secrets(tx: ReadTransaction, keyring: Keyring, prefix: str) -> dict[tuple[str, str], str]:
+    """The secrets of every workspace whose ids begin with `prefix`, by (workspace, id).
+
+    One whose key is lost is left out, and the log says so: the host must start so that it can be set again.
+    """
+    opened: dict[tuple[str, str], str] = {}
+    for workspace_id, secret_id, key_id, ciphertext in tx.all(_LIKE, {"prefix": f"{prefix}%"}):
+        try:
+            plain = keyring.open(Sealed(key_id, ciphertext), _context(workspace_id, secret_id))
+        except DataLoss as error:
+            _log.warning("secret cannot be read", secret=secret_id, reason=error.message)
+            continue
+        if secret_id.startswith(prefix):
+            opened[workspace_id, secret_id] = plain.decode()
+    return opened
 
 
 def reseal_secrets(tx: Transaction, keyring: Keyring, limit: int) -> int:

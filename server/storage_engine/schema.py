@@ -15,6 +15,7 @@ from portway.server.effects import tables as effects
 from portway.server.erasure import tables as erasure
 from portway.server.events import tables as events
 from portway.server.interactions import tables as interactions
+from portway.server.models.kept import tables as models
 from portway.server.retention import tables as retention
 from portway.server.runs import tables as runs
 from portway.server.schedules import tables as schedules
@@ -58,6 +59,7 @@ NOUNS = (
     users,
     switches,
     erasure,
+    models,
 )
 
 __all__ = ["NOUNS", "metadata"]

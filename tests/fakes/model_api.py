@@ -150,6 +150,8 @@ async def _read_body(receive: Receive) -> bytes:
 def _shape_error(request: Recorded) -> str | None:
     """Names the first thing that the vendor's API would refuse."""
     body = request.body
+    if isinstance(body, dict) and body.get("model") and request.path in _OTHER_SHAPES:
+        return _OTHER_SHAPES[request.path](body)
     if not isinstance(body, dict) or not body.get("model") or not body.get("messages"):
         return f"{request.path}: model and messages are required"
     if request.path == "/v1/messages":
@@ -185,6 +187,27 @@ def _openai_shape_error(body: Mapping[str, Any]) -> str | None:
         if message["role"] == "tool" and message["tool_call_id"] not in calls:
             return f"tool message for unknown call {message['tool_call_id']}"
     return None
+
+
+def _embedding_shape_error(body: Mapping[str, Any]) -> str | None:
+    given = body.get("input")
+    if not isinstance(given, list) or not given or len(given) > 256 or not all(isinstance(one, str) for one in given):
+        return "input has 1 to 256 texts"
+    return None
+
+
+def _rerank_shape_error(body: Mapping[str, Any]) -> str | None:
+    if not isinstance(body.get("query"), str) or not isinstance(body.get("documents"), list):
+        return "query and documents are required"
+    if not 1 <= body.get("top_n", 1) <= len(body["documents"]):
+        return "top_n is between 1 and the number of documents"
+    return None
+
+
+_OTHER_SHAPES: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
+    "/v1/embeddings": _embedding_shape_error,
+    "/v1/rerank": _rerank_shape_error,
+}
 
 
 @asynccontextmanager

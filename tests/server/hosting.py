@@ -16,6 +16,7 @@ from portway.server.bindings.store import add_binding
 from portway.server.bindings.types import GLOBAL_WORKSPACE, BindingScope, BindingSpec
 from portway.server.config import Config, HostConfig, HostLimits
 from portway.server.models.config import DemoConfig, ModelsConfig
+from portway.server.outbound.policy import OutboundPolicy
 from portway.server.transcript.types import Order, PageQuery
 from portway.v1 import content_pb2, event_pb2, event_pb2_grpc, run_pb2, run_pb2_grpc, runner_service_pb2_grpc
 from tests.fakes.box_server import FakeBox
@@ -174,6 +175,7 @@ async def hosted(
     box: FakeBox | None = None,
     limits: HostLimits = LIMITS,
     models: ModelsConfig | None = None,
+    outbound: OutboundPolicy | None = None,
     file: Path | None = None,
     **more: Any,
 ) -> AsyncIterator[Hosted]:
@@ -193,6 +195,7 @@ async def hosted(
             **more,
         ),
         models=models or ModelsConfig(demo=DemoConfig(slow_chunk_seconds=0.0)),
+        outbound=outbound or OutboundPolicy(),
         file=file,
     )
     async with run_host(config) as host:

@@ -52,10 +52,11 @@ class ListedPrice:
 
 @dataclass(frozen=True, slots=True)
 class PriceTable:
-    """The prices in force, by the host's model id."""
+    """The prices in force, by the host's model id. `revision` is of the workspace's own; 0: it has none."""
 
     version: str = ""
     prices: Mapping[str, ListedPrice] = field(default_factory=dict)
+    revision: int = 0
 
     def cost(self, model_id: str, usage: Usage) -> Cost | None:
         """What a call cost; `None` where the price or the usage is not known."""
@@ -70,7 +71,7 @@ class PriceTable:
         if not revision:
             return self
         more = {model_id: ListedPrice(price, ManagedBy.API) for model_id, price in own.items()}
-        return PriceTable(f"{revision}.{self.version}", {**self.prices, **more})
+        return PriceTable(f"{revision}.{self.version}", {**self.prices, **more}, revision)
 
 
 NO_PRICES = PriceTable()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
 from portway.rpc.binding import Service
 from portway.rpc.channel import PortwayChannel, open_channel
 from portway.rpc.cursor import CursorCodec
-from portway.rpc.errors import InvalidInput, NotAvailable, NotFound, NotPermitted
+from portway.rpc.errors import InvalidInput, NotFound, NotPermitted, WrongState
 from portway.rpc.identity import Caller, Role
 from portway.rpc.serving import serve
 from portway.rpc.status import errors_by_meaning
@@ -17,8 +19,14 @@ from portway.rpc.tokens import FixedTokens, mint_token
 from portway.server.effects.types import Idempotency
 from portway.server.models.build import Surroundings, build_registry
 from portway.server.models.config import ModelConfig, ModelsConfig, ProviderConfig, ProviderKind
+from portway.server.models.kept.directory import ModelDirectory
+from portway.server.models.kept.manage import ModelManager
+from portway.server.models.kept.store import StoredModels
 from portway.server.models.servicer import ModelServicer
 from portway.server.models.types import ModelKind
+from portway.server.outbound.policy import OutboundPolicy
+from portway.server.storage_engine.database import DatabaseOptions, open_database
+from portway.server.storage_engine.keyring import load_keyring
 from portway.server.tools.registry import ToolRegistry
 from portway.server.tools.servicer import ToolServicer
 from portway.server.tools.types import Availability, ToolSpec, ToolType
@@ -30,7 +38,8 @@ KEY = "very-secret-key"
 
 
 @pytest.fixture
-async def address() -> AsyncIterator[str]:
+async def address(tmp_path: Path) -> AsyncIterator[str]:
+    stack = AsyncExitStack()
     unreachable = ProviderConfig(
         ProviderKind.OPENAI,
         (ModelConfig("small", "vendor-small"), ModelConfig("vectors", kind=ModelKind.EMBEDDING)),
@@ -46,14 +55,18 @@ async def address() -> AsyncIterator[str]:
         (OPERATOR.text, Caller(Role.OPERATOR, "default", "tok_1")),
         (MEMBER.text, Caller(Role.MEMBER, "default", "tok_2")),
     ]
+    database = await stack.enter_async_context(open_database(DatabaseOptions(url=f"sqlite:///{tmp_path}/p.db")))
+    keyring = load_keyring(tmp_path / "keys.json")
+    directory = ModelDirectory(registry, StoredModels(database.reader, keyring), Surroundings({}))
+    manager = ModelManager(database.writer, directory, keyring, OutboundPolicy())
     services = [
-        Service(model_pb2.DESCRIPTOR.services_by_name["ModelService"], ModelServicer(registry, cursors)),
+        Service(model_pb2.DESCRIPTOR.services_by_name["ModelService"], ModelServicer(directory, manager, cursors)),
         Service(
             tool_pb2.DESCRIPTOR.services_by_name["ToolService"],
             ToolServicer(ToolRegistry([Source("native", tools, Availability(False, "no box"))]), cursors),
         ),
     ]
-    async with serve(services, address="127.0.0.1:0", authenticator=FixedTokens(callers), grace=0.1) as server:
+    async with stack, serve(services, address="127.0.0.1:0", authenticator=FixedTokens(callers), grace=0.1) as server:
         yield server.address
     await registry.close()
 
@@ -107,7 +120,7 @@ async def test_what_is_not_there_and_what_cannot_be_changed_is_said(channel: Por
         await stub.GetModelProvider(model_pb2.GetModelProviderRequest(provider_id="nobody"))
     with pytest.raises(InvalidInput), errors_by_meaning():
         await stub.ListModels(model_pb2.ListModelsRequest(page_token="made up"))
-    with pytest.raises(NotAvailable), errors_by_meaning():
+    with pytest.raises(WrongState, match="only be changed there"), errors_by_meaning():
         await stub.DeleteModel(model_pb2.DeleteModelRequest(model_id="small"))
 
 

@@ -1,4 +1,5 @@
 -- made from revisions cc4261355e74e3e5ee46d03960bb36af691448d2eea02d2d08f2ff8131f1552f
+-- made from revisions e4b47ca28a1c6431a48a0cdc5701e9269b0a6781890d75f0fa1997cc78ea4f12
 CREATE TABLE alembic_version (
     version_num VARCHAR(32) NOT NULL,
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
@@ -469,6 +470,35 @@ CREATE TABLE retention_marks (
     PRIMARY KEY (workspace_id, kind)
 );
 UPDATE alembic_version SET version_num='0006' WHERE alembic_version.version_num = '0005';
+CREATE TABLE model_providers (
+    workspace_id TEXT COLLATE "C" NOT NULL,
+    provider_id TEXT COLLATE "C" NOT NULL,
+    revision BIGINT DEFAULT '0' NOT NULL,
+    spec TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    create_time BIGINT DEFAULT '0' NOT NULL,
+    update_time BIGINT DEFAULT '0' NOT NULL,
+    PRIMARY KEY (workspace_id, provider_id)
+);
+CREATE TABLE models (
+    workspace_id TEXT COLLATE "C" NOT NULL,
+    model_id TEXT COLLATE "C" NOT NULL,
+    provider_id TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    revision BIGINT DEFAULT '0' NOT NULL,
+    is_default BIGINT DEFAULT '0' NOT NULL,
+    spec TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    create_time BIGINT DEFAULT '0' NOT NULL,
+    update_time BIGINT DEFAULT '0' NOT NULL,
+    PRIMARY KEY (workspace_id, model_id)
+);
+CREATE INDEX models_by_provider ON models (workspace_id, provider_id);
+CREATE UNIQUE INDEX models_default ON models (workspace_id) WHERE is_default = 1;
+CREATE TABLE model_prices (
+    workspace_id TEXT COLLATE "C" NOT NULL,
+    revision BIGINT DEFAULT '0' NOT NULL,
+    prices TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    update_time BIGINT DEFAULT '0' NOT NULL,
+    PRIMARY KEY (workspace_id)
+);
 UPDATE alembic_version SET version_num='0007' WHERE alembic_version.version_num = '0006';
 CREATE TABLE spending (
     workspace_id TEXT COLLATE "C" NOT NULL,

@@ -1,4 +1,5 @@
 -- made from revisions cc4261355e74e3e5ee46d03960bb36af691448d2eea02d2d08f2ff8131f1552f
+-- made from revisions e4b47ca28a1c6431a48a0cdc5701e9269b0a6781890d75f0fa1997cc78ea4f12
 CREATE TABLE adapter_cursors (
   workspace_id TEXT NOT NULL,
   adapter_id TEXT NOT NULL,
@@ -250,6 +251,33 @@ CREATE TABLE mcp_servers (
   create_time INTEGER DEFAULT '0' NOT NULL,
   update_time INTEGER DEFAULT '0' NOT NULL,
   PRIMARY KEY (workspace_id, server_id)
+);
+CREATE TABLE model_prices (
+  workspace_id TEXT NOT NULL,
+  revision INTEGER DEFAULT '0' NOT NULL,
+  prices TEXT DEFAULT '' NOT NULL,
+  update_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id)
+);
+CREATE TABLE model_providers (
+  workspace_id TEXT NOT NULL,
+  provider_id TEXT NOT NULL,
+  revision INTEGER DEFAULT '0' NOT NULL,
+  spec TEXT DEFAULT '' NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  update_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, provider_id)
+);
+CREATE TABLE models (
+  workspace_id TEXT NOT NULL,
+  model_id TEXT NOT NULL,
+  provider_id TEXT DEFAULT '' NOT NULL,
+  revision INTEGER DEFAULT '0' NOT NULL,
+  is_default INTEGER DEFAULT '0' NOT NULL,
+  spec TEXT DEFAULT '' NOT NULL,
+  create_time INTEGER DEFAULT '0' NOT NULL,
+  update_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, model_id)
 );
 CREATE TABLE retention_marks (
   workspace_id TEXT NOT NULL,
@@ -546,6 +574,8 @@ CREATE UNIQUE INDEX events_by_sequence ON events (workspace_id, sequence);
 CREATE INDEX interactions_by_conversation ON interactions (workspace_id, conversation_id, create_time);
 CREATE INDEX interactions_by_time ON interactions (workspace_id, create_time, run_id);
 CREATE INDEX interactions_expiring ON interactions (expire_time) WHERE state = 'open';
+CREATE INDEX models_by_provider ON models (workspace_id, provider_id);
+CREATE UNIQUE INDEX models_default ON models (workspace_id) WHERE is_default = 1;
 CREATE UNIQUE INDEX run_attempts_by_token ON run_attempts (token_id);
 CREATE UNIQUE INDEX run_attempts_one_live ON run_attempts (workspace_id, run_id) WHERE state = 'live';
 CREATE INDEX runs_by_conversation ON runs (workspace_id, conversation_id, event_sequence);
