@@ -37,14 +37,9 @@ from portway.server.events.guards import Guards
 from portway.server.events.place import Places
 from portway.server.events.routing import Router
 from portway.server.events.store import StoredEventLog
-<<<<<<< HEAD
-from portway.server.models.build import Surroundings, build_registry
-from portway.server.models.registry import ModelRegistry
-from portway.server.operations.build import build_operations
-=======
 from portway.server.models.kept.build import build_models
 from portway.server.models.kept.directory import ModelDirectory
->>>>>>> b33570b (Model providers, models and prices are kept through the API: encrypted keys, hot reload, clashes and uses checked)
+from portway.server.operations.build import build_operations
 from portway.server.parts import Parts, Stores
 from portway.server.runner_calls.artifacts import ArtifactCalls
 from portway.server.runner_calls.history import HistoryCalls
@@ -157,14 +152,9 @@ def _stores(host: HostConfig, database: Database) -> Stores:
 def _build(config: Config, stores: Stores) -> Parts:
     host, database = config.host, stores.database
     writer = database.writer
-<<<<<<< HEAD
-    models = build_registry(config.models, Surroundings(config.environment, config.outbound))
+    models = build_models(config, stores)
     access = build_access(database)
     box, box_link, box_client = _box(host, access.quotas)
-=======
-    models = build_models(config, stores)
-    box, box_link, box_client = _box(host)
->>>>>>> b33570b (Model providers, models and prices are kept through the API: encrypted keys, hot reload, clashes and uses checked)
     skills = build_skills(database, stores.blobs, box_client, host.skills)
     native = NativeTools(box_client, box_link.availability if box_link else lambda: NOT_CONFIGURED)
     tools = ToolRegistry([native, skills.tools])
@@ -284,11 +274,7 @@ def _box(host: HostConfig, quotas: WorkspaceQuotas) -> tuple[FollowedBox | None,
     return box, BoxLink(box.status), BoxClient(box, quotas)
 
 
-<<<<<<< HEAD
-def _calls(stores: Stores, models: ModelRegistry, tools: ToolRegistry, access: Access) -> RunnerCalls:
-=======
-def _calls(stores: Stores, models: ModelDirectory, tools: ToolRegistry) -> RunnerCalls:
->>>>>>> b33570b (Model providers, models and prices are kept through the API: encrypted keys, hot reload, clashes and uses checked)
+def _calls(stores: Stores, models: ModelDirectory, tools: ToolRegistry, access: Access) -> RunnerCalls:
     writer = stores.database.writer
     artifacts = ArtifactCalls(stores.database, stores.artifacts, stores.blobs, access.quotas)
     return RunnerCalls(

@@ -19,12 +19,8 @@ from portway.server.events.accept import Acceptor
 from portway.server.events.guards import Guards
 from portway.server.events.routing import Router
 from portway.server.events.store import StoredEventLog
-<<<<<<< HEAD
-from portway.server.models.registry import ModelRegistry
-from portway.server.operations.build import Operations
-=======
 from portway.server.models.kept.directory import ModelDirectory
->>>>>>> b33570b (Model providers, models and prices are kept through the API: encrypted keys, hot reload, clashes and uses checked)
+from portway.server.operations.build import Operations
 from portway.server.runner_calls.operations import RunnerCalls
 from portway.server.runs.cancel import Canceller
 from portway.server.runs.close import Closer

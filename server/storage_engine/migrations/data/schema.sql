@@ -1,5 +1,4 @@
--- made from revisions cc4261355e74e3e5ee46d03960bb36af691448d2eea02d2d08f2ff8131f1552f
--- made from revisions e4b47ca28a1c6431a48a0cdc5701e9269b0a6781890d75f0fa1997cc78ea4f12
+-- made from revisions 667cf5c104e51fd1bf86efba182d22525ea56ee5fbf7f1dfb229374d7ee2e0ba
 CREATE TABLE adapter_cursors (
   workspace_id TEXT NOT NULL,
   adapter_id TEXT NOT NULL,
