@@ -6,6 +6,7 @@ with it.
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from portway.rpc.errors import LimitExceeded, Reason, Unavailable
 from portway.server.storage_engine.faults import StorageFault, unexpected
 from portway.server.storage_engine.held import HeldTransaction
 from portway.server.storage_engine.jobs import Job, resolve_all
+from portway.server.storage_engine.pace import Pace
 from portway.server.storage_engine.transaction import Transaction, Unit
 
 T = TypeVar("T")
@@ -55,6 +57,8 @@ class Writer:
         self._group_limit = group_limit
         self._queue_limit = queue_limit
         self._pending: deque[Write] = deque()
+        self._submitted = 0
+        self._pace = Pace()
         self._wake = threading.Event()
         self._closing = False
         self._fault: StorageFault | None = None
@@ -88,6 +92,7 @@ class Writer:
             )
         future: asyncio.Future[T] = self._loop.create_future()
         self._pending.append(Job(unit, future))
+        self._submitted += 1
         self._wake.set()
         return future
 
@@ -114,8 +119,10 @@ class Writer:
                     self._beat(transaction)
                     continue
                 self._wake.clear()
-                while group := self._take():
-                    self._run_group(transaction, group)
+                while self._pending:
+                    self._gather()
+                    if group := self._take():
+                        self._run_group(transaction, group)
                 if self._closing and not self._pending:
                     return
         finally:
@@ -129,6 +136,10 @@ class Writer:
             # A server that is away is tried again with the next group, or the next time.
             if fault.lasting:
                 self._fail(transaction, [], fault)
+
+    def _gather(self) -> None:
+        if seconds := self._pace.wait(self._submitted, len(self._pending)):
+            time.sleep(seconds)
 
     def _take(self) -> list[Write]:
         group: list[Write] = []
