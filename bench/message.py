@@ -1,11 +1,12 @@
 """A message on its whole way: adapter stream, host, runtime, plugin, demo model with 20 chunks, and back as a delivery.
 
-    .venv/bin/python -m bench.message [--quick | --full]
+    [BENCH_DATABASE=postgresql://…] .venv/bin/python -m bench.message [--quick | --full]
 
-Everything runs as `portway up` starts it, and what is acknowledged is on disk (`synchronous=FULL`). The bench is an
-adapter. It takes the time from an event sent to its answer received: one caller for the median, 32 for the throughput.
-Each conversation has ten turns, so that most answers read some history. The floor is a bare echo of messages of the
-same sizes on one stream; rounds of both alternate.
+Everything runs as `portway up` starts it, and what is acknowledged is on disk: in SQLite (`synchronous=FULL`), or on
+the PostgreSQL server that the variable names, in a schema that is made and dropped. The bench is an adapter. It takes
+the time from an event sent to its answer received: one caller for the median, 32 for the throughput. Each conversation has
+ten turns, so that most answers read some history. The floor is a bare echo of messages of the same sizes on one stream;
+rounds of both alternate.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 import grpc
 import uvloop
 
-from bench.kit import floor, machine
+from bench.kit import database, floor, machine
 from bench.kit.adapter import BenchAdapter, connected
 from bench.kit.numbers import p50, p99
 from bench.kit.rows import Options, Row, at_least, at_most, read_options, tell
@@ -167,7 +168,7 @@ def rows(taken: Taken) -> list[Row]:
 def main() -> int:
     options = read_options(__doc__)
     cores = machine.all_but_one()
-    print(f"{cores}; demo-20, {TURNS} turns a conversation, {ROUNDS} rounds, medians", flush=True)
+    print(f"{cores}; {database.kind()}; demo-20, {TURNS} turns a conversation, {ROUNDS} rounds, medians", flush=True)
     with floor.bare_server(cores.server) as bare, installation(CONFIG) as stack:
         stack.pin(cores.server)
         machine.pin_self(cores.client)

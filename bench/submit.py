@@ -1,6 +1,6 @@
 """Events submitted and acknowledged: each answer means that the event is on disk.
 
-    .venv/bin/python -m bench.submit [--quick | --full]
+    [BENCH_DATABASE=postgresql://…] .venv/bin/python -m bench.submit [--quick | --full]
 
 64 callers in two processes call SubmitEvent, with the server on one core and on two. Two kinds: an event that is only
 recorded, and a message, which also makes a transcript item and a run. The runs wait behind one that executes in each
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench.kit import floor, machine, runs
+from bench.kit import database, floor, machine, runs
 from bench.kit.machine import Cores
 from bench.kit.numbers import p50, p99
 from bench.kit.rows import Goal, Options, Row, of_floor, read_options, tell
@@ -153,7 +153,10 @@ def main() -> int:
         if cores is None:
             print(f"not measured with the server on {count} cores: there are too few cores for it and its callers")
             continue
-        print(f"{cores}; {CALLERS} callers in {PROCESSES} processes, {ROUNDS} rounds, medians", flush=True)
+        print(
+            f"{cores}; {database.kind()}; {CALLERS} callers in {PROCESSES} processes, {ROUNDS} rounds, medians",
+            flush=True,
+        )
         with (
             tempfile.TemporaryDirectory(prefix="portway-bench-") as folder,
             floor.bare_server(cores.server) as bare,

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.kit import database
 from bench.kit.machine import pin
 
 START_SECONDS = 60
@@ -35,7 +36,10 @@ class Stack:
 @contextmanager
 def installation(config: str = "", folder: Path | None = None) -> Iterator[Stack]:
     """Started, and stopped at the end. `folder` keeps its data between two starts; a temporary one if not given."""
-    with tempfile.TemporaryDirectory(prefix="portway-bench-", dir=os.environ.get("BENCH_FOLDER")) as temporary:
+    with (
+        tempfile.TemporaryDirectory(prefix="portway-bench-", dir=os.environ.get("BENCH_FOLDER")) as temporary,
+        database.settings() as database_settings,
+    ):
         place = folder or Path(temporary)
         settings = place / "portway.yaml"
         settings.write_text(config, encoding="utf-8")
@@ -44,7 +48,7 @@ def installation(config: str = "", folder: Path | None = None) -> Iterator[Stack
         command += ["--port", "0", "--web-port", "0", "--ready-file", str(ready_file)]
         command += ["--config", str(settings)] if config else []
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PORTWAY")}
-        environment["XDG_STATE_HOME"] = str(place / "state")
+        environment |= {"XDG_STATE_HOME": str(place / "state"), **database_settings}
         begun = time.perf_counter()
         with log.open("ab") as output:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)

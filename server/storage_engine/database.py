@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from portway.rpc.errors import DataLoss, LimitExceeded, Reason, WrongState
 from portway.server.storage_engine.clock import ForwardClock
@@ -59,15 +59,32 @@ class DatabaseOptions:
     patience: float = 15.0
 
 
+class Closing(Protocol):
+    """Something that goes on until it is closed; closing blocks briefly."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Announcements:
+    """`announce` is SQL that tells every session a `:topic`. `begin` starts a thread that calls its first argument with
+    each topic that it hears, and its second whenever it may have missed some."""
+
+    announce: str
+    begin: Callable[[Callable[[str], object], Callable[[], object]], Closing]
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the data is. `snapshots` opens a connection for one long view."""
+    """Where the data is. `snapshots` opens a connection for one long view; `listen` is how sessions of a server hear of
+    one another."""
 
     dialect: Dialect
     shown: str
     folder: Path
     file: Path | None
     snapshots: Callable[[], HeldTransaction]
+    listen: Announcements | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +109,7 @@ class Database:
         self.place = place.shown
         self.folder = place.folder
         self._file = place.file
+        self.listen = place.listen
         self._snapshots = place.snapshots
         self.writer = writer
         self.reader = reader

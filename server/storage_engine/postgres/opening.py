@@ -8,12 +8,13 @@ from pathlib import Path
 
 from portway.rpc.errors import Reason, WrongState
 from portway.server.storage_engine.clock import ForwardClock
-from portway.server.storage_engine.database import Connections, DatabaseOptions, Place
+from portway.server.storage_engine.database import Announcements, Connections, DatabaseOptions, Place
 from portway.server.storage_engine.dialect import Dialect
 from portway.server.storage_engine.faults import StorageFault
 from portway.server.storage_engine.lock import FolderLock
 from portway.server.storage_engine.postgres.lease import LeasedTransaction, take_host_lease
 from portway.server.storage_engine.postgres.link import Link
+from portway.server.storage_engine.postgres.listening import NOTIFY, Listening
 from portway.server.storage_engine.postgres.target import Target, target_of
 from portway.server.storage_engine.postgres.transaction import PostgresTransaction
 from portway.server.storage_engine.postgres.upgrade import bring_up_to_date, make_schema
@@ -47,7 +48,10 @@ def open_postgres(options: DatabaseOptions, lock: FolderLock, folder: Path) -> C
         opening.close()
     clock = ForwardClock()
     reader = partial(_reader, target, clock, options.patience)
-    where = Place(Dialect.POSTGRESQL, target.shown, folder, None, partial(reader, "portway snapshot", idle_seconds=0.0))
+    listen = Announcements(NOTIFY, lambda heard, missed: Listening(Link(target, "portway listener"), heard, missed))
+    where = Place(
+        Dialect.POSTGRESQL, target.shown, folder, None, partial(reader, "portway snapshot", idle_seconds=0.0), listen
+    )
     writing = LeasedTransaction(Link(target, f"portway writer, epoch {epoch}", patience=options.patience), clock, epoch)
     reading = [reader(f"portway reader {number}, epoch {epoch}") for number in range(options.reader_threads)]
     return Connections(where, writing, reading, None, epoch)

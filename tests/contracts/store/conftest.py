@@ -13,7 +13,7 @@ from tests.postgres import PostgresServer
 @pytest.fixture(params=list(Dialect))
 def options(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseOptions:
     """A new, empty database."""
-    if request.param is Dialect.SQLITE:
+    if request.param == Dialect.SQLITE:
         return DatabaseOptions(url=f"sqlite:///{tmp_path}/portway.db")
     server: PostgresServer = request.getfixturevalue("postgres")
     return DatabaseOptions(url=server.url(request.getfixturevalue("postgres_database")), folder=tmp_path / "data")
