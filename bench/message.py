@@ -4,9 +4,9 @@
 
 Everything runs as `portway up` starts it, and what is acknowledged is on disk: in SQLite (`synchronous=FULL`), or on
 the PostgreSQL server that the variable names, in a schema that is made and dropped. The bench is an adapter. It takes
-the time from an event sent to its answer received: one caller for the median, 32 for the throughput. Each conversation has
-ten turns, so that most answers read some history. The floor is a bare echo of messages of the same sizes on one stream;
-rounds of both alternate.
+the time from an event sent to its answer received: one caller for the median, 32 for the throughput. Each
+conversation has ten turns, so that most answers read some history. The floor is a bare echo of messages of the same
+sizes on one stream; rounds of both alternate.
 """
 
 import asyncio
