@@ -37,6 +37,7 @@ from portway.server.events.guards import Guards
 from portway.server.events.place import Places
 from portway.server.events.routing import Router
 from portway.server.events.store import StoredEventLog
+from portway.server.interactions.build import DecisionParts, build_answers, build_decisions
 from portway.server.models.kept.build import build_models
 from portway.server.models.kept.directory import ModelDirectory
 from portway.server.operations.build import build_operations
@@ -166,7 +167,8 @@ def _build(config: Config, stores: Stores) -> Parts:
     feeds, live = Feeds(stores.runs, stores.runs), LiveAttempts()
     run_tokens = RunTokens(live, stores.runs)
     spending = SpendingAccounts(writer, access.directory, audit)
-    calls = _calls(stores, models, tools, access)
+    people = build_decisions(database, stores.events, stores.deliveries, stores.transcript, outbox, audit)
+    calls = _calls(stores, models, tools, access, people)
     grants = GrantBook(models, tools)
     facts = HostFacts(host.name, version("portway"))
     means = Means(
@@ -180,12 +182,13 @@ def _build(config: Config, stores: Stores) -> Parts:
         audit=audit,
         effects=stores.effects,
         ledgers=stores.runs,
-        artifacts=calls.artifacts,
+        calls=calls,
+        decisions=people.decisions,
         operations=calls.operations(),
         spending=spending,
         grace=host.limits.stop_grace,
     )
-    closer = Closer(means, stores.runs, stores.effects)
+    closer = Closer(means, stores.runs, stores.effects, people.interactions)
     dispatcher = Dispatcher(means, closer, access.quotas, host.limits.active_runs, host.limits.waiting_runs)
     router, guards = Router(agents, bindings), Guards(audit, access.switches)
     acceptor = Acceptor(
@@ -200,6 +203,17 @@ def _build(config: Config, stores: Stores) -> Parts:
         stores.artifacts,
         outbox,
     )
+    answers = build_answers(
+        people,
+        stores,
+        agents=agents,
+        guards=guards,
+        work=dispatcher,
+        outbox=outbox,
+        quotas=access.quotas,
+        budgets=spending,
+    )
+    acceptor.answers = answers
     canceller = Canceller(writer, stores.runs, dispatcher, closer, host.limits.stop_grace)
     return Parts(
         config=config,
@@ -232,6 +246,8 @@ def _build(config: Config, stores: Stores) -> Parts:
         guards=guards,
         acceptor=acceptor,
         canceller=canceller,
+        people=people,
+        answers=answers,
         schedules=build_schedules(database, acceptor, stores.runs, canceller),
         spending=spending,
     )
@@ -274,18 +290,22 @@ def _box(host: HostConfig, quotas: WorkspaceQuotas) -> tuple[FollowedBox | None,
     return box, BoxLink(box.status), BoxClient(box, quotas)
 
 
-def _calls(stores: Stores, models: ModelDirectory, tools: ToolRegistry, access: Access) -> RunnerCalls:
+def _calls(
+    stores: Stores, models: ModelDirectory, tools: ToolRegistry, access: Access, people: DecisionParts
+) -> RunnerCalls:
     writer = stores.database.writer
     artifacts = ArtifactCalls(stores.database, stores.artifacts, stores.blobs, access.quotas)
     return RunnerCalls(
         models=ModelCalls(models, artifacts, stores.blobs, access.switches),
-        tools=ToolCalls(writer, tools, access.switches),
+        tools=ToolCalls(writer, tools, access.switches, people.gate),
         history=HistoryCalls(stores.transcript, stores.events, stores.cursors),
         artifacts=artifacts,
         state=StateCalls(writer, stores.state),
         storage=StorageCalls(writer, stores.storage, stores.blobs),
         prompt=PromptCalls(),
         steering=SteeringCalls(writer),
+        actions=people.action_calls,
+        interactions=people.interaction_calls,
     )
 
 
@@ -333,6 +353,7 @@ async def _enter_jobs(stack: AsyncExitStack, parts: Parts) -> None:
         parts.dispatcher.serve(),
         parts.schedules.scheduler.run(),
         *parts.operations.jobs(),
+        parts.people.expiry.run(),
     ]
     if parts.config.host.runtime:
         jobs += [parts.runtime.serve(), PluginToolWatch(parts.runtime, parts.tools).serve()]

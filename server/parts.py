@@ -19,6 +19,8 @@ from portway.server.events.accept import Acceptor
 from portway.server.events.guards import Guards
 from portway.server.events.routing import Router
 from portway.server.events.store import StoredEventLog
+from portway.server.interactions.answer import Answers
+from portway.server.interactions.build import DecisionParts
 from portway.server.models.kept.directory import ModelDirectory
 from portway.server.operations.build import Operations
 from portway.server.runner_calls.operations import RunnerCalls
@@ -106,6 +108,8 @@ class Parts:
     router: Router
     guards: Guards
     acceptor: Acceptor
+    people: DecisionParts
+    answers: Answers
     canceller: Canceller
     schedules: ScheduleParts
     spending: SpendingAccounts

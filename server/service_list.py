@@ -27,6 +27,7 @@ from portway.server.deliveries.servicer import DeliveryServicer
 from portway.server.events.explain import MessageExplainer
 from portway.server.events.servicer import EventServicer
 from portway.server.events.simulate import Simulator
+from portway.server.interactions.people import People
 from portway.server.models.kept.manage import ModelManager
 from portway.server.models.servicer import ModelServicer
 from portway.server.parts import Parts
@@ -127,6 +128,9 @@ def _work(parts: Parts) -> list[Service]:
         steering=Steering(writer, stores.runs, stores.runs, parts.dispatcher),
         explainer=explainer,
         owned=Owned(stores.runs, stores.deliveries, parts.live, cursors),
+        people=People(
+            parts.answers, parts.people.decisions, parts.people.interactions, parts.people.approvals, cursors
+        ),
     )
     calls = RunnerServicer(parts.run_tokens, parts.means.operations)
     ledger = DeliveryLedger(stores.deliveries, parts.outbox)

@@ -35,6 +35,10 @@ _WITHDRAW = f"""
 UPDATE approvals SET state = 'withdrawn', decide_time = :now
 WHERE workspace_id = :workspace_id AND run_id = :run_id AND state = 'pending' RETURNING {_COLUMNS}
 """
+_WITHDRAW_ONE = """
+UPDATE approvals SET state = 'withdrawn', decide_time = :now
+WHERE workspace_id = :workspace_id AND approval_id = :approval_id AND state = 'pending'
+"""
 _EXPIRE = f"""
 UPDATE approvals SET state = 'expired', decide_time = :now WHERE state = 'pending' AND expire_time <= :now
 RETURNING {_COLUMNS}
@@ -136,6 +140,12 @@ def withdraw_approvals(tx: Transaction, workspace_id: str, run_id: str) -> list[
     """The run has ended: nobody needs to decide. Answers those that were open."""
     params: Params = {"workspace_id": workspace_id, "run_id": run_id, "now": tx.now}
     return [_approval(row) for row in tx.all(_WITHDRAW, params)]
+
+
+def withdraw_one(tx: Transaction, workspace_id: str, approval_id: str) -> bool:
+    """The call that it is for was given up; false where it was decided meanwhile."""
+    params: Params = {"workspace_id": workspace_id, "approval_id": approval_id, "now": tx.now}
+    return tx.execute(_WITHDRAW_ONE, params) > 0
 
 
 def expire_approvals(tx: Transaction) -> list[Approval]:

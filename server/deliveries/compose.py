@@ -24,6 +24,25 @@ def message_delivery(
             item_id=message.message_id, parts=message.parts, kind=kind, reply_to=answered
         )
     )
+    delivery_id = delivery_id_of(message.message_id)
+    return payload_delivery(facts, payload, delivery_id, event_id=event_id, run_id=run_id, ttl_seconds=ttl_seconds)
+
+
+def delivery_id_of(message_id: str) -> str:
+    """The delivery of a message, by the id of its transcript item."""
+    return "dlv_" + message_id.removeprefix("msg_")
+
+
+def payload_delivery(
+    facts: EventFacts,
+    payload: delivery_pb2.DeliveryPayload,
+    delivery_id: str,
+    *,
+    event_id: str,
+    run_id: str = "",
+    ttl_seconds: float = DEFAULT_TTL_SECONDS,
+) -> NewDelivery:
+    """Anything for the chat that an event came from."""
     target = delivery_pb2.DeliveryTarget(
         surface=facts.surface,
         bot_id=facts.bot_id,
@@ -35,7 +54,7 @@ def message_delivery(
     )
     return NewDelivery(
         workspace_id=facts.workspace_id,
-        delivery_id="dlv_" + message.message_id.removeprefix("msg_"),
+        delivery_id=delivery_id,
         conversation_id=facts.conversation_id,
         surface=facts.surface,
         bot_id=facts.bot_id,

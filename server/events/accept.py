@@ -28,6 +28,15 @@ from portway.server.runs.pending import Work
 from portway.server.spending.types import is_limited
 from portway.server.storage_engine.database import Database
 
+INTERACTION = "interaction.submitted"
+
+
+class Answers(Protocol):
+    """Takes the answers to questions."""
+
+    async def of_event(self, caller: Caller, submit: Submit) -> Accepted:
+        """Raises NotFound, NotPermitted, InvalidInput, Conflict, WrongState, LimitExceeded."""
+
 
 class Budgets(Protocol):
     """What agents, their conversations and workspaces have left."""
@@ -90,6 +99,8 @@ class Acceptor:
         self._artifacts = artifacts
         self._outbox = outbox
         self._refusals = Refusals()
+        # Answers to questions are verified and take another way; whoever builds the host says which.
+        self.answers: Answers | None = None
         self._turns: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def submit(self, caller: Caller, submit: Submit) -> Accepted:
@@ -99,6 +110,8 @@ class Acceptor:
         AGENT_DISABLED, CONVERSATION_BUSY, WORKSPACE_DISABLED), LimitExceeded (overload, low disk, quota). The same key
         may always be sent again.
         """
+        if submit.facts.type == INTERACTION and self.answers is not None:
+            return await self.answers.of_event(caller, submit)
         self._database.ensure_room()
         if submit.artifact_ids:
             submit = await self._with_true_attachments(submit)

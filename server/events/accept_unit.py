@@ -165,9 +165,9 @@ class AcceptUnit:
         facts = self._submit.facts
         item = NewItem(
             item_id=event.item_id,
-            role=Role.USER,
-            kind="message",
-            text=facts.text,
+            role=Role(self._submit.item_role),
+            kind=self._submit.item_kind,
+            text=facts.text or self._submit.summary,
             content=self._submit.content,
             thread_id=facts.thread_id,
             event_id=event.event_id,

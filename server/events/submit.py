@@ -11,7 +11,8 @@ class Submit:
     """`payload` is the serialized event, `content` the serialized message for the transcript, empty for none.
 
     `body_hash` covers what makes it the same event when the key comes again. `agent_id` '' lets the bindings decide.
-    Times are microseconds. What the host submits itself may say more: `queue_policy` in place of the agent's,
+    Times are microseconds. `item_role` and `item_kind` are those of its transcript item, `summary` its text where it is
+    no message. What the host submits itself may say more: `queue_policy` in place of the agent's,
     `lane_id` for a run that waits for no other of its conversation, `own_conversation_id` for an event that has no
     place and whose agent names none.
     """
@@ -32,3 +33,5 @@ class Submit:
     queue_policy: QueuePolicy | None = None
     lane_id: str = ""
     own_conversation_id: str = ""
+    item_role: str = "user"
+    item_kind: str = "message"

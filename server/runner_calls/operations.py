@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
+from portway.server.actions.request import ActionCalls
+from portway.server.interactions.ask import InteractionCalls
 from portway.server.runner_calls.artifacts import ArtifactCalls
 from portway.server.runner_calls.emit import Emit
 from portway.server.runner_calls.history import HistoryCalls
@@ -44,6 +46,8 @@ class RunnerCalls:
     storage: StorageCalls
     prompt: PromptCalls
     steering: SteeringCalls
+    actions: ActionCalls
+    interactions: InteractionCalls
 
     def operations(self) -> Mapping[str, Operation]:
         """By the field of `RunCall`. What is not here is in the contract and not served yet."""
@@ -66,6 +70,8 @@ class RunnerCalls:
             "list_storage": self.storage.list_storage,
             "get_prompt": self.prompt.get_prompt,
             "pull_steering": self.steering.pull_steering,
+            "request_action": self.actions.request_action,
+            "request_interaction": self.interactions.request_interaction,
         }
         stream: Mapping[str, Callable[[RunScope, Any, Emit], Awaitable[None]]] = {
             "stream_model": self.models.stream_model,

@@ -19,12 +19,13 @@ from portway.server.effects.types import Effect
 from portway.server.events.facts import EventFacts
 from portway.server.events.guards import Audit
 from portway.server.runs.pending import Arrival
+from portway.server.runs.stage import Stage
 from portway.server.runs.types import Fence
 from portway.server.runs.usage import UsageSum
 from portway.server.snapshot.freeze import Snapshot
 from portway.server.spending.meter import Meter
 from portway.server.tools.types import ToolResult
-from portway.v1 import run_context_pb2
+from portway.v1 import run_context_pb2, run_pull_pb2
 
 
 @dataclass(slots=True, eq=False)
@@ -33,7 +34,10 @@ class RunScope:
 
     `arrivals` are messages that came during the run and that nobody pulled yet. `earlier_effects` are those of earlier
     attempts that this one did not come to yet; `effect_lost` says that nobody knows what became of one. `ended` is
-    said by who ends the run.
+    said by who ends the run. `asked` is the serialized question that the run asked people, its last word, and `receipt`
+    the answer to whoever asks the same again; `approvals`
+    are those that this attempt waited for or took up, `allowed` those of calls that may be made (by call and digest),
+    and `told_waiting` says that people know that it waits.
     """
 
     fence: Fence
@@ -52,6 +56,13 @@ class RunScope:
     effect_lost: bool = False
     ended: PortwayError | None = None
     injected: Callable[[Sequence[Arrival]], None] = lambda _: None
+    stage: Stage | None = None
+    asked: bytes = b""
+    receipt: run_pull_pb2.RequestInteractionResponse | None = None
+    approvals: set[str] = field(default_factory=set)
+    allowed: dict[tuple[str, str], str] = field(default_factory=dict)
+    told_waiting: bool = False
+    actions: dict[str, "asyncio.Future[tuple[bytes, run_pull_pb2.RequestActionResponse]]"] = field(default_factory=dict)
 
     @property
     def workspace_id(self) -> str:
@@ -73,6 +84,18 @@ class RunScope:
         left = max(0.0, self.deadline - time.monotonic())
         paid = self.meter.seconds_left()
         return left if paid is None else min(left, paid)
+
+    @property
+    def on_stage(self) -> Stage:
+        """Raises WrongState where the run is not live."""
+        if self.stage is None:
+            raise run_finished(self.run_id, "ended")
+        return self.stage
+
+    def add_time(self, seconds: float) -> None:
+        """Time that does not count: the run's clock stood still."""
+        self.deadline += seconds
+        self.meter.resume()
 
     def allow(self, operation: str, action: str) -> None:
         """Raises NotPermitted for an operation that is not in the snapshot."""

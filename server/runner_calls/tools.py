@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import json
-import re
 import time
 from collections.abc import Mapping
 from contextlib import aclosing
@@ -21,6 +20,8 @@ from portway.rpc.errors import (
     WrongState,
 )
 from portway.rpc.ids import new_id
+from portway.server.approvals.gate import ApprovalGate, Wanted
+from portway.server.approvals.policy import COMMAND_TOOL, tool_needs
 from portway.server.effects.store import finish_effect, plan_effect
 from portway.server.effects.types import Effect, EffectState, NewEffect
 from portway.server.runner_calls.emit import Emit
@@ -44,10 +45,15 @@ class _Prepared:
     scope: ToolScope
     call_id: str
     arguments: Mapping[str, object]
-    timeout: float
+    timeout: float | None
 
-    def call(self, effect_id: str) -> ToolCall:
-        return ToolCall(self.spec.name, self.arguments, effect_id, self.timeout)
+    def seconds(self, run: RunScope) -> float:
+        """What it may take from now on."""
+        left = run.time_left()
+        return left if self.timeout is None else min(left, self.timeout)
+
+    def call(self, run: RunScope, effect_id: str) -> ToolCall:
+        return ToolCall(self.spec.name, self.arguments, effect_id, self.seconds(run))
 
     @property
     def digest(self) -> bytes:
@@ -58,10 +64,11 @@ class _Prepared:
 class ToolCalls:
     """GetTool and CallTool."""
 
-    def __init__(self, writer: Writer, tools: ToolRegistry, switches: KillSwitches) -> None:
+    def __init__(self, writer: Writer, tools: ToolRegistry, switches: KillSwitches, gate: ApprovalGate) -> None:
         self._switches = switches
         self._writer = writer
         self._tools = tools
+        self._gate = gate
 
     async def get_tool(self, run: RunScope, request: pb.RunnerServiceGetToolRequest) -> pb.RunnerServiceGetToolResponse:
         run.allow("tools_detail", "GetTool")
@@ -81,7 +88,8 @@ class ToolCalls:
             if prepared.spec.needs_ledger:
                 result = await self._once(run, prepared, emit)
             else:
-                result = await self._make(prepared, new_id("eff"), emit)
+                await self._approved(run, prepared)
+                result = await self._make(run, prepared, new_id("eff"), emit)
         response = event_to_wire(result)
         response.result.duration.FromMilliseconds(round((time.monotonic() - began) * 1000))
         await emit(response, True)
@@ -101,10 +109,7 @@ class ToolCalls:
                 f"the tool {request.name!r} is not there any more", reason=Reason.TOOL_UNAVAILABLE
             ) from error
         arguments = MessageToDict(request.arguments)
-        _refuse_unapproved(run, spec, arguments)
-        timeout = run.time_left()
-        if request.HasField("timeout"):
-            timeout = min(timeout, request.timeout.ToMilliseconds() / 1000)
+        timeout = request.timeout.ToMilliseconds() / 1000 if request.HasField("timeout") else None
         policy = run.snapshot.spec.box_policy
         session = None
         if run.snapshot.session_id:
@@ -149,6 +154,7 @@ class ToolCalls:
         return result
 
     async def _ledgered(self, run: RunScope, prepared: _Prepared, emit: Emit) -> ToolResult:
+        await self._approved(run, prepared)
         if run.effect_lost:
             raise _lost(prepared.spec.name)
         effect = NewEffect(
@@ -168,7 +174,7 @@ class ToolCalls:
         if earlier is not None:
             return await self._again(run, prepared, earlier)
         try:
-            result = await self._make(prepared, effect.effect_id, emit)
+            result = await self._make(run, prepared, effect.effect_id, emit)
         except (Unavailable, DeadlineExceeded, TimeoutError):
             # It may have happened: its source is asked, and the call is not made again.
             return await self._find_out(run, prepared, effect.effect_id)
@@ -180,6 +186,17 @@ class ToolCalls:
         # A call that is cancelled stays planned: whoever makes it again asks its source what became of it.
         await self._finish(run, effect.effect_id, EffectState.DONE, _kept(result))
         return result
+
+    async def _approved(self, run: RunScope, prepared: _Prepared) -> None:
+        """Wait for a person, where the agent's policies say so. Before the effect: what nobody allowed never begins."""
+        name, command = prepared.spec.name, str(prepared.arguments.get("command", ""))
+        if not tool_needs(run.snapshot.spec, name, command):
+            return
+        what = f"Run the command: {command}" if name == COMMAND_TOOL else f"Call the tool {name}"
+        await self._gate.ask(
+            run,
+            Wanted(kind="tool", name=name, call_id=prepared.call_id, title=what[:500], arguments=prepared.arguments),
+        )
 
     async def _again(self, run: RunScope, prepared: _Prepared, earlier: Effect) -> ToolResult:
         match earlier.state:
@@ -199,7 +216,7 @@ class ToolCalls:
     async def _find_out(self, run: RunScope, prepared: _Prepared, effect_id: str) -> ToolResult:
         try:
             async with asyncio.timeout(RECONCILE_SECONDS):
-                result = await self._tools.reconcile(prepared.scope, prepared.call(effect_id))
+                result = await self._tools.reconcile(prepared.scope, prepared.call(run, effect_id))
         except (PortwayError, TimeoutError):
             return self._lose(run, prepared, effect_id)
         await self._finish(run, effect_id, EffectState.DONE, _kept(result))
@@ -210,11 +227,9 @@ class ToolCalls:
         self._finish_later(run, effect_id, EffectState.UNKNOWN)
         raise _lost(prepared.spec.name)
 
-    async def _make(self, prepared: _Prepared, effect_id: str, emit: Emit) -> ToolResult:
-        async with (
-            asyncio.timeout(prepared.timeout),
-            aclosing(self._tools.call(prepared.scope, prepared.call(effect_id))) as events,
-        ):
+    async def _make(self, run: RunScope, prepared: _Prepared, effect_id: str, emit: Emit) -> ToolResult:
+        call = prepared.call(run, effect_id)
+        async with asyncio.timeout(call.timeout_seconds), aclosing(self._tools.call(prepared.scope, call)) as events:
             async for event in events:
                 if isinstance(event, ToolResult):
                     return event
@@ -228,20 +243,6 @@ class ToolCalls:
         done = self._writer.submit(lambda tx: finish_effect(tx, run.workspace_id, effect_id, state))
         # Where it cannot be written it stays planned, and the next attempt asks what became of it.
         done.add_done_callback(lambda future: future.cancelled() or future.exception())
-
-
-def _refuse_unapproved(run: RunScope, spec: ToolSpec, arguments: Mapping[str, object]) -> None:
-    """What a person would have to approve is not done while nobody can be asked."""
-    patterns = run.snapshot.spec.box_policy.approved_commands
-    if spec.name != "exec" or not patterns:
-        return
-    command = str(arguments.get("command", ""))
-    if any(pattern == "*" or re.search(pattern, command) for pattern in patterns):
-        run.refuse("CallTool", "tool exec", "the command needs an approval")
-        raise WrongState(
-            "this command needs a person's approval, and approvals are not available in this version",
-            reason=Reason.TOOL_UNAVAILABLE,
-        )
 
 
 def _kept(result: ToolResult) -> bytes:

@@ -13,6 +13,7 @@ from portway.server.runner_calls.prompt import steering_message
 from portway.server.runner_calls.scope import RunScope
 from portway.server.runs import ending as ends
 from portway.server.runs.assignment import Assignment
+from portway.server.runs.clock import RunClock
 from portway.server.runs.ending import Completed, Ending, Failed, LeftBehind, ProtocolBroken, Superseded
 from portway.server.runs.journal import Journal
 from portway.server.runs.outgoing import Outgoing
@@ -49,6 +50,7 @@ class Attempt:
     journal: Journal
     results: Results
     token: MintedToken
+    clock: RunClock
     grace: float = GRACE_SECONDS
     stop: Stop | None = None
     unresponsive: bool = False
@@ -63,6 +65,9 @@ class Attempt:
         """Tell the runner at once; where it does not end within the grace time, the run ends without it."""
         if self.stop is not None or self.results.terminal is not None:
             return
+        if self.scope.asked and code != ends.CANCELLED:
+            # It has said its last word, and its end is near anyway.
+            return
         self.stop = Stop(code, reason)
         changed = run_pb2.RunStateChanged(state=run_pb2.RUN_STATE_CANCELLING, reason=reason)
         self.journal.append("state_changed", run_pb2.RunEvent(state_changed=changed))
@@ -70,6 +75,26 @@ class Attempt:
         cancel = run_agent_pb2.RunCancel(reason=reason)
         self._outgoing.put_first(run_agent_pb2.RunInputFrame(cancel=cancel))
         self._limit(self.grace)
+
+    def end_soon(self) -> None:
+        """The run has asked people something, which ends it: the runner is told after the grace time if it goes on."""
+        if self.stop is None and self.results.terminal is None and not self._left:
+            asyncio.get_running_loop().call_later(self.grace, self._wind_up)
+
+    def _wind_up(self) -> None:
+        if self._patience is not None and self.stop is None and self.results.terminal is None and not self._left:
+            cancel = run_agent_pb2.RunCancel(reason="it asked a person; the answer starts a new run")
+            self._outgoing.put_first(run_agent_pb2.RunInputFrame(cancel=cancel))
+            self._limit(self.grace)
+
+    @property
+    def is_left(self) -> bool:
+        """This host stops and leaves the run to the next one."""
+        return self._left
+
+    def tell(self, frame: run_agent_pb2.RunInputFrame) -> None:
+        """Something for the runner."""
+        self._outgoing.put(frame)
 
     def leave(self) -> None:
         """This host stops and does not wait any longer: the run is left for the next one."""
@@ -89,8 +114,7 @@ class Attempt:
     async def converse(self, runtime: RuntimeLink, operations: Mapping[str, Operation]) -> Ending:
         """Run the runner to its end. Raises nothing but cancellation and bugs."""
         seconds = (self.assignment.deadline - now()) / SECOND
-        loop = asyncio.get_running_loop()
-        deadline = loop.call_later(max(0.0, seconds), self.request_stop, ends.TIMEOUT, "the run's deadline is over")
+        self.clock.start(seconds, lambda: self.request_stop(ends.TIMEOUT, "the run's deadline is over"))
         try:
             async with asyncio.timeout(None) as self._patience:
                 if self.stop is not None:
@@ -100,13 +124,13 @@ class Attempt:
             return self._abandoned()
         finally:
             self._patience = None
-            deadline.cancel()
+            self.clock.stop()
             self.results.close()
 
     async def _follow(self, runtime: RuntimeLink, operations: Mapping[str, Operation], seconds: float) -> Ending:
         runner_id = self.assignment.snapshot.runner.runner_id
         try:
-            stream = runtime.open_run(seconds + self.grace + STREAM_MARGIN_SECONDS)
+            stream = runtime.open_run(seconds + self.grace + STREAM_MARGIN_SECONDS + self.clock.longest_pause)
         except PortwayError as error:
             return ends.of_stream_error(error, runner_id)
         async with stream, asyncio.TaskGroup() as group:
@@ -120,7 +144,7 @@ class Attempt:
             except PortwayError as error:
                 return self._stopped() or ends.of_stream_error(await _reason(stream, error), runner_id)
             except ProtocolBroken as error:
-                return ends.failed(ends.PROTOCOL, f"{runner_id} broke the protocol: {error}.")
+                return self._awaiting() or ends.failed(ends.PROTOCOL, f"{runner_id} broke the protocol: {error}.")
             finally:
                 self.pipeline.close()
                 if writing is not None:
@@ -216,8 +240,22 @@ class Attempt:
             message = f"{runner_id} ended its stream without saying whether it completed or failed."
             return self._stopped() or ends.failed(ends.NO_TERMINAL_RESULT, message)
         if terminal.HasField("run_completed"):
-            return _completed(terminal)
-        return self._failed(terminal)
+            return self._awaiting(terminal.sequence) or _completed(terminal)
+        return self._awaiting(terminal.sequence) or self._failed(terminal)
+
+    def _awaiting(self, sequence: int = 0) -> Completed | None:
+        """A run that has asked ends with that, whatever its runner does then; only a cancel ends it otherwise."""
+        if not self.scope.asked or self.stop is not None:
+            return None
+        terminal = self.results.terminal
+        if terminal is not None and terminal.HasField("run_failed"):
+            error = terminal.run_failed.error
+            if error.code != ends.CANCELLED:
+                said = run_pb2.RunRecorded(
+                    reason="FAILED_AFTER_ASKING", summary=f"{error.code}: {error.message}"[:1000]
+                )
+                self.journal.append("recorded", run_pb2.RunEvent(recorded=said), sequence, sequence)
+        return Completed(ends.AWAITING, sequence)
 
     def _failed(self, terminal: run_result_pb2.RunResult) -> Ending:
         error = terminal.run_failed.error
@@ -233,7 +271,7 @@ class Attempt:
 
     def _stopped(self) -> Ending | None:
         if self.stop is None:
-            return None
+            return self._awaiting()
         return ends.failed(self.stop.code, self.stop.reason, retryable=self.stop.code == ends.TIMEOUT)
 
     def _abandoned(self) -> Ending:

@@ -4,7 +4,8 @@ from portway.rpc.errors import Stale, WrongState
 from portway.server.effects.store import Effects
 from portway.server.effects.types import EffectState
 from portway.server.events.amendments import QUIET_REASONS
-from portway.server.runs.ending import CANCELLED, EFFECT_UNKNOWN, Failed, failed
+from portway.server.interactions.store import Interactions
+from portway.server.runs.ending import AWAITING, CANCELLED, EFFECT_UNKNOWN, Completed, Failed, failed
 from portway.server.runs.execute import Means
 from portway.server.runs.journal import Journal
 from portway.server.runs.pending import QueuedRun, Work
@@ -18,26 +19,35 @@ from portway.server.runs.voice import Voice
 class Closer:
     """Settles runs by their row. What somebody else settled meanwhile stays as it is."""
 
-    def __init__(self, means: Means, runs: Runs, effects: Effects) -> None:
+    def __init__(self, means: Means, runs: Runs, effects: Effects, interactions: Interactions) -> None:
         self._means = means
         self._runs = runs
+        self._interactions = interactions
         self._effects = effects
 
     async def fail(self, workspace_id: str, run_id: str, ending: Failed, work: Work, *, answered: bool = False) -> Run:
-        """End the run with a notice (unless it was `answered`); answers it as it is then."""
+        """End the run with a notice (unless it was `answered`); answers it as it is then.
+
+        A run that has asked people something completes with that all the same, unless it was cancelled.
+        """
         run = await self._runs.run(workspace_id, run_id)
         if run.state.final:
             return run
-        ending = await self._worse(run, ending)
         # Who has edited or recalled the message sees what came of it, and needs no "stopped".
         answered = answered or (ending.failure.code == CANCELLED and run.cancel_reason in QUIET_REASONS)
+        asked = ending.failure.code != CANCELLED and await self.has_asked(workspace_id, run_id)
+        ending = ending if asked else await self._worse(run, ending)
         addressee = await self._means.preparer.address(queued(run))
         feed = self._means.feeds.own(workspace_id, run_id, run.last_sequence)
         try:
             writer, cursors = self._means.database.writer, self._means.cursors
             journal = Journal(writer, feed, cursors, run.fence, run.last_sequence)
             voice = Voice(addressee, journal, self._means.outbox)
-            Settler(addressee, journal, voice, work).fail(ending, UsageSum(), answered=answered)
+            settler = self._settler(Settler(addressee, journal, voice, work), workspace_id, run_id)
+            if asked:
+                settler.complete(Completed(AWAITING, 0), UsageSum())
+            else:
+                settler.fail(ending, UsageSum(), answered=answered)
             journal.flush()
             await journal.settled()
             feed.end()
@@ -46,6 +56,16 @@ class Closer:
         finally:
             self._means.feeds.release(feed)
         return await self._runs.run(workspace_id, run_id)
+
+    async def has_asked(self, workspace_id: str, run_id: str) -> bool:
+        """Whether its last word is a question to people."""
+        return bool(await self._interactions.of_run(workspace_id, run_id))
+
+    def _settler(self, settler: Settler, workspace_id: str, run_id: str) -> Settler:
+        decisions = self._means.decisions
+        settler.withdraw = lambda tx, failed: decisions.withdraw(tx, workspace_id, run_id, failed)
+        settler.withdrawn = decisions.withdrawn
+        return settler
 
     async def _worse(self, run: Run, ending: Failed) -> Failed:
         """A command that may have run and whose result is lost is what people must be told of."""

@@ -20,9 +20,12 @@ def checked_end(attempt: Attempt, ending: Completed, voice: Voice) -> Ending:
             voice.say(last, ending.runner_sequence, ending.runner_sequence)
     addressee = attempt.assignment.addressee
     silent = addressee.spec is not None and addressee.spec.delivery_policy.reply_disabled
+    if ending.finish_reason == ends.AWAITING:
+        if attempt.scope.asked:
+            return ending
+        # It waits for nobody: it has asked nothing.
+        ending = Completed("stop", ending.runner_sequence)
     if voice.has_spoken or silent or not addressee.facts.expects_reply:
-        return ending
-    if ending.finish_reason == "awaiting_interaction":
         return ending
     runner_id = attempt.assignment.snapshot.runner.runner_id
     return ends.failed(ends.EMPTY_OUTPUT, f"{runner_id} completed without saying anything, and an answer is expected.")
@@ -30,7 +33,7 @@ def checked_end(attempt: Attempt, ending: Completed, voice: Voice) -> Ending:
 
 def delay_before_next(attempt: Attempt, ending: Failed, voice: Voice) -> float | None:
     """Seconds until another attempt; nothing where there is none. What people have seen is not said twice."""
-    if not ending.failure.retryable or voice.has_spoken or attempt.scope.effect_lost:
+    if attempt.scope.asked or not ending.failure.retryable or voice.has_spoken or attempt.scope.effect_lost:
         return None
     spec, number = attempt.assignment.snapshot.spec, attempt.assignment.attempt
     if number < spec.retry_policy.max_attempts:

@@ -28,6 +28,9 @@ HOST_ERROR = "host.error"
 EFFECT_UNKNOWN = "tool.effect_unknown"
 BUDGET_EXHAUSTED = "budget.exhausted"
 
+# The finish reason of a run that asked people something.
+AWAITING = "awaiting_interaction"
+
 # A run that is cut off again and again is given up.
 MAX_ATTEMPTS = 3
 

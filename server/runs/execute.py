@@ -9,15 +9,17 @@ from portway.rpc.cursor import CursorCodec
 from portway.rpc.errors import PortwayError
 from portway.rpc.telemetry import TRACE_HEADER, Trace, tracing
 from portway.rpc.tokens import mint_token
+from portway.server.approvals.decide import Decisions
+from portway.server.approvals.policy import may_wait
 from portway.server.effects.store import Effects
 from portway.server.events.guards import Audit
-from portway.server.runner_calls.artifacts import ArtifactCalls
-from portway.server.runner_calls.operations import Operation
+from portway.server.runner_calls.operations import Operation, RunnerCalls
 from portway.server.runner_calls.scope import RunScope, run_finished
 from portway.server.runs import ending as ends
 from portway.server.runs.assignment import Addressee, Assignment
 from portway.server.runs.attempt import Attempt
 from portway.server.runs.attempts import begin_attempt, freeze_snapshot
+from portway.server.runs.clock import RunClock
 from portway.server.runs.conclude import checked_end, delay_before_next
 from portway.server.runs.ending import Completed, Ending, Failed, Superseded
 from portway.server.runs.feed import Feeds, RunFeed
@@ -28,6 +30,7 @@ from portway.server.runs.prepare import Preparer
 from portway.server.runs.results import Results
 from portway.server.runs.settle import Settler
 from portway.server.runs.side_effects import SideEffects
+from portway.server.runs.stage import Stage
 from portway.server.runs.store import Ledgers
 from portway.server.runs.types import Fence, NewAttempt, SteerState
 from portway.server.runs.usage import UsageSum
@@ -59,7 +62,8 @@ class Means:
     audit: Audit
     effects: Effects
     ledgers: Ledgers
-    artifacts: ArtifactCalls
+    calls: RunnerCalls
+    decisions: Decisions
     operations: Mapping[str, Operation]
     spending: SpendingAccounts
     grace: float
@@ -173,7 +177,7 @@ class Execution:
                 attempt.leave()
             ending = await attempt.converse(means.runtime, means.operations)
             attempt.scope.ended = run_finished(self._run.fence.run_id, "ended")
-            settler = Settler(attempt.assignment.addressee, journal, voice, self._work)
+            settler = self._settler(attempt, voice)
             ending = self._conclude(attempt, ending, settler, voice)
             if not isinstance(ending, Superseded | ends.LeftBehind):
                 await _written(journal)
@@ -204,11 +208,24 @@ class Execution:
         )
         if assignment.attempt > 1:
             await self._take_up(scope)
-        effects = SideEffects(assignment.snapshot, addressee.run_id, journal, means.artifacts.rules(scope))
+        effects = SideEffects(scope, journal, means.calls.artifacts.rules(scope), means.calls)
         policy = assignment.snapshot.spec
         streams = not policy.delivery_policy.streaming_disabled and not policy.guards.masked_outbound_patterns
         results = Results(journal=journal, feed=feed, voice=voice, effects=effects, usage=usage, streams=streams)
-        attempt = Attempt(assignment, scope, journal, results, token, grace=means.grace)
+        clock = RunClock(assignment.deadline, may_wait(policy), meter.pause, scope.add_time)
+        attempt = Attempt(assignment, scope, journal, results, token, clock, grace=means.grace)
+        scope.stage = Stage(
+            journal=journal,
+            voice=voice,
+            addressee=addressee,
+            flush=results.flush,
+            pause=clock.pause,
+            resume=clock.resume,
+            may_pause=lambda: clock.may_still_pause,
+            end_soon=attempt.end_soon,
+            tell=attempt.tell,
+            is_left=lambda: attempt.is_left,
+        )
         scope.injected = results.record_injected
         journal.on_failure, journal.rider = attempt.lose, meter.ride
         new = NewAttempt(
@@ -236,6 +253,15 @@ class Execution:
         if frozen is not None:
             freeze_snapshot(tx, fence.workspace_id, fence.run_id, frozen.snapshot, frozen.context)
         begin_attempt(tx, fence, self._means.database.epoch, new)
+
+    def _settler(self, attempt: Attempt, voice: Voice) -> Settler:
+        """One that takes back what people have not answered, where the run asked them anything."""
+        scope, decisions = attempt.scope, self._means.decisions
+        settler = Settler(attempt.assignment.addressee, attempt.journal, voice, self._work)
+        if scope.asked or scope.approvals:
+            settler.withdraw = lambda tx, failed: decisions.withdraw(tx, scope.workspace_id, scope.run_id, failed)
+            settler.withdrawn = decisions.withdrawn
+        return settler
 
     def _conclude(self, attempt: Attempt, ending: Ending, settler: Settler, voice: Voice) -> Ending:
         """Put the end into the journal; answers what the end is in the end."""

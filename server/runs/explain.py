@@ -5,12 +5,14 @@ from portway.rpc.errors import NotFound
 from portway.server.deliveries.store import Deliveries
 from portway.server.deliveries.types import Delivery
 from portway.server.effects.store import Effects
+from portway.server.runs.ending import AWAITING
 from portway.server.runs.store import Ledgers, Runs
 from portway.server.runs.types import Attempt, Run, RunState
 from portway.server.runs.wire import run_message
-from portway.v1 import event_pb2, run_context_pb2, run_pb2, run_snapshot_pb2
+from portway.v1 import delivery_pb2, event_pb2, run_agent_pb2, run_context_pb2, run_pb2, run_snapshot_pb2
 
 MAX_STEPS = 500
+_GOOD_ENDS = frozenset({"stop", "length", "tool_limit", "content_filter", AWAITING})
 _CONCLUSIONS = {
     RunState.QUEUED: "It waits for its turn.",
     RunState.RUNNING: "It executes.",
@@ -104,10 +106,19 @@ def _bound(run: Run) -> event_pb2.ExplainStep:
     return _step("binding", f"{chose} the agent {run.agent_id}", run.create_time, run.binding_id or run.agent_id)
 
 
+def _what(delivery: Delivery) -> str:
+    """What is delivered, where it is no message."""
+    payload = delivery_pb2.DeliveryPayload.FromString(delivery.payload)
+    kind = payload.WhichOneof("kind") or "message"
+    if kind == "action":
+        return f"action {payload.action.action} "
+    return "" if kind == "message" else f"{kind} "
+
+
 def delivery_step(delivery: Delivery) -> event_pb2.ExplainStep:
     """Where a delivery is."""
     why = f" ({delivery.error_code}: {delivery.error_message})" if delivery.error_code else ""
-    summary = f"to {delivery.surface}: {delivery.state}, {delivery.attempts} attempts{why}"
+    summary = f"{_what(delivery)}to {delivery.surface}: {delivery.state}, {delivery.attempts} attempts{why}"
     step = _step("delivery", summary, delivery.create_time, delivery.delivery_id)
     step.ok = not delivery.error_code
     return step
@@ -116,7 +127,7 @@ def delivery_step(delivery: Delivery) -> event_pb2.ExplainStep:
 def _attempt(attempt: Attempt) -> run_pb2.ExplainedAttempt:
     state = attempt.state.value
     if state == "ended":
-        state = "completed" if attempt.outcome in ("stop", "length", "tool_limit", "content_filter") else "failed"
+        state = "completed" if attempt.outcome in _GOOD_ENDS else "failed"
     message = run_pb2.ExplainedAttempt(attempt=attempt.attempt, state=state, reason=attempt.outcome)
     message.start_time.FromMicroseconds(attempt.start_time)
     if attempt.end_time:
@@ -126,7 +137,7 @@ def _attempt(attempt: Attempt) -> run_pb2.ExplainedAttempt:
 
 def _ledger_step(event: run_pb2.RunEvent) -> event_pb2.ExplainStep | None:
     """Of the kinds that explain something; text does not."""
-    told = _told(event)
+    told = _told_of_people(event) or _told(event)
     if told is None:
         return None
     stage, summary, ok = told
@@ -160,6 +171,24 @@ def _told(event: run_pb2.RunEvent) -> tuple[str, str, bool] | None:
             return "outcome", f"{event.run_failed.error.code}: {event.run_failed.error.message}", False
         case _:
             return None
+
+
+def _told_of_people(event: run_pb2.RunEvent) -> tuple[str, str, bool] | None:
+    """What it asked of people and of the platform."""
+    kind = event.WhichOneof("kind")
+    if kind not in ("action_requested", "approval_requested", "approval_decided"):
+        return None
+    if kind == "action_requested":
+        asked = event.action_requested
+        if asked.HasField("interaction"):
+            return "run", f"it asked people {asked.interaction.interaction_id}: {asked.interaction.title}", True
+        return "delivery", f"it asked the platform for {asked.action.action}", True
+    if kind == "approval_requested":
+        return "run", f"it waits for an approval: {event.approval_requested.approval.title}", True
+    approval = event.approval_decided.approval
+    state = run_agent_pb2.ApprovalState.Name(approval.state).removeprefix("APPROVAL_STATE_").lower()
+    by = f" by {approval.decided_by}" if approval.decided_by else ""
+    return "run", f"{state}{by}: {approval.title}", state == "approved"
 
 
 def _step(stage: str, summary: str, time: int, ref: str) -> event_pb2.ExplainStep:

@@ -66,6 +66,9 @@ class Recovery:
         return None
 
     async def _interrupted(self, run: OpenRun) -> QueuedRun | None:
+        if await self._closer.has_asked(run.workspace_id, run.run_id):
+            await self._end(run, ends.failed(ends.RESTARTED, "The host was started anew after the question."))
+            return None
         if await self._has_answered(run):
             ending = ends.failed(ends.RESTARTED, "The host was started anew after the answer and before the run's end.")
             await self._end(run, ending, answered=True)

@@ -213,7 +213,7 @@ class Results:
         self._append("state_updated", run_pb2.RunEvent(state_updated=shown), result, sequence)
 
     async def _take_action(self, result: Result, sequence: int) -> None:
-        self._effects.request(result.action_requested)
+        await self._effects.request(result.action_requested, sequence)
 
 
 class TextRun:

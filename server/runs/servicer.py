@@ -4,6 +4,7 @@ from typing import Never
 
 from portway.rpc.call import Call
 from portway.rpc.cursor import Cursor, CursorCodec
+from portway.server.interactions.people import People
 from portway.server.runs.cancel import Canceller, receipt_message
 from portway.server.runs.explain import RunExplainer
 from portway.server.runs.feed import Feeds
@@ -35,6 +36,7 @@ class RunServicer:
         steering: Steering,
         explainer: RunExplainer,
         owned: Owned,
+        people: People,
     ) -> None:
         self._runs = runs
         self._feeds = feeds
@@ -43,6 +45,7 @@ class RunServicer:
         self._steering = steering
         self._explainer = explainer
         self._owned = owned
+        self._people = people
 
     async def GetRun(self, request: pb.GetRunRequest, call: _Call) -> pb.GetRunResponse:
         run = await self._runs.run(call.caller.workspace_id, request.run_id)
@@ -86,6 +89,20 @@ class RunServicer:
 
     async def SteerRun(self, request: pb.SteerRunRequest, call: _Call) -> pb.SteerRunResponse:
         return pb.SteerRunResponse(steering_id=await self._steering.steer(call.caller, request))
+
+    async def SubmitInteraction(
+        self, request: pb.SubmitInteractionRequest, call: _Call
+    ) -> pb.SubmitInteractionResponse:
+        return await self._people.submit(call.caller, request, call.trace_id)
+
+    async def ListInteractions(self, request: pb.ListInteractionsRequest, call: _Call) -> pb.ListInteractionsResponse:
+        return await self._people.interactions(call.caller.workspace_id, request)
+
+    async def DecideApproval(self, request: pb.DecideApprovalRequest, call: _Call) -> pb.DecideApprovalResponse:
+        return await self._people.decide(call.caller, request)
+
+    async def ListApprovals(self, request: pb.ListApprovalsRequest, call: _Call) -> pb.ListApprovalsResponse:
+        return await self._people.approvals(call.caller.workspace_id, request)
 
     async def ExplainRun(self, request: pb.ExplainRunRequest, call: _Call) -> pb.ExplainRunResponse:
         return await self._explainer.explain(call.caller.workspace_id, request.run_id)

@@ -1,6 +1,7 @@
 """Ending a run: its last words, its state and what follows from it, in one unit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from portway.rpc.ids import new_id
 from portway.server.agents.types import QueuePolicy
@@ -24,13 +25,19 @@ _FINISH_PREFIX = "FINISH_REASON_"
 
 
 class Settler:
-    """Puts the end of a run into its journal. Whoever calls flushes it."""
+    """Puts the end of a run into its journal. Whoever calls flushes it.
+
+    `withdraw` takes back in the same unit what people have not decided yet, and where the run failed also what they
+    have not answered; `withdrawn` gets what it answers.
+    """
 
     def __init__(self, addressee: Addressee, journal: Journal, voice: Voice, work: Work) -> None:
         self._addressee = addressee
         self._journal = journal
         self._voice = voice
         self._work = work
+        self.withdraw: Callable[[Transaction, bool], Any] | None = None
+        self.withdrawn: Callable[[Any], None] | None = None
 
     def complete(self, ending: Completed, usage: UsageSum) -> None:
         """The run ended well; its messages were said before."""
@@ -89,6 +96,9 @@ class Settler:
             return [run for steer in dropped if (run := _become_run(tx, addressee, steer)) is not None]
 
         self._journal.also(unit, self._add_all)
+        withdraw, failed = self.withdraw, settlement.state is not RunState.COMPLETED
+        if withdraw is not None:
+            self._journal.also(lambda tx: withdraw(tx, failed), self.withdrawn)
 
     def _add_all(self, runs: Sequence[QueuedRun]) -> None:
         for run in runs:

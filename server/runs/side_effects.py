@@ -3,9 +3,10 @@
 from portway.rpc.errors import InvalidInput, NotAvailable, NotFound
 from portway.server.events.wire import media_of
 from portway.server.runner_calls.artifacts import ArtifactRules
+from portway.server.runner_calls.operations import RunnerCalls
+from portway.server.runner_calls.scope import RunScope
 from portway.server.runner_calls.state import checked_json, space_of
 from portway.server.runs.journal import Journal
-from portway.server.snapshot.freeze import Snapshot
 from portway.server.state.store import delete_value, set_value
 from portway.server.state.types import StateSpace
 from portway.server.storage_engine.transaction import Transaction
@@ -15,11 +16,13 @@ from portway.v1 import content_pb2, run_result_pb2
 class SideEffects:
     """Of one attempt. Writes are put into the journal's next unit, beside the result that tells of them."""
 
-    def __init__(self, snapshot: Snapshot, run_id: str, journal: Journal, artifacts: ArtifactRules) -> None:
-        self._snapshot = snapshot
-        self._run_id = run_id
+    def __init__(self, run: RunScope, journal: Journal, artifacts: ArtifactRules, calls: RunnerCalls) -> None:
+        self._run = run
+        self._snapshot = run.snapshot
+        self._run_id = run.run_id
         self._journal = journal
         self._artifacts = artifacts
+        self._calls = calls
 
     async def keep_artifact(self, created: run_result_pb2.ArtifactCreated) -> content_pb2.ArtifactRef:
         """The artifact as it is kept. Raises NotPermitted, NotFound, InvalidInput, PayloadTooLarge."""
@@ -48,10 +51,15 @@ class SideEffects:
         value = checked_json(updated.value_json)
         self._journal.also(lambda tx: set_value(tx, space, key, value, run_id=run_id))
 
-    def request(self, requested: run_result_pb2.ActionRequested) -> None:
-        """Recorded by the caller as refused."""
-        kind = requested.WhichOneof("kind")
-        raise NotAvailable(f"{kind or 'an action'} was requested, which is not available in this version")
+    async def request(self, requested: run_result_pb2.ActionRequested, sequence: int) -> None:
+        """Recorded by the caller where it is refused. Raises as the calls RequestAction and RequestInteraction."""
+        match requested.WhichOneof("kind"):
+            case "interaction":
+                await self._calls.interactions.ask(self._run, requested.interaction, sequence)
+            case "action":
+                await self._calls.actions.request(self._run, requested.request_id, requested.action, sequence)
+            case _:
+                raise NotAvailable("something was requested that this version does not know")
 
 
 def _delete(tx: Transaction, space: StateSpace, key: str, run_id: str) -> None:

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from portway.rpc.ids import new_id
-from portway.server.deliveries.compose import DEFAULT_TTL_SECONDS, host_message, message_delivery
+from portway.server.deliveries.compose import DEFAULT_TTL_SECONDS, delivery_id_of, host_message, payload_delivery
 from portway.server.deliveries.types import Delivery, NewDelivery
 from portway.server.events.wire import media_of, text_of
 from portway.server.runs.assignment import Addressee
@@ -12,9 +12,9 @@ from portway.server.runs.masking import mask_message, mask_text, masks_of
 from portway.server.storage_engine.transaction import Transaction
 from portway.server.transcript.store import append_items
 from portway.server.transcript.types import NewItem, Role
-from portway.v1 import content_pb2, run_pb2, run_result_pb2, usage_pb2
+from portway.v1 import content_pb2, delivery_pb2, run_pb2, run_result_pb2, usage_pb2
 
-MESSAGE, NOTICE = "message", "notice"
+MESSAGE, NOTICE, INTERACTION = "message", "notice", "interaction"
 
 _MEDIA_FIELDS = {"image/": "image", "audio/": "audio", "video/": "video"}
 
@@ -81,13 +81,45 @@ class Voice:
         self._journal.append("notice", run_pb2.RunEvent(notice=notice))
         self._publish(message, NOTICE, Role.SYSTEM)
 
-    def _publish(self, message: content_pb2.Message, kind: str, role: Role) -> None:
+    def mask(self, text: str) -> str:
+        """The text without what must not leave."""
+        return mask_text(self._masks, text)
+
+    def ask(self, question: content_pb2.QuestionPart, role: Role) -> tuple[str, str]:
+        """A question to people; answers its transcript item and its delivery ('' where nothing is delivered).
+
+        A surface that cannot show such a question gets its fallback text as a message.
+        """
+        asked = question.interaction
+        message = content_pb2.Message(message_id=new_id("msg"))
+        message.parts.add(question=question)
+        payload = delivery_pb2.DeliveryPayload(interaction=asked)
+        if asked.kind not in self._addressee.event.capabilities.interactions:
+            said = delivery_pb2.DeliveryMessage(item_id=message.message_id, kind=MESSAGE)
+            said.parts.add().text.text = asked.fallback_text
+            payload = delivery_pb2.DeliveryPayload(message=said)
+        return message.message_id, self._publish(message, INTERACTION, role, asked.fallback_text, payload)
+
+    def act(self, delivery_id: str, action: run_result_pb2.PlatformAction) -> None:
+        """Something that the platform is to do, as a delivery with an id of its own."""
+        delivery = self._delivery(delivery_pb2.DeliveryPayload(action=action), delivery_id)
+        self._journal.also(lambda tx: self._outbox.add(tx, delivery), self._outbox.wake)
+
+    def _publish(
+        self,
+        message: content_pb2.Message,
+        kind: str,
+        role: Role,
+        text: str = "",
+        payload: delivery_pb2.DeliveryPayload | None = None,
+    ) -> str:
+        """Into the transcript and, where somebody is to be told, into the outbox; answers the delivery's id or ''."""
         addressee = self._addressee
         item = NewItem(
             item_id=message.message_id,
             role=role,
             kind=kind,
-            text=text_of(message.parts),
+            text=text or text_of(message.parts),
             content=message.SerializeToString(),
             thread_id=addressee.facts.thread_id,
             event_id=addressee.run.event_id,
@@ -97,17 +129,25 @@ class Voice:
         # Nobody waits for what happens by itself: that it failed stands in the transcript.
         facts = addressee.facts
         told = facts.delivers and facts.expects_reply if kind == NOTICE else addressee.replies
-        if told:
-            delivery = self._delivery(message, kind)
-            self._journal.also(lambda tx: self._outbox.add(tx, delivery), self._outbox.wake)
+        if not (told or (kind == INTERACTION and facts.delivers)):
+            return ""
+        if payload is None:
+            answered = facts.subject_id if facts.subject_type == "message" else ""
+            said = delivery_pb2.DeliveryMessage(
+                item_id=message.message_id, parts=message.parts, kind=kind, reply_to=answered
+            )
+            payload = delivery_pb2.DeliveryPayload(message=said)
+        delivery = self._delivery(payload, delivery_id_of(message.message_id))
+        self._journal.also(lambda tx: self._outbox.add(tx, delivery), self._outbox.wake)
+        return delivery.delivery_id
 
-    def _delivery(self, message: content_pb2.Message, kind: str) -> NewDelivery:
+    def _delivery(self, payload: delivery_pb2.DeliveryPayload, delivery_id: str) -> NewDelivery:
         addressee = self._addressee
         policy = addressee.spec.delivery_policy if addressee.spec else None
-        return message_delivery(
+        return payload_delivery(
             addressee.facts,
-            message,
-            kind=kind,
+            payload,
+            delivery_id,
             event_id=addressee.run.event_id,
             run_id=addressee.run_id,
             ttl_seconds=policy.delivery_ttl_seconds if policy else DEFAULT_TTL_SECONDS,

@@ -58,7 +58,7 @@ def freeze(grants: Grants, facts: EventFacts, event_id: str, surface_actions: fr
             narrowing.take(_BOX, error.message)
             tools = tuple(tool for tool in tools if tool.type is not ToolType.NATIVE)
             narrowing.removed.append(f"tools of the box: {error.message}")
-    if not facts.delivers:
+    if not facts.delivers and not facts.expects_reply:
         narrowing.take(frozenset({"interactions_request"}), "the event has no place of reply")
     narrowing.keep_actions(surface_actions, "the surface cannot")
     if facts.thread_id and narrowing.result().history_scope is HistoryScope.THREAD:

@@ -165,6 +165,14 @@ def _item(row: Row) -> TranscriptItem:
     return TranscriptItem(*typed(row, (3, Role)))
 
 
+def read_item(tx: ReadTransaction, workspace_id: str, item_id: str) -> TranscriptItem:
+    """Raises NotFound."""
+    row = tx.one(_BY_ID, {"workspace_id": workspace_id, "item_id": item_id})
+    if row is None:
+        raise NotFound.of("message", item_id)
+    return _item(row)
+
+
 class StoredTranscript:
     """The transcript in the database."""
 
@@ -179,8 +187,4 @@ class StoredTranscript:
         return [_item(row) for row in rows]
 
     async def item(self, workspace_id: str, item_id: str) -> TranscriptItem:
-        params = {"workspace_id": workspace_id, "item_id": item_id}
-        row = await self._reader.look(lambda tx: tx.one(_BY_ID, params))
-        if row is None:
-            raise NotFound.of("message", item_id)
-        return _item(row)
+        return await self._reader.look(lambda tx: read_item(tx, workspace_id, item_id))

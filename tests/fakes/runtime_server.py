@@ -43,6 +43,7 @@ class FakeRun:
         self.sequence = 0
         self.cancelled = asyncio.Event()
         self.steers: list[Any] = []
+        self.approvals: list[Any] = []
         self.steered = asyncio.Event()
         self.reason = ""
         self.answers: dict[int, asyncio.Queue[run_call_pb2.RunAnswer]] = {}
@@ -121,7 +122,9 @@ class FakeRun:
                 self.steered.set()
             case "answer":
                 self.answers[frame.answer.call_id].put_nowait(frame.answer)
-            case "credit" | "approval":
+            case "approval":
+                self.approvals.append(frame.approval)
+            case "credit":
                 pass
             case other:
                 raise AssertionError(f"the host sent {other} to a run that has started")

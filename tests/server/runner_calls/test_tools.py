@@ -186,20 +186,3 @@ async def test_arguments_that_do_not_fit_are_refused_and_nothing_is_run(tmp_path
     async with serve_fake_box(box), with_box(tmp_path, runtime, box) as host:
         await played(host, runtime, script)
     assert not box.ran
-
-
-async def test_a_command_that_needs_an_approval_is_refused_while_nobody_can_be_asked(
-    tmp_path: Path, runtime: FakeRuntime
-) -> None:
-    box = FakeBox()
-    box.will_run("ls", done(""))
-
-    async def script(run: FakeRun) -> None:
-        refused = await run.ask("call_tool", execute("sudo rm x"))
-        assert (refused.code, refused.reason) == (9, Reason.TOOL_UNAVAILABLE) and "approval" in refused.message
-        assert (await run.ask_all("call_tool", execute("ls")))[-1].call_tool.result.text.startswith("exit code 0")
-
-    async with serve_fake_box(box), with_box(tmp_path, runtime, box) as host:
-        await host.set_agent(box_policy=BoxPolicy(tools=("*",), approved_commands=("^sudo ",)))
-        await played(host, runtime, script)
-    assert box.ran == ["ls"]

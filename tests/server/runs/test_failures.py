@@ -133,7 +133,7 @@ async def test_what_changes_something_and_breaks_a_rule_is_refused_and_recorded(
     accepted = await host.submit()
     events = await host.watch(accepted.run_id)
     reasons = [e.recorded.reason for e in events if e.WhichOneof("kind") == "recorded"]
-    assert reasons == ["INVALID_FIELD", "NOT_FOUND", "NOT_FOUND", "NOT_AVAILABLE"]
+    assert reasons == ["INVALID_FIELD", "NOT_FOUND", "NOT_FOUND", "NOT_GRANTED"]
     assert (await host.run(accepted.run_id)).state == run_pb2.RUN_STATE_COMPLETED
 
 
