@@ -203,16 +203,7 @@ def _build(config: Config, stores: Stores) -> Parts:
         stores.artifacts,
         outbox,
     )
-    answers = build_answers(
-        people,
-        stores,
-        agents=agents,
-        guards=guards,
-        work=dispatcher,
-        outbox=outbox,
-        quotas=access.quotas,
-        budgets=spending,
-    )
+    answers = build_answers(people, stores, agents, guards, dispatcher, outbox, access.quotas, spending)
     acceptor.answers = answers
     canceller = Canceller(writer, stores.runs, dispatcher, closer, host.limits.stop_grace)
     return Parts(

@@ -69,7 +69,6 @@ def build_decisions(
 def build_answers(
     parts: DecisionParts,
     stores: AnswerStores,
-    *,
     agents: Agents,
     guards: Guards,
     work: Work,
