@@ -20,6 +20,7 @@ from portway.server.retention import tables as retention
 from portway.server.runs import tables as runs
 from portway.server.schedules import tables as schedules
 from portway.server.secrets import tables as secrets
+from portway.server.skills import tables as skills
 from portway.server.spending import tables as spending
 from portway.server.state import tables as state
 from portway.server.storage import tables as storage
@@ -60,6 +61,7 @@ NOUNS = (
     switches,
     erasure,
     models,
+    skills,
 )
 
 __all__ = ["NOUNS", "metadata"]

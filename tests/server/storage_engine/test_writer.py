@@ -264,16 +264,3 @@ async def test_after_a_failed_fsync_nothing_is_acknowledged_any_more(sqlite_opti
         with pytest.raises(PortwayError, match="the disk failed"):
             await writer.run(lambda tx: None)
         writer.close()
-
-
-async def test_callers_that_come_one_by_one_share_commits_where_they_are_many(database: Database) -> None:
-    """Each waits for its own unit before it comes again, so none of them waits together with the others by design."""
-    numbers = iter(range(3_000))
-
-    async def caller() -> None:
-        for number in numbers:
-            await database.writer.run(partial(add, note_id=str(number)))
-
-    await asyncio.gather(*(caller() for _ in range(64)))
-    counters = database.writer.counters
-    assert counters.units == 3_000 and counters.commits < 1_500, counters
