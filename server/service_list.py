@@ -147,7 +147,10 @@ def _work(parts: Parts) -> list[Service]:
             quiet_methods=_quiet(calls),
             while_draining=True,
         ),
-        Service(_descriptor(delivery_pb2, "DeliveryService"), DeliveryServicer(ledger, parts.outbox, cursors)),
+        Service(
+            _descriptor(delivery_pb2, "DeliveryService"),
+            DeliveryServicer(ledger, parts.outbox, cursors, stores.database.epoch),
+        ),
         Service(_descriptor(artifact_pb2, "ArtifactService"), ArtifactServicer(keeper)),
         _conversations(parts),
         Service(

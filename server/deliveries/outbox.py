@@ -15,6 +15,7 @@ from typing import Protocol
 import structlog
 
 from portway.rpc.errors import NotFound, PortwayError
+from portway.server.deliveries.feed import DeliveryFeed
 from portway.server.deliveries.lanes import ChannelQueue
 from portway.server.deliveries.settle import Result, final_outcome, outcome_of
 from portway.server.deliveries.store import (
@@ -83,10 +84,12 @@ class Outbox:
         deliveries: Deliveries,
         settings: OutboxSettings | None = None,
         *,
+        feed: DeliveryFeed | None = None,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._writer = writer
+        self.feed = feed or DeliveryFeed()
         self._deliveries = deliveries
         self._settings = settings or OutboxSettings()
         self._clock = clock
@@ -104,6 +107,7 @@ class Outbox:
 
     def wake(self, delivery: Delivery) -> None:
         """After the commit: send it as soon as its turn comes."""
+        self.feed.publish(delivery)
         served = self._serve(delivery.channel)
         if served is not None and delivery.state is DeliveryState.PENDING:
             served.queue.offer(delivery)
@@ -162,6 +166,7 @@ class Outbox:
             return retry_delivery(tx, workspace_id, delivery_id, tx.now + span if span else 0)
 
         delivery = await self._writer.run(unit)
+        self.feed.publish(delivery)
         served = self._serve(delivery.channel)
         if served is not None:
             served.queue.put_back(delivery)
@@ -214,6 +219,7 @@ class Outbox:
 
     def _moved(self, delivery: Delivery) -> None:
         """Its state has changed on disk."""
+        self.feed.publish(delivery)
         served = self._served.get(delivery.channel)
         if served is None:
             return
@@ -288,13 +294,18 @@ class Outbox:
 
     async def _expire(self) -> None:
         while batch := await self._deliveries.too_old(self._settings.batch):
-            await self._writer.run(partial(_expire_all, batch))
+            for delivery in await self._writer.run(partial(_expire_all, batch)):
+                self.feed.publish(delivery)
             self._log.warning("deliveries were given up because their time was over", count=len(batch))
 
     async def _doubt(self) -> None:
         """What was sent and not confirmed for too long is unknown: an operator sees it, and decides."""
         while batch := await self._writer.run(partial(doubt_sent, limit=self._settings.batch)):
-            self._log.warning("sent deliveries were not confirmed in time; what became of them is unknown", count=batch)
+            for delivery in batch:
+                self.feed.publish(delivery)
+            self._log.warning(
+                "sent deliveries were not confirmed in time; what became of them is unknown", count=len(batch)
+            )
 
     async def _check(self) -> None:
         for channel, served in list(self._served.items()):
@@ -306,6 +317,5 @@ class Outbox:
                     self._pump(channel, served)
 
 
-def _expire_all(batch: Sequence[tuple[str, str]], tx: Transaction) -> None:
-    for workspace_id, delivery_id in batch:
-        expire_delivery(tx, workspace_id, delivery_id)
+def _expire_all(batch: Sequence[tuple[str, str]], tx: Transaction) -> list[Delivery]:
+    return [expire_delivery(tx, workspace_id, delivery_id) for workspace_id, delivery_id in batch]

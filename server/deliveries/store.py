@@ -52,12 +52,13 @@ _EXPIRE = f"""
 UPDATE deliveries SET state = 'expired', end_time = :now
 WHERE {_ID} AND state = 'pending' AND expire_time > 0 AND expire_time <= :now RETURNING {_COLUMNS}
 """
-_DOUBT = """
+_DOUBT = f"""
 UPDATE deliveries SET state = 'unknown', next_attempt_time = 0, error_code = 'NOT_CONFIRMED',
   error_message = 'The adapter sent it, and the platform has not confirmed it in time.'
 WHERE (workspace_id, delivery_id) IN (
   SELECT workspace_id, delivery_id FROM deliveries
-  WHERE state = 'sent' AND next_attempt_time > 0 AND next_attempt_time <= :now LIMIT :limit) AND state = 'sent'
+  WHERE state = 'sent' AND next_attempt_time > 0 AND next_attempt_time <= :now LIMIT :limit)
+  AND state = 'sent' RETURNING {_COLUMNS}
 """
 _OF_CHANNEL = "state = 'pending' AND workspace_id = :workspace_id AND surface = :surface AND bot_id = :bot_id"
 _COUNT = f"SELECT COUNT(*) FROM (SELECT 1 FROM deliveries WHERE {_OF_CHANNEL} LIMIT :limit) AS found"
@@ -185,9 +186,9 @@ def read_backlog(tx: ReadTransaction, channel: Channel, capacity: int, limit: in
     return Backlog(tuple(_delivery(row) for row in rows), complete, tx.now)
 
 
-def doubt_sent(tx: Transaction, limit: int) -> int:
-    """What was sent and should have been confirmed by now, in every workspace, is unknown; answers how many."""
-    return tx.execute(_DOUBT, {"now": tx.now, "limit": limit})
+def doubt_sent(tx: Transaction, limit: int) -> list[Delivery]:
+    """What was sent and should have been confirmed by now, in every workspace, is unknown; answers which."""
+    return [_delivery(row) for row in tx.all(_DOUBT, {"now": tx.now, "limit": limit})]
 
 
 def read_delivery(tx: ReadTransaction, workspace_id: str, delivery_id: str) -> Delivery:

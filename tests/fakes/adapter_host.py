@@ -77,7 +77,7 @@ async def adapter_host(folder: Path, address: str = "127.0.0.1:0", grace: float 
             ),
             Service(
                 delivery_pb2.DESCRIPTOR.services_by_name["DeliveryService"],
-                DeliveryServicer(DeliveryLedger(deliveries, outbox), outbox, CURSORS),
+                DeliveryServicer(DeliveryLedger(deliveries, outbox), outbox, CURSORS, database.epoch),
             ),
         ]
         async with asyncio.TaskGroup() as tasks:

@@ -29,9 +29,10 @@ from portway.v1 import content_pb2 as portway_dot_v1_dot_content__pb2
 from portway.v1 import interaction_pb2 as portway_dot_v1_dot_interaction__pb2
 from portway.v1 import options_pb2 as portway_dot_v1_dot_options__pb2
 from portway.v1 import run_result_pb2 as portway_dot_v1_dot_run__result__pb2
+from portway.v1 import stream_pb2 as portway_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19portway/v1/delivery.proto\x12\nportway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18portway/v1/content.proto\x1a\x1cportway/v1/interaction.proto\x1a\x18portway/v1/options.proto\x1a\x1bportway/v1/run_result.proto\"\x88\x01\n\x0f\x44\x65liveryMessage\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12-\n\x05parts\x18\x02 \x03(\x0b\x32\x17.portway.v1.ContentPartR\x05parts\x12\x12\n\x04kind\x18\x03 \x01(\tR\x04kind\x12\x19\n\x08reply_to\x18\x04 \x01(\tR\x07replyTo\"m\n\x0c\x44\x65liveryEdit\x12.\n\x13provider_message_id\x18\x01 \x01(\tR\x11providerMessageId\x12-\n\x05parts\x18\x02 \x03(\x0b\x32\x17.portway.v1.ContentPartR\x05parts\"v\n\x10\x44\x65liveryReaction\x12.\n\x13provider_message_id\x18\x01 \x01(\tR\x11providerMessageId\x12\x1a\n\x08reaction\x18\x02 \x01(\tR\x08reaction\x12\x16\n\x06remove\x18\x03 \x01(\x08R\x06remove\"\xb1\x02\n\x0f\x44\x65liveryPayload\x12\x37\n\x07message\x18\x01 \x01(\x0b\x32\x1b.portway.v1.DeliveryMessageH\x00R\x07message\x12.\n\x04\x65\x64it\x18\x02 \x01(\x0b\x32\x18.portway.v1.DeliveryEditH\x00R\x04\x65\x64it\x12:\n\x08reaction\x18\x03 \x01(\x0b\x32\x1c.portway.v1.DeliveryReactionH\x00R\x08reaction\x12;\n\x0binteraction\x18\x04 \x01(\x0b\x32\x17.portway.v1.InteractionH\x00R\x0binteraction\x12\x34\n\x06\x61\x63tion\x18\x05 \x01(\x0b\x32\x1a.portway.v1.PlatformActionH\x00R\x06\x61\x63tionB\x06\n\x04kind\"\xe3\x01\n\x0e\x44\x65liveryTarget\x12\x18\n\x07surface\x18\x01 \x01(\tR\x07surface\x12\x15\n\x06\x62ot_id\x18\x02 \x01(\tR\x05\x62otId\x12\x1d\n\nchannel_id\x18\x03 \x01(\tR\tchannelId\x12\x16\n\x06target\x18\x04 \x01(\tR\x06target\x12\x1b\n\tthread_id\x18\x05 \x01(\tR\x08threadId\x12\'\n\x0f\x63onversation_id\x18\x06 \x01(\tR\x0e\x63onversationId\x12#\n\rlauncher_type\x18\x07 \x01(\tR\x0clauncherType\"\xd0\x05\n\x08\x44\x65livery\x12\x1f\n\x0b\x64\x65livery_id\x18\x01 \x01(\tR\ndeliveryId\x12\x15\n\x06run_id\x18\x02 \x01(\tR\x05runId\x12\'\n\x0f\x63onversation_id\x18\x03 \x01(\tR\x0e\x63onversationId\x12\x32\n\x06target\x18\x04 \x01(\x0b\x32\x1a.portway.v1.DeliveryTargetR\x06target\x12\x35\n\x07payload\x18\x05 \x01(\x0b\x32\x1b.portway.v1.DeliveryPayloadR\x07payload\x12/\n\x05state\x18\x06 \x01(\x0e\x32\x19.portway.v1.DeliveryStateR\x05state\x12#\n\rattempt_count\x18\x07 \x01(\x05R\x0c\x61ttemptCount\x12*\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x14.portway.v1.RunErrorR\x05\x65rror\x12\x46\n\x11next_attempt_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0fnextAttemptTime\x12;\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12;\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x35\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12.\n\x13provider_message_id\x18\r \x01(\tR\x11providerMessageId\x12\x1a\n\x08sequence\x18\x0e \x01(\x03R\x08sequence\x12\x31\n\x07\x64\x65tails\x18\x0f \x01(\x0b\x32\x17.google.protobuf.StructR\x07\x64\x65tails\"A\n\x12GetDeliveryRequest\x12+\n\x0b\x64\x65livery_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\ndeliveryId\"G\n\x13GetDeliveryResponse\x12\x30\n\x08\x64\x65livery\x18\x01 \x01(\x0b\x32\x14.portway.v1.DeliveryR\x08\x64\x65livery\"\xfa\x01\n\x15ListDeliveriesRequest\x12;\n\x06states\x18\x01 \x03(\x0e\x32\x19.portway.v1.DeliveryStateB\x08\xbaH\x05\x92\x01\x02\x10\x10R\x06states\x12\x31\n\x0f\x63onversation_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x0e\x63onversationId\x12\x1f\n\x06run_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x05runId\x12\'\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"v\n\x16ListDeliveriesResponse\x12\x34\n\ndeliveries\x18\x01 \x03(\x0b\x32\x14.portway.v1.DeliveryR\ndeliveries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"C\n\x14RetryDeliveryRequest\x12+\n\x0b\x64\x65livery_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\ndeliveryId\"I\n\x15RetryDeliveryResponse\x12\x30\n\x08\x64\x65livery\x18\x01 \x01(\x0b\x32\x14.portway.v1.DeliveryR\x08\x64\x65livery\"E\n\x16\x44iscardDeliveryRequest\x12+\n\x0b\x64\x65livery_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\ndeliveryId\"K\n\x17\x44iscardDeliveryResponse\x12\x30\n\x08\x64\x65livery\x18\x01 \x01(\x0b\x32\x14.portway.v1.DeliveryR\x08\x64\x65livery*\xb2\x02\n\rDeliveryState\x12\x1e\n\x1a\x44\x45LIVERY_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x45LIVERY_STATE_PENDING\x10\x01\x12\x1a\n\x16\x44\x45LIVERY_STATE_SENDING\x10\x02\x12\x17\n\x13\x44\x45LIVERY_STATE_SENT\x10\x03\x12\x1f\n\x1b\x44\x45LIVERY_STATE_ACKNOWLEDGED\x10\x04\x12\x1a\n\x16\x44\x45LIVERY_STATE_UNKNOWN\x10\x05\x12\x19\n\x15\x44\x45LIVERY_STATE_FAILED\x10\x06\x12\x1a\n\x16\x44\x45LIVERY_STATE_EXPIRED\x10\x07\x12\x1e\n\x1a\x44\x45LIVERY_STATE_DEAD_LETTER\x10\x08\x12\x1c\n\x18\x44\x45LIVERY_STATE_DISCARDED\x10\t2\x92\x03\n\x0f\x44\x65liveryService\x12X\n\x0bGetDelivery\x12\x1e.portway.v1.GetDeliveryRequest\x1a\x1f.portway.v1.GetDeliveryResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x12\x61\n\x0eListDeliveries\x12!.portway.v1.ListDeliveriesRequest\x1a\".portway.v1.ListDeliveriesResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x12]\n\rRetryDelivery\x12 .portway.v1.RetryDeliveryRequest\x1a!.portway.v1.RetryDeliveryResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x12\x63\n\x0f\x44iscardDelivery\x12\".portway.v1.DiscardDeliveryRequest\x1a#.portway.v1.DiscardDeliveryResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19portway/v1/delivery.proto\x12\nportway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18portway/v1/content.proto\x1a\x1cportway/v1/interaction.proto\x1a\x18portway/v1/options.proto\x1a\x1bportway/v1/run_result.proto\x1a\x17portway/v1/stream.proto\"\x88\x01\n\x0f\x44\x65liveryMessage\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12-\n\x05parts\x18\x02 \x03(\x0b\x32\x17.portway.v1.ContentPartR\x05parts\x12\x12\n\x04kind\x18\x03 \x01(\tR\x04kind\x12\x19\n\x08reply_to\x18\x04 \x01(\tR\x07replyTo\"m\n\x0c\x44\x65liveryEdit\x12.\n\x13provider_message_id\x18\x01 \x01(\tR\x11providerMessageId\x12-\n\x05parts\x18\x02 \x03(\x0b\x32\x17.portway.v1.ContentPartR\x05parts\"v\n\x10\x44\x65liveryReaction\x12.\n\x13provider_message_id\x18\x01 \x01(\tR\x11providerMessageId\x12\x1a\n\x08reaction\x18\x02 \x01(\tR\x08reaction\x12\x16\n\x06remove\x18\x03 \x01(\x08R\x06remove\"\xb1\x02\n\x0f\x44\x65liveryPayload\x12\x37\n\x07message\x18\x01 \x01(\x0b\x32\x1b.portway.v1.DeliveryMessageH\x00R\x07message\x12.\n\x04\x65\x64it\x18\x02 \x01(\x0b\x32\x18.portway.v1.DeliveryEditH\x00R\x04\x65\x64it\x12:\n\x08reaction\x18\x03 \x01(\x0b\x32\x1c.portway.v1.DeliveryReactionH\x00R\x08reaction\x12;\n\x0binteraction\x18\x04 \x01(\x0b\x32\x17.portway.v1.InteractionH\x00R\x0binteraction\x12\x34\n\x06\x61\x63tion\x18\x05 \x01(\x0b\x32\x1a.portway.v1.PlatformActionH\x00R\x06\x61\x63tionB\x06\n\x04kind\"\xe3\x01\n\x0e\x44\x65liveryTarget\x12\x18\n\x07surface\x18\x01 \x01(\tR\x07surface\x12\x15\n\x06\x62ot_id\x18\x02 \x01(\tR\x05\x62otId\x12\x1d\n\nchannel_id\x18\x03 \x01(\tR\tchannelId\x12\x16\n\x06target\x18\x04 \x01(\tR\x06target\x12\x1b\n\tthread_id\x18\x05 \x01(\tR\x08threadId\x12\'\n\x0f\x63onversation_id\x18\x06 \x01(\tR\x0e\x63onversationId\x12#\n\rlauncher_type\x18\x07 \x01(\tR\x0clauncherType\"\xd0\x05\n\x08\x44\x65livery\x12\x1f\n\x0b\x64\x65livery_id\x18\x01 \x01(\tR\ndeliveryId\x12\x15\n\x06run_id\x18\x02 \x01(\tR\x05runId\x12\'\n\x0f\x63onversation_id\x18\x03 \x01(\tR\x0e\x63onversationId\x12\x32\n\x06target\x18\x04 \x01(\x0b\x32\x1a.portway.v1.DeliveryTargetR\x06target\x12\x35\n\x07payload\x18\x05 \x01(\x0b\x32\x1b.portway.v1.DeliveryPayloadR\x07payload\x12/\n\x05state\x18\x06 \x01(\x0e\x32\x19.portway.v1.DeliveryStateR\x05state\x12#\n\rattempt_count\x18\x07 \x01(\x05R\x0c\x61ttemptCount\x12*\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x14.portway.v1.RunErrorR\x05\x65rror\x12\x46\n\x11next_attempt_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0fnextAttemptTime\x12;\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12;\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x35\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12.\n\x13provider_message_id\x18\r \x01(\tR\x11providerMessageId\x12\x1a\n\x08sequence\x18\x0e \x01(\x03R\x08sequence\x12\x31\n\x07\x64\x65tails\x18\x0f \x01(\x0b\x32\x17.google.protobuf.StructR\x07\x64\x65tails\"A\n\x12GetDeliveryRequest\x12+\n\x0b\x64\x65livery_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\ndeliveryId\"G\n\x13GetDeliveryResponse\x12\x30\n\x08\x64\x65livery\x18\x01 \x01(\x0b\x32\x14.portway.v1.DeliveryR\x08\x64\x65livery\"\xfa\x01\n\x15ListDeliveriesRequest\x12;\n\x06states\x18\x01 \x03(\x0e\x32\x19.portway.v1.DeliveryStateB\x08\xbaH\x05\x92\x01\x02\x10\x10R\x06states\x12\x31\n\x0f\x63onversation_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x0e\x63onversationId\x12\x1f\n\x06run_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x05runId\x12\'\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"v\n\x16ListDeliveriesResponse\x12\x34\n\ndeliveries\x18\x01 \x03(\x0b\x32\x14.portway.v1.DeliveryR\ndeliveries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"C\n\x14RetryDeliveryRequest\x12+\n\x0b\x64\x65livery_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\ndeliveryId\"I\n\x15RetryDeliveryResponse\x12\x30\n\x08\x64\x65livery\x18\x01 \x01(\x0b\x32\x14.portway.v1.DeliveryR\x08\x64\x65livery\"E\n\x16\x44iscardDeliveryRequest\x12+\n\x0b\x64\x65livery_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\ndeliveryId\"K\n\x17\x44iscardDeliveryResponse\x12\x30\n\x08\x64\x65livery\x18\x01 \x01(\x0b\x32\x14.portway.v1.DeliveryR\x08\x64\x65livery\"x\n\x16WatchDeliveriesRequest\x12\x31\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x0e\x63onversationId\x12+\n\x0c\x61\x66ter_cursor\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x0b\x61\x66terCursor\"\xac\x01\n\x17WatchDeliveriesResponse\x12\x34\n\ndeliveries\x18\x01 \x03(\x0b\x32\x14.portway.v1.DeliveryR\ndeliveries\x12\'\n\x03gap\x18\x02 \x01(\x0b\x32\x15.portway.v1.StreamGapR\x03gap\x12\x16\n\x06\x63ursor\x18\x03 \x01(\tR\x06\x63ursor\x12\x1a\n\x08snapshot\x18\x04 \x01(\x08R\x08snapshot*\xb2\x02\n\rDeliveryState\x12\x1e\n\x1a\x44\x45LIVERY_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x45LIVERY_STATE_PENDING\x10\x01\x12\x1a\n\x16\x44\x45LIVERY_STATE_SENDING\x10\x02\x12\x17\n\x13\x44\x45LIVERY_STATE_SENT\x10\x03\x12\x1f\n\x1b\x44\x45LIVERY_STATE_ACKNOWLEDGED\x10\x04\x12\x1a\n\x16\x44\x45LIVERY_STATE_UNKNOWN\x10\x05\x12\x19\n\x15\x44\x45LIVERY_STATE_FAILED\x10\x06\x12\x1a\n\x16\x44\x45LIVERY_STATE_EXPIRED\x10\x07\x12\x1e\n\x1a\x44\x45LIVERY_STATE_DEAD_LETTER\x10\x08\x12\x1c\n\x18\x44\x45LIVERY_STATE_DISCARDED\x10\t2\xfa\x03\n\x0f\x44\x65liveryService\x12X\n\x0bGetDelivery\x12\x1e.portway.v1.GetDeliveryRequest\x1a\x1f.portway.v1.GetDeliveryResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x12\x61\n\x0eListDeliveries\x12!.portway.v1.ListDeliveriesRequest\x1a\".portway.v1.ListDeliveriesResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x12\x66\n\x0fWatchDeliveries\x12\".portway.v1.WatchDeliveriesRequest\x1a#.portway.v1.WatchDeliveriesResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x30\x01\x12]\n\rRetryDelivery\x12 .portway.v1.RetryDeliveryRequest\x1a!.portway.v1.RetryDeliveryResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x12\x63\n\x0f\x44iscardDelivery\x12\".portway.v1.DiscardDeliveryRequest\x1a#.portway.v1.DiscardDeliveryResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,44 +55,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETRYDELIVERYREQUEST'].fields_by_name['delivery_id']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
   _globals['_DISCARDDELIVERYREQUEST'].fields_by_name['delivery_id']._loaded_options = None
   _globals['_DISCARDDELIVERYREQUEST'].fields_by_name['delivery_id']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
+  _globals['_WATCHDELIVERIESREQUEST'].fields_by_name['conversation_id']._loaded_options = None
+  _globals['_WATCHDELIVERIESREQUEST'].fields_by_name['conversation_id']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_WATCHDELIVERIESREQUEST'].fields_by_name['after_cursor']._loaded_options = None
+  _globals['_WATCHDELIVERIESREQUEST'].fields_by_name['after_cursor']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_DELIVERYSERVICE'].methods_by_name['GetDelivery']._loaded_options = None
   _globals['_DELIVERYSERVICE'].methods_by_name['GetDelivery']._serialized_options = b'\242\237\031\004\n\002\002\010'
   _globals['_DELIVERYSERVICE'].methods_by_name['ListDeliveries']._loaded_options = None
   _globals['_DELIVERYSERVICE'].methods_by_name['ListDeliveries']._serialized_options = b'\242\237\031\004\n\002\002\010'
+  _globals['_DELIVERYSERVICE'].methods_by_name['WatchDeliveries']._loaded_options = None
+  _globals['_DELIVERYSERVICE'].methods_by_name['WatchDeliveries']._serialized_options = b'\242\237\031\004\n\002\002\010'
   _globals['_DELIVERYSERVICE'].methods_by_name['RetryDelivery']._loaded_options = None
   _globals['_DELIVERYSERVICE'].methods_by_name['RetryDelivery']._serialized_options = b'\242\237\031\003\n\001\002'
   _globals['_DELIVERYSERVICE'].methods_by_name['DiscardDelivery']._loaded_options = None
   _globals['_DELIVERYSERVICE'].methods_by_name['DiscardDelivery']._serialized_options = b'\242\237\031\003\n\001\002'
-  _globals['_DELIVERYSTATE']._serialized_start=2681
-  _globals['_DELIVERYSTATE']._serialized_end=2987
-  _globals['_DELIVERYMESSAGE']._serialized_start=245
-  _globals['_DELIVERYMESSAGE']._serialized_end=381
-  _globals['_DELIVERYEDIT']._serialized_start=383
-  _globals['_DELIVERYEDIT']._serialized_end=492
-  _globals['_DELIVERYREACTION']._serialized_start=494
-  _globals['_DELIVERYREACTION']._serialized_end=612
-  _globals['_DELIVERYPAYLOAD']._serialized_start=615
-  _globals['_DELIVERYPAYLOAD']._serialized_end=920
-  _globals['_DELIVERYTARGET']._serialized_start=923
-  _globals['_DELIVERYTARGET']._serialized_end=1150
-  _globals['_DELIVERY']._serialized_start=1153
-  _globals['_DELIVERY']._serialized_end=1873
-  _globals['_GETDELIVERYREQUEST']._serialized_start=1875
-  _globals['_GETDELIVERYREQUEST']._serialized_end=1940
-  _globals['_GETDELIVERYRESPONSE']._serialized_start=1942
-  _globals['_GETDELIVERYRESPONSE']._serialized_end=2013
-  _globals['_LISTDELIVERIESREQUEST']._serialized_start=2016
-  _globals['_LISTDELIVERIESREQUEST']._serialized_end=2266
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=2268
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=2386
-  _globals['_RETRYDELIVERYREQUEST']._serialized_start=2388
-  _globals['_RETRYDELIVERYREQUEST']._serialized_end=2455
-  _globals['_RETRYDELIVERYRESPONSE']._serialized_start=2457
-  _globals['_RETRYDELIVERYRESPONSE']._serialized_end=2530
-  _globals['_DISCARDDELIVERYREQUEST']._serialized_start=2532
-  _globals['_DISCARDDELIVERYREQUEST']._serialized_end=2601
-  _globals['_DISCARDDELIVERYRESPONSE']._serialized_start=2603
-  _globals['_DISCARDDELIVERYRESPONSE']._serialized_end=2678
-  _globals['_DELIVERYSERVICE']._serialized_start=2990
-  _globals['_DELIVERYSERVICE']._serialized_end=3392
+  _globals['_DELIVERYSTATE']._serialized_start=3003
+  _globals['_DELIVERYSTATE']._serialized_end=3309
+  _globals['_DELIVERYMESSAGE']._serialized_start=270
+  _globals['_DELIVERYMESSAGE']._serialized_end=406
+  _globals['_DELIVERYEDIT']._serialized_start=408
+  _globals['_DELIVERYEDIT']._serialized_end=517
+  _globals['_DELIVERYREACTION']._serialized_start=519
+  _globals['_DELIVERYREACTION']._serialized_end=637
+  _globals['_DELIVERYPAYLOAD']._serialized_start=640
+  _globals['_DELIVERYPAYLOAD']._serialized_end=945
+  _globals['_DELIVERYTARGET']._serialized_start=948
+  _globals['_DELIVERYTARGET']._serialized_end=1175
+  _globals['_DELIVERY']._serialized_start=1178
+  _globals['_DELIVERY']._serialized_end=1898
+  _globals['_GETDELIVERYREQUEST']._serialized_start=1900
+  _globals['_GETDELIVERYREQUEST']._serialized_end=1965
+  _globals['_GETDELIVERYRESPONSE']._serialized_start=1967
+  _globals['_GETDELIVERYRESPONSE']._serialized_end=2038
+  _globals['_LISTDELIVERIESREQUEST']._serialized_start=2041
+  _globals['_LISTDELIVERIESREQUEST']._serialized_end=2291
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=2293
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=2411
+  _globals['_RETRYDELIVERYREQUEST']._serialized_start=2413
+  _globals['_RETRYDELIVERYREQUEST']._serialized_end=2480
+  _globals['_RETRYDELIVERYRESPONSE']._serialized_start=2482
+  _globals['_RETRYDELIVERYRESPONSE']._serialized_end=2555
+  _globals['_DISCARDDELIVERYREQUEST']._serialized_start=2557
+  _globals['_DISCARDDELIVERYREQUEST']._serialized_end=2626
+  _globals['_DISCARDDELIVERYRESPONSE']._serialized_start=2628
+  _globals['_DISCARDDELIVERYRESPONSE']._serialized_end=2703
+  _globals['_WATCHDELIVERIESREQUEST']._serialized_start=2705
+  _globals['_WATCHDELIVERIESREQUEST']._serialized_end=2825
+  _globals['_WATCHDELIVERIESRESPONSE']._serialized_start=2828
+  _globals['_WATCHDELIVERIESRESPONSE']._serialized_end=3000
+  _globals['_DELIVERYSERVICE']._serialized_start=3312
+  _globals['_DELIVERYSERVICE']._serialized_end=3818
 # @@protoc_insertion_point(module_scope)

@@ -13,6 +13,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from portway.v1 import content_pb2 as _content_pb2
 from portway.v1 import interaction_pb2 as _interaction_pb2
 from portway.v1 import run_result_pb2 as _run_result_pb2
+from portway.v1 import stream_pb2 as _stream_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -37,7 +38,7 @@ class _DeliveryStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Deliver
     DELIVERY_STATE_SENDING: _DeliveryState.ValueType  # 2
     """Given to an adapter."""
     DELIVERY_STATE_SENT: _DeliveryState.ValueType  # 3
-    """The adapter handed it to the platform, which did not confirm it yet."""
+    """The adapter handed it to the platform, which did not confirm it yet. After 15 minutes it is UNKNOWN."""
     DELIVERY_STATE_ACKNOWLEDGED: _DeliveryState.ValueType  # 4
     """The platform has it."""
     DELIVERY_STATE_UNKNOWN: _DeliveryState.ValueType  # 5
@@ -61,7 +62,7 @@ DELIVERY_STATE_PENDING: DeliveryState.ValueType  # 1
 DELIVERY_STATE_SENDING: DeliveryState.ValueType  # 2
 """Given to an adapter."""
 DELIVERY_STATE_SENT: DeliveryState.ValueType  # 3
-"""The adapter handed it to the platform, which did not confirm it yet."""
+"""The adapter handed it to the platform, which did not confirm it yet. After 15 minutes it is UNKNOWN."""
 DELIVERY_STATE_ACKNOWLEDGED: DeliveryState.ValueType  # 4
 """The platform has it."""
 DELIVERY_STATE_UNKNOWN: DeliveryState.ValueType  # 5
@@ -565,3 +566,67 @@ class DiscardDeliveryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DiscardDeliveryResponse: _TypeAlias = DiscardDeliveryResponse  # noqa: Y015
+
+@_typing.final
+class WatchDeliveriesRequest(_message.Message):
+    """WatchDeliveriesRequest says what is followed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    AFTER_CURSOR_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.str
+    """Only of this conversation."""
+    after_cursor: _builtins.str
+    """Cursor of the last answer that was seen."""
+    def __init__(
+        self,
+        *,
+        conversation_id: _builtins.str = ...,
+        after_cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_cursor", b"after_cursor", "conversation_id", b"conversation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchDeliveriesRequest: _TypeAlias = WatchDeliveriesRequest  # noqa: Y015
+
+@_typing.final
+class WatchDeliveriesResponse(_message.Message):
+    """WatchDeliveriesResponse has changed deliveries in the order of their changes, or a gap."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELIVERIES_FIELD_NUMBER: _builtins.int
+    GAP_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """Cursor behind these."""
+    snapshot: _builtins.bool
+    """They are what is open now, not a change."""
+    @_builtins.property
+    def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Delivery]:
+        """Deliveries as they are after the change."""
+
+    @_builtins.property
+    def gap(self) -> _stream_pb2.StreamGap:
+        """Changes that will not come one by one; what is open follows."""
+
+    def __init__(
+        self,
+        *,
+        deliveries: _abc.Iterable[Global___Delivery] | None = ...,
+        gap: _stream_pb2.StreamGap | None = ...,
+        cursor: _builtins.str = ...,
+        snapshot: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gap", b"gap"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "deliveries", b"deliveries", "gap", b"gap", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchDeliveriesResponse: _TypeAlias = WatchDeliveriesResponse  # noqa: Y015

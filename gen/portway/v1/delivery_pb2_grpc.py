@@ -45,6 +45,11 @@ class DeliveryServiceStub:
                 request_serializer=portway_dot_v1_dot_delivery__pb2.ListDeliveriesRequest.SerializeToString,
                 response_deserializer=portway_dot_v1_dot_delivery__pb2.ListDeliveriesResponse.FromString,
                 _registered_method=True)
+        self.WatchDeliveries = channel.unary_stream(
+                '/portway.v1.DeliveryService/WatchDeliveries',
+                request_serializer=portway_dot_v1_dot_delivery__pb2.WatchDeliveriesRequest.SerializeToString,
+                response_deserializer=portway_dot_v1_dot_delivery__pb2.WatchDeliveriesResponse.FromString,
+                _registered_method=True)
         self.RetryDelivery = channel.unary_unary(
                 '/portway.v1.DeliveryService/RetryDelivery',
                 request_serializer=portway_dot_v1_dot_delivery__pb2.RetryDeliveryRequest.SerializeToString,
@@ -72,6 +77,16 @@ class DeliveryServiceServicer:
     def ListDeliveries(self, request, context):
         """ListDeliveries pages through deliveries, newest first.
         Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchDeliveries(self, request, context):
+        """WatchDeliveries sends every change of a delivery after a cursor, then new ones until cancelled. Without a cursor, and after a gap, it begins with what is
+        open now (pending, sent, unknown; at most 1,000). The host remembers the last 2,000 changes of a workspace, until it is started anew: a cursor from before
+        is answered by a gap (EPOCH or OVERFLOW) and what is open. A watcher that reads slowly holds up nobody.
+        Errors: INVALID_ARGUMENT (cursor). Cancelling ends the watch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,6 +120,11 @@ def add_DeliveryServiceServicer_to_server(servicer, server):
                     servicer.ListDeliveries,
                     request_deserializer=portway_dot_v1_dot_delivery__pb2.ListDeliveriesRequest.FromString,
                     response_serializer=portway_dot_v1_dot_delivery__pb2.ListDeliveriesResponse.SerializeToString,
+            ),
+            'WatchDeliveries': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchDeliveries,
+                    request_deserializer=portway_dot_v1_dot_delivery__pb2.WatchDeliveriesRequest.FromString,
+                    response_serializer=portway_dot_v1_dot_delivery__pb2.WatchDeliveriesResponse.SerializeToString,
             ),
             'RetryDelivery': grpc.unary_unary_rpc_method_handler(
                     servicer.RetryDelivery,
@@ -172,6 +192,33 @@ class DeliveryService:
             '/portway.v1.DeliveryService/ListDeliveries',
             portway_dot_v1_dot_delivery__pb2.ListDeliveriesRequest.SerializeToString,
             portway_dot_v1_dot_delivery__pb2.ListDeliveriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchDeliveries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/portway.v1.DeliveryService/WatchDeliveries',
+            portway_dot_v1_dot_delivery__pb2.WatchDeliveriesRequest.SerializeToString,
+            portway_dot_v1_dot_delivery__pb2.WatchDeliveriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

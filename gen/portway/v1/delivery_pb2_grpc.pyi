@@ -41,6 +41,12 @@ class DeliveryServiceStub:
     """ListDeliveries pages through deliveries, newest first.
     Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
+    WatchDeliveries: _grpc.UnaryStreamMultiCallable[_delivery_pb2.WatchDeliveriesRequest, _delivery_pb2.WatchDeliveriesResponse]
+    """WatchDeliveries sends every change of a delivery after a cursor, then new ones until cancelled. Without a cursor, and after a gap, it begins with what is
+    open now (pending, sent, unknown; at most 1,000). The host remembers the last 2,000 changes of a workspace, until it is started anew: a cursor from before
+    is answered by a gap (EPOCH or OVERFLOW) and what is open. A watcher that reads slowly holds up nobody.
+    Errors: INVALID_ARGUMENT (cursor). Cancelling ends the watch.
+    """
     RetryDelivery: _grpc.UnaryUnaryMultiCallable[_delivery_pb2.RetryDeliveryRequest, _delivery_pb2.RetryDeliveryResponse]
     """RetryDelivery sends a delivery again that failed, expired, is dead or whose outcome is unknown, with its old id.
     Errors: NOT_FOUND, FAILED_PRECONDITION (pending or acknowledged). Cancelling: retried or not.
@@ -62,6 +68,12 @@ class DeliveryServiceAsyncStub(DeliveryServiceStub):
     ListDeliveries: _aio.UnaryUnaryMultiCallable[_delivery_pb2.ListDeliveriesRequest, _delivery_pb2.ListDeliveriesResponse]  # type: ignore[assignment]
     """ListDeliveries pages through deliveries, newest first.
     Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
+    """
+    WatchDeliveries: _aio.UnaryStreamMultiCallable[_delivery_pb2.WatchDeliveriesRequest, _delivery_pb2.WatchDeliveriesResponse]  # type: ignore[assignment]
+    """WatchDeliveries sends every change of a delivery after a cursor, then new ones until cancelled. Without a cursor, and after a gap, it begins with what is
+    open now (pending, sent, unknown; at most 1,000). The host remembers the last 2,000 changes of a workspace, until it is started anew: a cursor from before
+    is answered by a gap (EPOCH or OVERFLOW) and what is open. A watcher that reads slowly holds up nobody.
+    Errors: INVALID_ARGUMENT (cursor). Cancelling ends the watch.
     """
     RetryDelivery: _aio.UnaryUnaryMultiCallable[_delivery_pb2.RetryDeliveryRequest, _delivery_pb2.RetryDeliveryResponse]  # type: ignore[assignment]
     """RetryDelivery sends a delivery again that failed, expired, is dead or whose outcome is unknown, with its old id.
@@ -93,6 +105,18 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_delivery_pb2.ListDeliveriesResponse, _abc.Awaitable[_delivery_pb2.ListDeliveriesResponse]]:
         """ListDeliveries pages through deliveries, newest first.
         Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchDeliveries(
+        self,
+        request: _delivery_pb2.WatchDeliveriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_delivery_pb2.WatchDeliveriesResponse], _abc.AsyncIterator[_delivery_pb2.WatchDeliveriesResponse]]:
+        """WatchDeliveries sends every change of a delivery after a cursor, then new ones until cancelled. Without a cursor, and after a gap, it begins with what is
+        open now (pending, sent, unknown; at most 1,000). The host remembers the last 2,000 changes of a workspace, until it is started anew: a cursor from before
+        is answered by a gap (EPOCH or OVERFLOW) and what is open. A watcher that reads slowly holds up nobody.
+        Errors: INVALID_ARGUMENT (cursor). Cancelling ends the watch.
         """
 
     @_abc_1.abstractmethod

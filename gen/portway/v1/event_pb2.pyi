@@ -15,6 +15,7 @@ from portway.v1 import content_pb2 as _content_pb2
 from portway.v1 import interaction_pb2 as _interaction_pb2
 from portway.v1 import run_context_pb2 as _run_context_pb2
 from portway.v1 import runner_pb2 as _runner_pb2
+from portway.v1 import stream_pb2 as _stream_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -393,6 +394,72 @@ class ListEventsRequest(_message.Message):
 Global___ListEventsRequest: _TypeAlias = ListEventsRequest  # noqa: Y015
 
 @_typing.final
+class WatchEventsRequest(_message.Message):
+    """WatchEventsRequest says what is followed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPES_FIELD_NUMBER: _builtins.int
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    AFTER_CURSOR_FIELD_NUMBER: _builtins.int
+    OVERFLOW_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.str
+    """Only this conversation."""
+    after_cursor: _builtins.str
+    """Cursor of the last event that was seen."""
+    overflow: _stream_pb2.Overflow.ValueType
+    """What happens where the watcher is too slow."""
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these types."""
+
+    def __init__(
+        self,
+        *,
+        types: _abc.Iterable[_builtins.str] | None = ...,
+        conversation_id: _builtins.str = ...,
+        after_cursor: _builtins.str = ...,
+        overflow: _stream_pb2.Overflow.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_cursor", b"after_cursor", "conversation_id", b"conversation_id", "overflow", b"overflow", "types", b"types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEventsRequest: _TypeAlias = WatchEventsRequest  # noqa: Y015
+
+@_typing.final
+class WatchEventsResponse(_message.Message):
+    """WatchEventsResponse has events in order, or a gap."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    GAP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventSummary]:
+        """Events."""
+
+    @_builtins.property
+    def gap(self) -> _stream_pb2.StreamGap:
+        """Events that will not come."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___EventSummary] | None = ...,
+        gap: _stream_pb2.StreamGap | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gap", b"gap"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "gap", b"gap"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEventsResponse: _TypeAlias = WatchEventsResponse  # noqa: Y015
+
+@_typing.final
 class EventSummary(_message.Message):
     """EventSummary is one row of a list."""
 
@@ -407,6 +474,7 @@ class EventSummary(_message.Message):
     ACCEPT_TIME_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     ACTOR_ID_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Event id."""
     type: _builtins.str
@@ -423,6 +491,8 @@ class EventSummary(_message.Message):
     """Sequence in the workspace."""
     actor_id: _builtins.str
     """Actor."""
+    cursor: _builtins.str
+    """Cursor of this event, for WatchEvents."""
     @_builtins.property
     def accept_time(self) -> _timestamp_pb2.Timestamp:
         """When it was accepted."""
@@ -439,10 +509,11 @@ class EventSummary(_message.Message):
         accept_time: _timestamp_pb2.Timestamp | None = ...,
         sequence: _builtins.int = ...,
         actor_id: _builtins.str = ...,
+        cursor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accept_time", b"accept_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_time", b"accept_time", "actor_id", b"actor_id", "conversation_id", b"conversation_id", "event_id", b"event_id", "outcome", b"outcome", "sequence", b"sequence", "source", b"source", "summary", b"summary", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_time", b"accept_time", "actor_id", b"actor_id", "conversation_id", b"conversation_id", "cursor", b"cursor", "event_id", b"event_id", "outcome", b"outcome", "sequence", b"sequence", "source", b"source", "summary", b"summary", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

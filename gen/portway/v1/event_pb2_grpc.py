@@ -50,6 +50,11 @@ class EventServiceStub:
                 request_serializer=portway_dot_v1_dot_event__pb2.ListEventsRequest.SerializeToString,
                 response_deserializer=portway_dot_v1_dot_event__pb2.ListEventsResponse.FromString,
                 _registered_method=True)
+        self.WatchEvents = channel.unary_stream(
+                '/portway.v1.EventService/WatchEvents',
+                request_serializer=portway_dot_v1_dot_event__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=portway_dot_v1_dot_event__pb2.WatchEventsResponse.FromString,
+                _registered_method=True)
         self.SimulateEvent = channel.unary_unary(
                 '/portway.v1.EventService/SimulateEvent',
                 request_serializer=portway_dot_v1_dot_event__pb2.SimulateEventRequest.SerializeToString,
@@ -93,6 +98,16 @@ class EventServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchEvents(self, request, context):
+        """WatchEvents sends events after a cursor, then new ones until cancelled, in the order of their sequence. Without a cursor: only new ones.
+        A watcher that reads slowly holds up nobody; with OVERFLOW_RESET one that is over 1,000 events behind gets a gap and goes on at the end. The default is
+        to get everything. A gap also says that retention has dropped what follows the cursor.
+        Errors: INVALID_ARGUMENT (cursor). Cancelling ends the watch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SimulateEvent(self, request, context):
         """SimulateEvent says what SubmitEvent would do with an event, and does nothing: no row is written and nothing is called.
         Errors: INVALID_ARGUMENT. What SubmitEvent would refuse is an answer here. Cancelling has no effect.
@@ -126,6 +141,11 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.ListEvents,
                     request_deserializer=portway_dot_v1_dot_event__pb2.ListEventsRequest.FromString,
                     response_serializer=portway_dot_v1_dot_event__pb2.ListEventsResponse.SerializeToString,
+            ),
+            'WatchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvents,
+                    request_deserializer=portway_dot_v1_dot_event__pb2.WatchEventsRequest.FromString,
+                    response_serializer=portway_dot_v1_dot_event__pb2.WatchEventsResponse.SerializeToString,
             ),
             'SimulateEvent': grpc.unary_unary_rpc_method_handler(
                     servicer.SimulateEvent,
@@ -220,6 +240,33 @@ class EventService:
             '/portway.v1.EventService/ListEvents',
             portway_dot_v1_dot_event__pb2.ListEventsRequest.SerializeToString,
             portway_dot_v1_dot_event__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/portway.v1.EventService/WatchEvents',
+            portway_dot_v1_dot_event__pb2.WatchEventsRequest.SerializeToString,
+            portway_dot_v1_dot_event__pb2.WatchEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

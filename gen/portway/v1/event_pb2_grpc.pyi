@@ -48,6 +48,12 @@ class EventServiceStub:
     """ListEvents pages through the events of the workspace, newest first.
     Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
+    WatchEvents: _grpc.UnaryStreamMultiCallable[_event_pb2.WatchEventsRequest, _event_pb2.WatchEventsResponse]
+    """WatchEvents sends events after a cursor, then new ones until cancelled, in the order of their sequence. Without a cursor: only new ones.
+    A watcher that reads slowly holds up nobody; with OVERFLOW_RESET one that is over 1,000 events behind gets a gap and goes on at the end. The default is
+    to get everything. A gap also says that retention has dropped what follows the cursor.
+    Errors: INVALID_ARGUMENT (cursor). Cancelling ends the watch.
+    """
     SimulateEvent: _grpc.UnaryUnaryMultiCallable[_event_pb2.SimulateEventRequest, _event_pb2.SimulateEventResponse]
     """SimulateEvent says what SubmitEvent would do with an event, and does nothing: no row is written and nothing is called.
     Errors: INVALID_ARGUMENT. What SubmitEvent would refuse is an answer here. Cancelling has no effect.
@@ -76,6 +82,12 @@ class EventServiceAsyncStub(EventServiceStub):
     ListEvents: _aio.UnaryUnaryMultiCallable[_event_pb2.ListEventsRequest, _event_pb2.ListEventsResponse]  # type: ignore[assignment]
     """ListEvents pages through the events of the workspace, newest first.
     Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
+    """
+    WatchEvents: _aio.UnaryStreamMultiCallable[_event_pb2.WatchEventsRequest, _event_pb2.WatchEventsResponse]  # type: ignore[assignment]
+    """WatchEvents sends events after a cursor, then new ones until cancelled, in the order of their sequence. Without a cursor: only new ones.
+    A watcher that reads slowly holds up nobody; with OVERFLOW_RESET one that is over 1,000 events behind gets a gap and goes on at the end. The default is
+    to get everything. A gap also says that retention has dropped what follows the cursor.
+    Errors: INVALID_ARGUMENT (cursor). Cancelling ends the watch.
     """
     SimulateEvent: _aio.UnaryUnaryMultiCallable[_event_pb2.SimulateEventRequest, _event_pb2.SimulateEventResponse]  # type: ignore[assignment]
     """SimulateEvent says what SubmitEvent would do with an event, and does nothing: no row is written and nothing is called.
@@ -120,6 +132,18 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_event_pb2.ListEventsResponse, _abc.Awaitable[_event_pb2.ListEventsResponse]]:
         """ListEvents pages through the events of the workspace, newest first.
         Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchEvents(
+        self,
+        request: _event_pb2.WatchEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_event_pb2.WatchEventsResponse], _abc.AsyncIterator[_event_pb2.WatchEventsResponse]]:
+        """WatchEvents sends events after a cursor, then new ones until cancelled, in the order of their sequence. Without a cursor: only new ones.
+        A watcher that reads slowly holds up nobody; with OVERFLOW_RESET one that is over 1,000 events behind gets a gap and goes on at the end. The default is
+        to get everything. A gap also says that retention has dropped what follows the cursor.
+        Errors: INVALID_ARGUMENT (cursor). Cancelling ends the watch.
         """
 
     @_abc_1.abstractmethod

@@ -814,8 +814,12 @@ __all__ = (
     "ValidateImageResponse",
     "WatchAuditRequest",
     "WatchAuditResponse",
+    "WatchDeliveriesRequest",
+    "WatchDeliveriesResponse",
     "WatchDocumentsRequest",
     "WatchDocumentsResponse",
+    "WatchEventsRequest",
+    "WatchEventsResponse",
     "WatchPairingRequest",
     "WatchPairingResponse",
     "WatchRunRequest",
@@ -1393,7 +1397,7 @@ class DeliveryState(betterproto2.Enum):
 
     SENT = 3
     """
-    The adapter handed it to the platform, which did not confirm it yet.
+    The adapter handed it to the platform, which did not confirm it yet. After 15 minutes it is UNKNOWN.
     """
 
     ACKNOWLEDGED = 4
@@ -8630,6 +8634,11 @@ class EventSummary(betterproto2.Message):
     actor_id: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
     Actor.
+    """
+
+    cursor: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Cursor of this event, for WatchEvents.
     """
 
 
@@ -22742,6 +22751,56 @@ default_message_pool.register_message("portway.v1", "WatchAuditResponse", WatchA
 
 
 @dataclass(eq=False, repr=False)
+class WatchDeliveriesRequest(betterproto2.Message):
+    """
+    WatchDeliveriesRequest says what is followed.
+    """
+
+    conversation_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Only of this conversation.
+    """
+
+    after_cursor: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Cursor of the last answer that was seen.
+    """
+
+
+default_message_pool.register_message("portway.v1", "WatchDeliveriesRequest", WatchDeliveriesRequest)
+
+
+@dataclass(eq=False, repr=False)
+class WatchDeliveriesResponse(betterproto2.Message):
+    """
+    WatchDeliveriesResponse has changed deliveries in the order of their changes, or a gap.
+    """
+
+    deliveries: "list[Delivery]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Deliveries as they are after the change.
+    """
+
+    gap: "StreamGap | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Changes that will not come one by one; what is open follows.
+    """
+
+    cursor: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Cursor behind these.
+    """
+
+    snapshot: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    They are what is open now, not a change.
+    """
+
+
+default_message_pool.register_message("portway.v1", "WatchDeliveriesResponse", WatchDeliveriesResponse)
+
+
+@dataclass(eq=False, repr=False)
 class WatchDocumentsRequest(betterproto2.Message):
     """
     WatchDocumentsRequest has what the call needs.
@@ -22769,6 +22828,56 @@ class WatchDocumentsResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("portway.v1", "WatchDocumentsResponse", WatchDocumentsResponse)
+
+
+@dataclass(eq=False, repr=False)
+class WatchEventsRequest(betterproto2.Message):
+    """
+    WatchEventsRequest says what is followed.
+    """
+
+    types: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Only these types.
+    """
+
+    conversation_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Only this conversation.
+    """
+
+    after_cursor: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Cursor of the last event that was seen.
+    """
+
+    overflow: "Overflow" = betterproto2.field(4, betterproto2.TYPE_ENUM, default_factory=lambda: Overflow(0))
+    """
+    What happens where the watcher is too slow.
+    """
+
+
+default_message_pool.register_message("portway.v1", "WatchEventsRequest", WatchEventsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class WatchEventsResponse(betterproto2.Message):
+    """
+    WatchEventsResponse has events in order, or a gap.
+    """
+
+    events: "list[EventSummary]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Events.
+    """
+
+    gap: "StreamGap | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Events that will not come.
+    """
+
+
+default_message_pool.register_message("portway.v1", "WatchEventsResponse", WatchEventsResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -25219,6 +25328,20 @@ class DeliveryServiceSyncStub:
             ListDeliveriesResponse.FromString,
         )(message)
 
+    def watch_deliveries(self, message: "WatchDeliveriesRequest") -> "Iterator[WatchDeliveriesResponse]":
+        """
+        WatchDeliveries sends every change of a delivery after a cursor, then new ones until cancelled. Without a cursor, and after a gap, it begins with what is
+        open now (pending, sent, unknown; at most 1,000). The host remembers the last 2,000 changes of a workspace, until it is started anew: a cursor from before
+        is answered by a gap (EPOCH or OVERFLOW) and what is open. A watcher that reads slowly holds up nobody.
+        Errors: INVALID_ARGUMENT (cursor). Cancelling ends the watch.
+        """
+
+        yield from self._channel.unary_stream(
+            "/portway.v1.DeliveryService/WatchDeliveries",
+            WatchDeliveriesRequest.SerializeToString,
+            WatchDeliveriesResponse.FromString,
+        )(message)
+
     def retry_delivery(self, message: "RetryDeliveryRequest") -> "RetryDeliveryResponse":
         """
         RetryDelivery sends a delivery again that failed, expired, is dead or whose outcome is unknown, with its old id.
@@ -25292,6 +25415,31 @@ class DeliveryServiceStub(betterproto2_grpclib.ServiceStub):
             deadline=deadline,
             metadata=metadata,
         )
+
+    async def watch_deliveries(
+        self,
+        message: "WatchDeliveriesRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "AsyncIterator[WatchDeliveriesResponse]":
+        """
+        WatchDeliveries sends every change of a delivery after a cursor, then new ones until cancelled. Without a cursor, and after a gap, it begins with what is
+        open now (pending, sent, unknown; at most 1,000). The host remembers the last 2,000 changes of a workspace, until it is started anew: a cursor from before
+        is answered by a gap (EPOCH or OVERFLOW) and what is open. A watcher that reads slowly holds up nobody.
+        Errors: INVALID_ARGUMENT (cursor). Cancelling ends the watch.
+        """
+
+        async for response in self._unary_stream(
+            "/portway.v1.DeliveryService/WatchDeliveries",
+            message,
+            WatchDeliveriesResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        ):
+            yield response
 
     async def retry_delivery(
         self,
@@ -25537,6 +25685,20 @@ class EventServiceSyncStub:
             ListEventsResponse.FromString,
         )(message)
 
+    def watch_events(self, message: "WatchEventsRequest") -> "Iterator[WatchEventsResponse]":
+        """
+        WatchEvents sends events after a cursor, then new ones until cancelled, in the order of their sequence. Without a cursor: only new ones.
+        A watcher that reads slowly holds up nobody; with OVERFLOW_RESET one that is over 1,000 events behind gets a gap and goes on at the end. The default is
+        to get everything. A gap also says that retention has dropped what follows the cursor.
+        Errors: INVALID_ARGUMENT (cursor). Cancelling ends the watch.
+        """
+
+        yield from self._channel.unary_stream(
+            "/portway.v1.EventService/WatchEvents",
+            WatchEventsRequest.SerializeToString,
+            WatchEventsResponse.FromString,
+        )(message)
+
     def simulate_event(self, message: "SimulateEventRequest") -> "SimulateEventResponse":
         """
         SimulateEvent says what SubmitEvent would do with an event, and does nothing: no row is written and nothing is called.
@@ -25635,6 +25797,31 @@ class EventServiceStub(betterproto2_grpclib.ServiceStub):
             deadline=deadline,
             metadata=metadata,
         )
+
+    async def watch_events(
+        self,
+        message: "WatchEventsRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "AsyncIterator[WatchEventsResponse]":
+        """
+        WatchEvents sends events after a cursor, then new ones until cancelled, in the order of their sequence. Without a cursor: only new ones.
+        A watcher that reads slowly holds up nobody; with OVERFLOW_RESET one that is over 1,000 events behind gets a gap and goes on at the end. The default is
+        to get everything. A gap also says that retention has dropped what follows the cursor.
+        Errors: INVALID_ARGUMENT (cursor). Cancelling ends the watch.
+        """
+
+        async for response in self._unary_stream(
+            "/portway.v1.EventService/WatchEvents",
+            message,
+            WatchEventsResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        ):
+            yield response
 
     async def simulate_event(
         self,
