@@ -25,6 +25,8 @@ COMMANDS = (
     "status",
     "doctor",
     "db",
+    "apply",
+    "export",
     "host",
     "runtime",
 )
