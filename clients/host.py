@@ -23,6 +23,7 @@ from portway.v1 import (
     delivery_pb2_grpc,
     event_pb2,
     event_pb2_grpc,
+    model_pb2_grpc,
     operations_pb2_grpc,
     run_pb2,
     run_pb2_grpc,
@@ -61,8 +62,8 @@ class Portway:
     """A connection to one host. Use it as `async with Portway("127.0.0.1:7700", token=…) as host`.
 
     Calls raise `portway.rpc.errors` by meaning: `NotFound`, `InvalidInput`, `Unavailable` and so on. The raw stubs are
-    there for what has no wrapper: `host.events`, `host.bindings`, `host.deliveries`, `host.schedules`, `host.skills`,
-    `host.tokens`, `host.adapters`, `host.operations`.
+    there for what has no wrapper: `host.events`, `host.bindings`, `host.deliveries`, `host.models`, `host.schedules`,
+    `host.skills`, `host.tokens`, `host.adapters`, `host.operations`.
     """
 
     def __init__(self, address: str, *, token: str, tls: ClientTls | None = None) -> None:
@@ -72,6 +73,7 @@ class Portway:
         self.agents = agent_pb2_grpc.AgentServiceStub(self._channel)
         self.bindings = binding_pb2_grpc.BindingServiceStub(self._channel)
         self.deliveries = delivery_pb2_grpc.DeliveryServiceStub(self._channel)
+        self.models = model_pb2_grpc.ModelServiceStub(self._channel)
         self.schedules = schedule_pb2_grpc.ScheduleServiceStub(self._channel)
         self.skills = skill_pb2_grpc.SkillServiceStub(self._channel)
         self.tokens = token_pb2_grpc.TokenServiceStub(self._channel)

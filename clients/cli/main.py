@@ -16,6 +16,7 @@ COMMANDS = (
     "history",
     "events",
     "agents",
+    "model",
     "bindings",
     "schedule",
     "skill",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import httpx2
@@ -94,6 +94,16 @@ _MEANINGS: tuple[tuple[tuple[type[Exception], ...], type[ModelError], str], ...]
 )
 
 
+_BY_STATUS: Mapping[int, type[Exception]] = {
+    401: ModelAuthenticationError,
+    402: ModelQuotaExceededError,
+    403: ModelAuthenticationError,
+    404: ModelNotFoundError,
+    408: ModelTimeoutError,
+    429: ModelRateLimitError,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class FailureReader:
     """Names failures of one provider; `secrets` are the texts that no message may hold."""
@@ -106,7 +116,8 @@ class FailureReader:
         policy = self._policy_failure(error, model)
         if policy is not None:
             return policy
-        meaning, advice = next((made, text) for kinds, made, text in _MEANINGS if isinstance(error, kinds))
+        kind = _category(error)
+        meaning, advice = next((made, text) for kinds, made, text in _MEANINGS if issubclass(kind, kinds))
         status = f" (HTTP {error.status_code})" if isinstance(error, ModelHTTPError) else ""
         advice = advice.format(provider=self.provider_id)
         message = f"provider {self.provider_id!r}, model {model!r}: it {advice}{status}"
@@ -145,6 +156,16 @@ class FailureReader:
             said = said.replace(secret, "[secret]")
         said = _KEY_LIKE.sub("[secret]", " ".join(said.split()))
         return said if len(said) <= _MAX_QUOTE else said[:_MAX_QUOTE] + "…"
+
+
+def _category(error: Exception) -> type[Exception]:
+    """The library's class of the error, or the one that its status stands for where it was not told apart."""
+    if type(error) is not ModelHTTPError:
+        return type(error)
+    status = error.status_code
+    if status >= 500:
+        return ModelServerError
+    return _BY_STATUS.get(status, ModelRequestRejectedError)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
