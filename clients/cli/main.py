@@ -13,6 +13,7 @@ COMMANDS = (
     "chat",
     "send",
     "runs",
+    "approvals",
     "history",
     "events",
     "agents",

@@ -28,5 +28,7 @@ class HostApi:
         self.steering = steering
         self.actions = Actions(calls)
         self.interactions = Interactions(calls)
+        self.request_action = self.actions.request
+        self.request_interaction = self.interactions.request
         # For what a runner starts beside its stream (a bridge, a program in the box); a secret, dead when the run ends.
         self.run_token = run_token

@@ -78,6 +78,7 @@ class Calls:
         self._calls: dict[int, _Call] = {}
         self._last_id = 0
         self._closed: PortwayError | None = None
+        self._awaited: set[str] = set()
         self._slots = asyncio.Semaphore(MAX_CALLS)
 
     def on_answer(self, answer: run_call_pb2.RunAnswer) -> None:
@@ -86,9 +87,15 @@ class Calls:
         if call is not None:
             call.add(answer)
 
-    def pause(self, paused: bool) -> None:
-        """An approval is waited for, or decided: the run's time stands still in between."""
-        self._clock.pause() if paused else self._clock.resume()
+    def pause(self, approval_id: str, pending: bool) -> None:
+        """An approval is waited for, or decided: the run's time stands still until none is waited for."""
+        if pending:
+            self._awaited.add(approval_id)
+            self._clock.pause()
+        else:
+            self._awaited.discard(approval_id)
+            if not self._awaited:
+                self._clock.resume()
         for call in self._calls.values():
             call.changed.set()
 

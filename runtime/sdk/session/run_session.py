@@ -90,7 +90,8 @@ class RunSession:
             case "steer":
                 self._steering.arrive()
             case "approval":
-                self._calls.pause(frame.approval.state == pb.APPROVAL_STATE_PENDING)
+                pending = frame.approval.state == pb.APPROVAL_STATE_PENDING
+                self._calls.pause(frame.approval.approval_id, pending)
             case "cancel":
                 self._cancel(frame.cancel.reason)
             case "start":

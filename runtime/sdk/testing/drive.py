@@ -86,6 +86,7 @@ async def run_runner(
     *,
     things: Things | None = None,
     permissions: Sequence[str] = (),
+    platform_actions: Sequence[str] = (),
     config: Json | None = None,
     context: RunContext | None = None,
     steered: bool = False,
@@ -93,7 +94,8 @@ async def run_runner(
     """Runs to the end. `permissions` are named as in a manifest: `models.stream`, `state`, …; `steered` tells the run
     at its start that something arrived, so that it asks for what is in `things.steering`."""
     things = things or Things()
-    allowed = Permissions(frozenset(name.replace(".", "_") for name in permissions))
+    granted = frozenset(name.replace(".", "_") for name in permissions)
+    allowed = Permissions(granted, platform_actions=tuple(platform_actions))
     context = replace(context or context_for(text, things, config=config), permissions=allowed)
     start = run_agent_pb2.RunStart()
     write(context, start.context)

@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from portway.rpc.call_errors import to_call_error
-from portway.rpc.errors import NotAvailable, NotFound, NotPermitted, PortwayError, Reason, Stale, WrongState
+from portway.rpc.errors import Conflict, NotAvailable, NotFound, NotPermitted, PortwayError, Reason, Stale, WrongState
 from portway.runtime.sdk.testing.things import Things
 from portway.runtime.sdk.types.content import ArtifactRef
 from portway.runtime.sdk.types.context import Permissions
 from portway.runtime.sdk.types.convert import read, read_json, write
+from portway.runtime.sdk.types.interactions import Interaction, PlatformAction
 from portway.runtime.sdk.types.models import ModelAnswer, ModelRequest
 from portway.runtime.sdk.types.pulled import StorageArea, ToolResult
 from portway.v1 import run_call_pb2, run_model_pb2, run_pull_pb2
@@ -29,6 +30,7 @@ _PERMISSION = {
     "set_state": "state",
     "delete_state": "state",
     "list_state": "state",
+    "request_interaction": "interactions_request",
 }
 _STORAGE = ("get_storage", "set_storage", "delete_storage", "list_storage")
 _UPLOADS = ("create_artifact", "set_storage")
@@ -64,6 +66,10 @@ class FakeHost:
         if kind in _FREE:
             return
         name = _PERMISSION.get(kind, "")
+        if kind == "request_action":
+            if request.action.action not in self._permissions.platform_actions:
+                raise NotPermitted(f"the platform action {request.action.action!r} is not granted to this run")
+            return
         if kind in _STORAGE:
             area = request.area if kind == "list_storage" else request.key.area
             name = f"storage_{StorageArea(area).name.lower()}"
@@ -214,6 +220,20 @@ class FakeHost:
         first, data = sent
         self.things.storage[first.key.area, first.key.key] = data
         yield run_pull_pb2.SetStorageResponse(size=len(data))
+
+    async def _request_action(self, request: run_pull_pb2.RequestActionRequest) -> AsyncIterator[Any]:
+        action = read(PlatformAction, request.action)
+        first = self.things.actions.setdefault(request.request_id, action)
+        if first != action:
+            raise Conflict(f"the request_id {request.request_id!r} stands for another action of this run")
+        yield run_pull_pb2.RequestActionResponse(delivery_id=f"dlv_{request.request_id}")
+
+    async def _request_interaction(self, request: run_pull_pb2.RequestInteractionRequest) -> AsyncIterator[Any]:
+        question = read(Interaction, request.interaction)
+        if self.things.question not in (None, question):
+            raise WrongState("the run has asked already, which ends it", reason=Reason.AWAITING_INTERACTION)
+        self.things.question = question
+        yield run_pull_pb2.RequestInteractionResponse(delivery_id="dlv_question")
 
     async def _pull_steering(self, request: run_pull_pb2.PullSteeringRequest) -> AsyncIterator[Any]:
         response = run_pull_pb2.PullSteeringResponse()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from portway.rpc.errors import PortwayError
 from portway.runtime.sdk.types.content import ArtifactRef, MessageRole, text_part
 from portway.runtime.sdk.types.convert import Json
+from portway.runtime.sdk.types.interactions import Interaction, PlatformAction
 from portway.runtime.sdk.types.models import ModelAnswer, ModelMessage, ModelRequest, ModelToolCall
 from portway.runtime.sdk.types.pulled import KnowledgeHit, SteeringMessage, ToolResult, TranscriptItem
 from portway.runtime.sdk.types.resources import ModelResource, ToolResource
@@ -36,6 +37,8 @@ class Things:
     tool_calls: list[tuple[str, Json, str]] = field(default_factory=list)
     tool_results: dict[str, ToolResult | None] = field(default_factory=dict)
     refusals: list[PortwayError] = field(default_factory=list)
+    actions: dict[str, PlatformAction] = field(default_factory=dict)
+    question: Interaction | None = None
 
 
 def says(text: str, *, finish: FinishReason = FinishReason.STOP) -> ModelAnswer:

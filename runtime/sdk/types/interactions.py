@@ -74,6 +74,7 @@ class Interaction:
     actions: tuple[InteractionAction, ...] = ()
     expire_time: datetime | None = None
     fallback_text: str = ""
+    only_asked_actor: bool = False
 
 
 @dataclass(frozen=True, slots=True)

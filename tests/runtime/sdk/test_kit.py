@@ -7,11 +7,13 @@ import pytest
 from portway.rpc.errors import NotPermitted
 from portway.runtime.sdk import (
     AgentRunner,
+    FinishReason,
     HostApi,
     MessageCompleted,
     ModelMessage,
     ModelRequest,
     ModelText,
+    RunCompleted,
     RunContext,
     RunResult,
     StateScope,
@@ -19,6 +21,7 @@ from portway.runtime.sdk import (
 )
 from portway.runtime.sdk.testing import Things, run_runner
 from portway.runtime.sdk.testing.things import in_turn, says, transcript
+from portway.runtime.sdk.types.interactions import Interaction, InteractionKind, PlatformAction
 
 
 class Storyteller(AgentRunner):
@@ -66,3 +69,26 @@ async def test_what_is_not_permitted_is_refused(missing: str) -> None:
     assert outcome.error_code == "runner.error"
     assert missing in outcome.terminal.run_failed.error.message
     assert isinstance(things.refusals[0], NotPermitted)
+
+
+class Asking(AgentRunner):
+    """Asks the platform and people, which ends it."""
+
+    async def run(self, ctx: RunContext, host: HostApi) -> AsyncIterator[RunResult]:
+        await host.request_action("r1", PlatformAction("message.react", "17", {"reaction": "👍"}))
+        await host.request_interaction(
+            Interaction("q1", InteractionKind.CONFIRMATION, "Sure?", fallback_text="Are you sure?")
+        )
+        yield RunCompleted(FinishReason.AWAITING_INTERACTION)
+
+
+async def test_the_kit_keeps_what_was_asked_of_people_and_of_the_platform() -> None:
+    things = Things()
+    outcome = await run_runner(
+        Asking, things=things, permissions=["interactions.request"], platform_actions=["message.react"]
+    )
+    assert outcome.kinds == ["run_completed"], outcome
+    assert things.question is not None and things.question.title == "Sure?"
+    assert things.actions["r1"].target == "17"
+    refused = await run_runner(Asking)
+    assert refused.error_code == "runner.error"

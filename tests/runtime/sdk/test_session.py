@@ -218,13 +218,15 @@ async def test_a_call_ends_with_the_runs_deadline() -> None:
 
 async def test_the_time_stands_still_while_an_approval_is_waited_for() -> None:
     asked = Asked(datetime.now(UTC) + timedelta(milliseconds=20))
-    asked.calls.pause(True)
+    asked.calls.pause("apr_1", True)
+    asked.calls.pause("apr_2", True)
+    asked.calls.pause("apr_1", False)
     waiting = asyncio.ensure_future(asked.calls.ask("get_state", GET))
     done, _ = await asyncio.wait([waiting], timeout=0.1)
     assert not done
     asked.answer(1, version=4)
     assert (await waiting).value.version == 4
-    asked.calls.pause(False)
+    asked.calls.pause("apr_2", False)
     with pytest.raises(DeadlineExceeded):
         await asked.calls.ask("get_state", GET)
     await asked.close()
