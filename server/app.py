@@ -49,6 +49,7 @@ from portway.server.runner_calls.operations import RunnerCalls
 from portway.server.runner_calls.prompt import PromptCalls, SteeringCalls
 from portway.server.runner_calls.state import StateCalls
 from portway.server.runner_calls.storage import StorageCalls
+from portway.server.runner_calls.tool_results import ResultKeeper
 from portway.server.runner_calls.tools import ToolCalls
 from portway.server.runs.cancel import Canceller
 from portway.server.runs.close import Closer
@@ -80,6 +81,8 @@ from portway.server.tokens.store import StoredTokens
 from portway.server.tokens.token_file import TokenFile, ensure_token_file
 from portway.server.tools.box_client import BoxClient
 from portway.server.tools.box_link import NOT_CONFIGURED, BoxLink
+from portway.server.tools.mcp.build import BoxWay, build_mcp
+from portway.server.tools.mcp.declared import declare_servers
 from portway.server.tools.native import NativeTools
 from portway.server.tools.plugin_watch import PluginToolWatch
 from portway.server.tools.registry import ToolRegistry
@@ -214,6 +217,9 @@ def _build(config: Config, stores: Stores) -> Parts:
         models=models,
         tools=tools,
         skills=skills,
+        mcp=build_mcp(
+            host.name, database, stores.keyring, stores.secrets, config.outbound, BoxWay(box, box_link), tools
+        ),
         runtime=runtime,
         box=box,
         box_link=box_link,
@@ -288,7 +294,7 @@ def _calls(
     artifacts = ArtifactCalls(stores.database, stores.artifacts, stores.blobs, access.quotas)
     return RunnerCalls(
         models=ModelCalls(models, artifacts, stores.blobs, access.switches),
-        tools=ToolCalls(writer, tools, access.switches, people.gate),
+        tools=ToolCalls(writer, tools, access.switches, people.gate, ResultKeeper(writer, artifacts, stores.blobs)),
         history=HistoryCalls(stores.transcript, stores.events, stores.cursors),
         artifacts=artifacts,
         state=StateCalls(writer, stores.state),
@@ -308,6 +314,7 @@ async def _first_start(parts: Parts) -> None:
     declared = _declared(parts)
     # The runtime is dialled later: which fields of a runner's configuration are secrets is not known yet.
     await Declarations(writer, parts.agent_secrets, parts.agents, parts.bindings).apply(declared, {})
+    await declare_servers(parts.config.file, parts.config.outbound, writer, parts.mcp.secrets)
     files = [
         (host.admin_token_file, Role.ADMIN, "admin", "first administrator"),
         (host.adapter_token_file, Role.ADAPTER, "web_chat", "bundled web chat"),
@@ -345,6 +352,7 @@ async def _enter_jobs(stack: AsyncExitStack, parts: Parts) -> None:
         parts.schedules.scheduler.run(),
         *parts.operations.jobs(),
         parts.people.expiry.run(),
+        parts.mcp.fleet.serve(),
     ]
     if parts.config.host.runtime:
         jobs += [parts.runtime.serve(), PluginToolWatch(parts.runtime, parts.tools).serve()]
@@ -362,7 +370,9 @@ async def _enter_jobs(stack: AsyncExitStack, parts: Parts) -> None:
 
 async def _first_contact(parts: Parts) -> None:
     """Wait a little for runtime and box, which start at the same time: a run that begins now should find both."""
-    expected = [parts.runtime.reached.wait()] if parts.config.host.runtime else []
+    expected: list[Coroutine[Any, Any, object]] = [parts.mcp.fleet.settled()]
+    if parts.config.host.runtime:
+        expected.append(parts.runtime.reached.wait())
     if parts.box_link is not None:
         expected.append(parts.box_link.answered.wait())
     with suppress(TimeoutError):

@@ -47,6 +47,7 @@ from portway.server.tokens.authenticator import TokenAuthenticator
 from portway.server.tokens.store import StoredTokens
 from portway.server.tools.box_client import BoxClient
 from portway.server.tools.box_link import BoxLink
+from portway.server.tools.mcp.build import McpParts
 from portway.server.tools.registry import ToolRegistry
 from portway.server.transcript.store import StoredTranscript
 from portway.server.workspaces.access import Access
@@ -86,6 +87,7 @@ class Parts:
     models: ModelDirectory
     tools: ToolRegistry
     skills: SkillParts
+    mcp: McpParts
     runtime: RuntimeLink
     box: FollowedBox | None
     box_link: BoxLink | None

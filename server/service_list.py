@@ -240,7 +240,10 @@ def _configuration(parts: Parts) -> list[Service]:
             SkillServicer(parts.skills.store, parts.skills.keeper, parts.skills.folder, stores.blobs, cursors),
         ),
         _models(parts),
-        Service(_descriptor(tool_pb2, "ToolService"), ToolServicer(parts.tools, cursors)),
+        Service(
+            _descriptor(tool_pb2, "ToolService"),
+            ToolServicer(parts.tools, cursors, parts.mcp.servers, parts.mcp.manager, parts.mcp.fleet),
+        ),
         Service(_descriptor(token_pb2, "TokenService"), TokenServicer(tokens, stores.tokens, cursors)),
         Service(_descriptor(workspace_pb2, "WorkspaceService"), workspace_servicer(parts)),
         Service(_descriptor(audit_pb2, "AuditService"), audit),

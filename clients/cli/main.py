@@ -27,8 +27,6 @@ COMMANDS = (
     "status",
     "doctor",
     "db",
-    "apply",
-    "export",
     "host",
     "runtime",
 )

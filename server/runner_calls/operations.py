@@ -15,6 +15,7 @@ from portway.server.runner_calls.prompt import PromptCalls, SteeringCalls
 from portway.server.runner_calls.scope import RunScope
 from portway.server.runner_calls.state import StateCalls
 from portway.server.runner_calls.storage import StorageCalls
+from portway.server.runner_calls.tool_names import for_models, for_streams
 from portway.server.runner_calls.tools import ToolCalls
 
 
@@ -52,10 +53,10 @@ class RunnerCalls:
     def operations(self) -> Mapping[str, Operation]:
         """By the field of `RunCall`. What is not here is in the contract and not served yet."""
         one: Mapping[str, Callable[..., Awaitable[Any]]] = {
-            "invoke_model": self.models.invoke_model,
+            "invoke_model": for_models(self.models.invoke_model),
             "rerank_documents": self.models.rerank_documents,
             "embed_texts": self.models.embed_texts,
-            "count_tokens": self.models.count_tokens,
+            "count_tokens": for_models(self.models.count_tokens),
             "get_tool": self.tools.get_tool,
             "page_history": self.history.page_history,
             "search_history": self.history.search_history,
@@ -74,7 +75,7 @@ class RunnerCalls:
             "request_interaction": self.interactions.request_interaction,
         }
         stream: Mapping[str, Callable[[RunScope, Any, Emit], Awaitable[None]]] = {
-            "stream_model": self.models.stream_model,
+            "stream_model": for_streams(self.models.stream_model),
             "call_tool": self.tools.call_tool,
             "read_artifact": self.artifacts.read_artifact,
             "get_storage": self.storage.get_storage,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from portway.rpc.errors import (
     DeadlineExceeded,
+    LimitExceeded,
     NotFound,
     NotPermitted,
     PortwayError,
@@ -24,8 +25,11 @@ from portway.server.runs.types import Fence
 from portway.server.runs.usage import UsageSum
 from portway.server.snapshot.freeze import Snapshot
 from portway.server.spending.meter import Meter
-from portway.server.tools.types import ToolResult
 from portway.v1 import run_context_pb2, run_pull_pb2
+
+# A model that calls tools for ever is stopped; a runner without models of the host has calls alone.
+MAX_TOOL_ROUNDS = 128
+MAX_TOOL_CALLS = 1_024
 
 
 @dataclass(slots=True, eq=False)
@@ -51,10 +55,13 @@ class RunScope:
     usage: UsageSum
     meter: Meter
     arrivals: list[Arrival] = field(default_factory=list)
-    tool_calls: dict[str, tuple[bytes, "asyncio.Future[ToolResult]"]] = field(default_factory=dict)
+    tool_calls: dict[str, tuple[bytes, "asyncio.Future[run_pull_pb2.ToolResult]"]] = field(default_factory=dict)
     earlier_effects: list[Effect] = field(default_factory=list)
     effect_lost: bool = False
     ended: PortwayError | None = None
+    tool_rounds: int = 0
+    tool_calls_made: int = 0
+    rounds_spent: Callable[[str], None] = lambda _: None
     injected: Callable[[Sequence[Arrival]], None] = lambda _: None
     stage: Stage | None = None
     asked: bytes = b""
@@ -63,6 +70,7 @@ class RunScope:
     allowed: dict[tuple[str, str], str] = field(default_factory=dict)
     told_waiting: bool = False
     actions: dict[str, "asyncio.Future[tuple[bytes, run_pull_pb2.RequestActionResponse]]"] = field(default_factory=dict)
+    _in_tool_round: bool = False
 
     @property
     def workspace_id(self) -> str:
@@ -144,6 +152,24 @@ class RunScope:
         if found is not None:
             self.earlier_effects.remove(found)
         return found
+
+    def model_asked(self) -> None:
+        """The next tool call begins a new round."""
+        self._in_tool_round = False
+
+    def count_tool_call(self) -> None:
+        """A round is the calls between two calls of a model. Raises LimitExceeded, and the run ends with it."""
+        self.tool_rounds += not self._in_tool_round
+        self._in_tool_round = True
+        self.tool_calls_made += 1
+        over = ""
+        if self.tool_rounds > MAX_TOOL_ROUNDS:
+            over = f"{MAX_TOOL_ROUNDS} rounds of tool calls"
+        elif self.tool_calls_made > MAX_TOOL_CALLS:
+            over = f"{MAX_TOOL_CALLS} tool calls"
+        if over:
+            self.rounds_spent(over)
+            raise LimitExceeded(f"a run has at most {over}", reason=Reason.TOOL_ROUNDS_EXHAUSTED)
 
 
 def run_finished(run_id: str, state: str) -> WrongState:

@@ -7,8 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-
-from google.protobuf.json_format import MessageToDict
+from typing import Never
 
 from portway.rpc.errors import (
     Conflict,
@@ -27,12 +26,14 @@ from portway.server.effects.types import Effect, EffectState, NewEffect
 from portway.server.runner_calls.emit import Emit
 from portway.server.runner_calls.paying import ONE_CALL, paid
 from portway.server.runner_calls.scope import RunScope
+from portway.server.runner_calls.tool_results import ResultKeeper
 from portway.server.storage_engine.writer import Writer
 from portway.server.switches.directory import KillSwitches
 from portway.server.switches.types import SwitchKind
 from portway.server.tools.registry import ToolRegistry
-from portway.server.tools.types import BoxSession, ToolCall, ToolResult, ToolScope, ToolSpec
-from portway.server.tools.wire import event_to_wire, resource_to_wire
+from portway.server.tools.schema import Schemas
+from portway.server.tools.types import BoxSession, ToolCall, ToolResult, ToolScope, ToolSpec, ToolType
+from portway.server.tools.wire import dict_of, event_to_wire, resource_to_wire
 from portway.v1 import run_pull_pb2 as pb
 
 # Seconds in which the source of a tool is asked what became of a call whose answer did not come.
@@ -64,11 +65,20 @@ class _Prepared:
 class ToolCalls:
     """GetTool and CallTool."""
 
-    def __init__(self, writer: Writer, tools: ToolRegistry, switches: KillSwitches, gate: ApprovalGate) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        tools: ToolRegistry,
+        switches: KillSwitches,
+        gate: ApprovalGate,
+        results: ResultKeeper,
+    ) -> None:
         self._switches = switches
         self._writer = writer
         self._tools = tools
         self._gate = gate
+        self._results = results
+        self._schemas = Schemas()
 
     async def get_tool(self, run: RunScope, request: pb.RunnerServiceGetToolRequest) -> pb.RunnerServiceGetToolResponse:
         run.allow("tools_detail", "GetTool")
@@ -82,6 +92,7 @@ class ToolCalls:
         if request.name not in run.snapshot.tools:
             raise run.missing("CallTool", "tool", request.name)
         self._refuse_stopped(run, request.name)
+        run.count_tool_call()
         async with paid(run, ONE_CALL):
             prepared = self._prepare(run, request)
             began = time.monotonic()
@@ -89,8 +100,8 @@ class ToolCalls:
                 result = await self._once(run, prepared, emit)
             else:
                 await self._approved(run, prepared)
-                result = await self._make(run, prepared, new_id("eff"), emit)
-        response = event_to_wire(result)
+                result = await self._keep(run, prepared, await self._make(run, prepared, new_id("eff"), emit))
+        response = pb.RunnerServiceCallToolResponse(result=result)
         response.result.duration.FromMilliseconds(round((time.monotonic() - began) * 1000))
         await emit(response, True)
 
@@ -108,7 +119,8 @@ class ToolCalls:
             raise WrongState(
                 f"the tool {request.name!r} is not there any more", reason=Reason.TOOL_UNAVAILABLE
             ) from error
-        arguments = MessageToDict(request.arguments)
+        arguments = dict_of(request.arguments)
+        self._check(run.snapshot.tools[request.name], spec, arguments)
         timeout = request.timeout.ToMilliseconds() / 1000 if request.HasField("timeout") else None
         policy = run.snapshot.spec.box_policy
         session = None
@@ -131,7 +143,7 @@ class ToolCalls:
         )
         return _Prepared(spec, scope, request.call_id or new_id("call"), arguments, timeout)
 
-    async def _once(self, run: RunScope, prepared: _Prepared, emit: Emit) -> ToolResult:
+    async def _once(self, run: RunScope, prepared: _Prepared, emit: Emit) -> pb.ToolResult:
         """A call that may not happen twice: not by a second request with its id, and not by a later attempt."""
         under_way = run.tool_calls.get(prepared.call_id)
         if under_way is not None:
@@ -153,7 +165,18 @@ class ToolCalls:
         answer.set_result(result)
         return result
 
-    async def _ledgered(self, run: RunScope, prepared: _Prepared, emit: Emit) -> ToolResult:
+    def _check(self, granted: ToolSpec, now: ToolSpec, arguments: Mapping[str, object]) -> None:
+        """The host's own tools check theirs. A schema that changed after the run began loosens nothing."""
+        if now.type is ToolType.NATIVE:
+            return
+        self._schemas.check(now, arguments)
+        if granted.input_schema != now.input_schema:
+            self._schemas.check(granted, arguments)
+
+    async def _keep(self, run: RunScope, prepared: _Prepared, result: ToolResult) -> pb.ToolResult:
+        return await self._results.keep(run, prepared.spec.name, result)
+
+    async def _ledgered(self, run: RunScope, prepared: _Prepared, emit: Emit) -> pb.ToolResult:
         await self._approved(run, prepared)
         if run.effect_lost:
             raise _lost(prepared.spec.name)
@@ -174,17 +197,18 @@ class ToolCalls:
         if earlier is not None:
             return await self._again(run, prepared, earlier)
         try:
-            result = await self._make(run, prepared, effect.effect_id, emit)
+            made = await self._make(run, prepared, effect.effect_id, emit)
         except (Unavailable, DeadlineExceeded, TimeoutError):
             # It may have happened: its source is asked, and the call is not made again.
             return await self._find_out(run, prepared, effect.effect_id)
         except PortwayError as error:
             if error.reason == Reason.EFFECT_UNKNOWN:
-                return self._lose(run, prepared, effect.effect_id)
+                self._lose(run, prepared, effect.effect_id)
             await self._finish(run, effect.effect_id, EffectState.FAILED, error.message.encode())
             raise
         # A call that is cancelled stays planned: whoever makes it again asks its source what became of it.
-        await self._finish(run, effect.effect_id, EffectState.DONE, _kept(result))
+        result = await self._keep(run, prepared, made)
+        await self._finish(run, effect.effect_id, EffectState.DONE, result.SerializeToString())
         return result
 
     async def _approved(self, run: RunScope, prepared: _Prepared) -> None:
@@ -198,7 +222,7 @@ class ToolCalls:
             Wanted(kind="tool", name=name, call_id=prepared.call_id, title=what[:500], arguments=prepared.arguments),
         )
 
-    async def _again(self, run: RunScope, prepared: _Prepared, earlier: Effect) -> ToolResult:
+    async def _again(self, run: RunScope, prepared: _Prepared, earlier: Effect) -> pb.ToolResult:
         match earlier.state:
             case EffectState.DONE:
                 return _replayed(earlier.result)
@@ -213,16 +237,17 @@ class ToolCalls:
             case EffectState.PLANNED:
                 return await self._find_out(run, prepared, earlier.effect_id)
 
-    async def _find_out(self, run: RunScope, prepared: _Prepared, effect_id: str) -> ToolResult:
+    async def _find_out(self, run: RunScope, prepared: _Prepared, effect_id: str) -> pb.ToolResult:
         try:
             async with asyncio.timeout(RECONCILE_SECONDS):
-                result = await self._tools.reconcile(prepared.scope, prepared.call(run, effect_id))
+                found = await self._tools.reconcile(prepared.scope, prepared.call(run, effect_id))
         except (PortwayError, TimeoutError):
-            return self._lose(run, prepared, effect_id)
-        await self._finish(run, effect_id, EffectState.DONE, _kept(result))
+            self._lose(run, prepared, effect_id)
+        result = await self._keep(run, prepared, found)
+        await self._finish(run, effect_id, EffectState.DONE, result.SerializeToString())
         return result
 
-    def _lose(self, run: RunScope, prepared: _Prepared, effect_id: str) -> ToolResult:
+    def _lose(self, run: RunScope, prepared: _Prepared, effect_id: str) -> Never:
         run.effect_lost = True
         self._finish_later(run, effect_id, EffectState.UNKNOWN)
         raise _lost(prepared.spec.name)
@@ -245,13 +270,10 @@ class ToolCalls:
         done.add_done_callback(lambda future: future.cancelled() or future.exception())
 
 
-def _kept(result: ToolResult) -> bytes:
-    return event_to_wire(result).result.SerializeToString()
-
-
-def _replayed(kept: bytes) -> ToolResult:
+def _replayed(kept: bytes) -> pb.ToolResult:
     message = pb.ToolResult.FromString(kept)
-    return ToolResult(message.text, MessageToDict(message.data), message.is_error, replayed=True)
+    message.replayed = True
+    return message
 
 
 def _lost(tool: str) -> WrongState:

@@ -27,6 +27,7 @@ RESTARTED = "host.restarted"
 HOST_ERROR = "host.error"
 EFFECT_UNKNOWN = "tool.effect_unknown"
 BUDGET_EXHAUSTED = "budget.exhausted"
+TOOL_ROUNDS = "tool.too_many_rounds"
 
 # The finish reason of a run that asked people something.
 AWAITING = "awaiting_interaction"

@@ -226,6 +226,7 @@ class Execution:
             tell=attempt.tell,
             is_left=lambda: attempt.is_left,
         )
+        scope.rounds_spent = lambda what: attempt.request_stop(ends.TOOL_ROUNDS, f"the run had {what}, and no end")
         scope.injected = results.record_injected
         journal.on_failure, journal.rider = attempt.lose, meter.ride
         new = NewAttempt(

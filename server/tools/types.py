@@ -100,6 +100,15 @@ class PartialText:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolFile:
+    """A file that a tool made, not kept yet."""
+
+    name: str
+    mime_type: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ToolResult:
     """The end of a call. `text` is for the model; `is_error` means that the tool says it failed, and the text how."""
 
@@ -107,6 +116,7 @@ class ToolResult:
     data: JsonObject = field(default_factory=dict)
     is_error: bool = False
     replayed: bool = False
+    files: tuple[ToolFile, ...] = ()
 
 
 ToolEvent = ToolProgress | PartialText | ToolResult

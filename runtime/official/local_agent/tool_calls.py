@@ -28,7 +28,15 @@ MAX_CALLS = 64
 MAX_TEXT = 32_000
 
 # These concern the whole run; the model can do nothing about them.
-_FATAL = frozenset({Reason.BUDGET_EXHAUSTED, Reason.CANCELLED, Reason.RUN_FINISHED, Reason.ATTEMPT_SUPERSEDED})
+_FATAL = frozenset(
+    {
+        Reason.BUDGET_EXHAUSTED,
+        Reason.TOOL_ROUNDS_EXHAUSTED,
+        Reason.CANCELLED,
+        Reason.RUN_FINISHED,
+        Reason.ATTEMPT_SUPERSEDED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,9 @@ from tests.server.tools.test_registry import Source
 OPERATOR, MEMBER = mint_token("operator"), mint_token("member")
 KEY = "very-secret-key"
 
+# These tests ask for no MCP server.
+NO_MCP: Any = None
+
 
 @pytest.fixture
 async def address(tmp_path: Path) -> AsyncIterator[str]:
@@ -63,7 +67,9 @@ async def address(tmp_path: Path) -> AsyncIterator[str]:
         Service(model_pb2.DESCRIPTOR.services_by_name["ModelService"], ModelServicer(directory, manager, cursors)),
         Service(
             tool_pb2.DESCRIPTOR.services_by_name["ToolService"],
-            ToolServicer(ToolRegistry([Source("native", tools, Availability(False, "no box"))]), cursors),
+            ToolServicer(
+                ToolRegistry([Source("native", tools, Availability(False, "no box"))]), cursors, NO_MCP, NO_MCP, NO_MCP
+            ),
         ),
     ]
     async with stack, serve(services, address="127.0.0.1:0", authenticator=FixedTokens(callers), grace=0.1) as server:

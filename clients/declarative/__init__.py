@@ -1,1 +1,0 @@
-"""What a host is set up with, as files: read, compared, applied, and written down again."""

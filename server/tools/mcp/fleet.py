@@ -1,0 +1,91 @@
+"""All connections to MCP servers of this host: one for each that is kept and not disabled."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from portway.rpc.errors import WrongState
+from portway.server.tools.mcp.connect import Ways
+from portway.server.tools.mcp.connection import Connection
+from portway.server.tools.mcp.keep import McpSecrets
+from portway.server.tools.mcp.store import McpServers
+from portway.server.tools.mcp.types import ConnectionState, ConnectionStatus, McpServer
+from portway.server.tools.registry import ToolRegistry
+
+# Another host may have changed what is kept.
+LOOK_SECONDS = 30.0
+
+Key = tuple[str, str]
+
+
+class McpFleet:
+    """Run `serve` beside the host. What is kept decides; who changes it says so, and every host looks by itself."""
+
+    def __init__(self, servers: McpServers, secrets: McpSecrets, ways: Ways, registry: ToolRegistry) -> None:
+        self._servers = servers
+        self._secrets = secrets
+        self._ways = ways
+        self._registry = registry
+        self._kept: dict[Key, tuple[Connection, asyncio.Task[None]]] = {}
+        self._look = asyncio.Event()
+        self._looked = asyncio.Event()
+
+    async def serve(self) -> None:
+        """Never ends by itself."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                looked, self._looked = self._looked, asyncio.Event()
+                self._look.clear()
+                await self._arrange(await self._servers.every(), group)
+                looked.set()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._look.wait(), LOOK_SECONDS)
+
+    async def settled(self) -> None:
+        """Every server that is kept now was tried once."""
+        if not self._kept:
+            await self._looked.wait() if not self._look.is_set() else None
+        for connection, _ in list(self._kept.values()):
+            await connection.settled.wait()
+
+    def changed(self, server: McpServer) -> None:
+        self._look.set()
+
+    def gone(self, workspace_id: str, server_id: str) -> None:
+        self._look.set()
+
+    def status(self, server: McpServer) -> ConnectionStatus:
+        """As of now, on this host."""
+        if server.spec.disabled:
+            return ConnectionStatus(ConnectionState.DISABLED)
+        kept = self._kept.get((server.workspace_id, server.server_id))
+        if kept is None or kept[0].server.revision != server.revision:
+            return ConnectionStatus(ConnectionState.CONNECTING)
+        return kept[0].status
+
+    async def refresh(self, server: McpServer) -> ConnectionStatus:
+        """Connects anew and reads the tools. Raises WrongState (disabled), Unavailable."""
+        if server.spec.disabled:
+            raise WrongState(f"the MCP server {server.server_id!r} is disabled; enable it first")
+        key = (server.workspace_id, server.server_id)
+        while (kept := self._kept.get(key)) is None or kept[0].server.revision < server.revision:
+            looked = self._looked
+            self._look.set()
+            await looked.wait()
+        # Whoever stops waiting stops only waiting.
+        await asyncio.shield(asyncio.ensure_future(kept[0].refresh()))
+        return kept[0].status
+
+    async def _arrange(self, servers: list[McpServer], group: asyncio.TaskGroup) -> None:
+        wanted = {(one.workspace_id, one.server_id): one for one in servers if not one.spec.disabled}
+        for key, (connection, task) in list(self._kept.items()):
+            server = wanted.get(key)
+            if server is None or server.revision != connection.server.revision:
+                task.cancel()
+                await asyncio.wait([task])
+                del self._kept[key]
+        for key, server in wanted.items():
+            if key not in self._kept:
+                connection = Connection(server, self._secrets, self._ways, self._registry)
+                self._kept[key] = (connection, group.create_task(connection.serve()))

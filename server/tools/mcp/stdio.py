@@ -1,0 +1,234 @@
+"""A program in the box whose standard input and output are a stream of lines.
+
+The stream survives a lost connection to the box: both directions are resumed at their byte offsets. It ends with the
+program, or where the box no longer has what comes next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from portway.clients.box import Box
+from portway.rpc.client_stream import send
+from portway.rpc.errors import Conflict, NotFound, PayloadTooLarge, PortwayError, Unavailable, WrongState
+from portway.rpc.status import errors_by_meaning
+from portway.server.tools.mcp.types import McpServer, Opened
+from portway.v1 import process_pb2, session_pb2
+
+MAX_LINE_BYTES = 8 * 1024 * 1024
+MAX_UNTAKEN_BYTES = 4 * 1024 * 1024
+STDERR_KEPT = 2_000
+_PIECE = 256 * 1024
+_CALL_SECONDS = 30.0
+_RESUME_TRIES = 8
+_RESUME_PAUSE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class HostMark:
+    """Whose processes these are: those of the same host's earlier epochs are leftovers."""
+
+    name: str
+    epoch: int
+
+    @property
+    def prefix(self) -> str:
+        kept = "".join(one if one.isascii() and one.isalnum() else "-" for one in self.name)[:40]
+        return f"mcp-{kept or 'host'}-"
+
+    def new_id(self) -> str:
+        return f"{self.prefix}{self.epoch}-{secrets.token_hex(6)}"
+
+    def left_over(self, process_id: str) -> bool:
+        epoch, _, _ = process_id.removeprefix(self.prefix).partition("-")
+        return process_id.startswith(self.prefix) and epoch != str(self.epoch)
+
+
+class BoxProgram:
+    """One run of a server's command. `start` once, then `lines` and `write`; `stop` at the end."""
+
+    def __init__(self, box: Box, server: McpServer, opened: Opened, mark: HostMark) -> None:
+        self._box = box
+        self._server = server
+        self._opened = opened
+        self._mark = mark
+        self._session_id = f"mcp:{server.server_id}"
+        self._process_id = mark.new_id()
+        self._taken = 0
+        self._errors_taken = 0
+        self._untaken = bytearray()
+        self._untaken_at = 0
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self.last_words = ""
+        """The end of what it wrote to its standard error."""
+
+    async def start(self) -> None:
+        """Makes the session and starts the program. Raises WrongState, InvalidInput and the like, Unavailable."""
+        with errors_by_meaning():
+            await self._make_session()
+            await self._stop_leftovers()
+            await self._box.processes.StartProcess(self._start_request(), timeout=_CALL_SECONDS)
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """What it writes, line by line. Raises WrongState when it has ended, PayloadTooLarge, Unavailable."""
+        rest = bytearray()
+        async for piece in self._output():
+            rest += piece
+            while (end := rest.find(b"\n")) >= 0:
+                line = bytes(rest[:end]).strip()
+                del rest[: end + 1]
+                if line:
+                    yield line
+            if len(rest) > MAX_LINE_BYTES:
+                raise PayloadTooLarge(f"it sent a message of more than {MAX_LINE_BYTES} bytes")
+
+    async def write(self, line: bytes) -> None:
+        """One more line for it; waits while it reads too slowly."""
+        await self._room.wait()
+        self._untaken += line + b"\n"
+        if len(self._untaken) > MAX_UNTAKEN_BYTES:
+            self._room.clear()
+        self._changed.set()
+
+    async def stop(self) -> None:
+        """Ends it, if the box can be reached."""
+        request = process_pb2.StopProcessRequest(
+            session_id=self._session_id, workspace_id=self._server.workspace_id, process_id=self._process_id
+        )
+        request.grace.seconds = 1
+        with suppress(PortwayError), errors_by_meaning():
+            await self._box.processes.StopProcess(request, timeout=_CALL_SECONDS)
+
+    async def _make_session(self) -> None:
+        spec = self._server.spec
+        mounts = [
+            session_pb2.Mount(
+                source=one.source,
+                target=one.target,
+                mode=session_pb2.MOUNT_MODE_READ_WRITE if one.writable else session_pb2.MOUNT_MODE_READ_ONLY,
+            )
+            for one in spec.mounts
+        ]
+        wanted = session_pb2.SessionSpec(profile=spec.box_profile, extra_mounts=mounts)
+        request = session_pb2.CreateSessionRequest(
+            session_id=self._session_id, workspace_id=self._server.workspace_id, spec=wanted
+        )
+        try:
+            await self._create(request)
+        except Conflict:
+            # It was made for another configuration of this server.
+            old = session_pb2.DeleteSessionRequest(session_id=self._session_id, workspace_id=self._server.workspace_id)
+            with suppress(NotFound), errors_by_meaning():
+                await self._box.sessions.DeleteSession(old, timeout=_CALL_SECONDS)
+            await self._create(request)
+
+    async def _create(self, request: session_pb2.CreateSessionRequest) -> None:
+        with errors_by_meaning():
+            await self._box.sessions.CreateSession(request, timeout=_CALL_SECONDS)
+
+    async def _stop_leftovers(self) -> None:
+        for process in await self._box.list_processes(self._session_id, self._server.workspace_id):
+            running = process.state in (process_pb2.PROCESS_STATE_RUNNING, process_pb2.PROCESS_STATE_RESTARTING)
+            if running and self._mark.left_over(process.process_id):
+                request = process_pb2.StopProcessRequest(
+                    session_id=self._session_id,
+                    workspace_id=self._server.workspace_id,
+                    process_id=process.process_id,
+                )
+                request.grace.seconds = 1
+                await self._box.processes.StopProcess(request, timeout=_CALL_SECONDS)
+
+    def _start_request(self) -> process_pb2.StartProcessRequest:
+        spec = self._server.spec
+        command = process_pb2.Command(argv=process_pb2.Argv(args=spec.command), env={**spec.env, **self._opened.env})
+        return process_pb2.StartProcessRequest(
+            session_id=self._session_id,
+            workspace_id=self._server.workspace_id,
+            process_id=self._process_id,
+            command=command,
+            restart_policy=process_pb2.RESTART_POLICY_NEVER,
+        )
+
+    async def _output(self) -> AsyncIterator[bytes]:
+        tries = 0
+        while True:
+            try:
+                async for piece in self._attached():
+                    tries = 0
+                    yield piece
+                raise self._ended("ended without saying how")
+            except Unavailable:
+                tries += 1
+                if tries > _RESUME_TRIES:
+                    raise
+                await asyncio.sleep(_RESUME_PAUSE * tries)
+
+    async def _attached(self) -> AsyncIterator[bytes]:
+        """One attachment. Raises Unavailable where it may be resumed, WrongState at the end of the program."""
+        start = process_pb2.AttachStart(
+            session_id=self._session_id,
+            workspace_id=self._server.workspace_id,
+            process_id=self._process_id,
+            stdout_offset=self._taken,
+            stderr_offset=self._errors_taken,
+        )
+        with errors_by_meaning():
+            call = self._box.processes.AttachProcess()
+            await send(call, process_pb2.AttachProcessRequest(attach=start))
+            feeding = asyncio.create_task(self._feed(call))
+            try:
+                async for frame in call:
+                    self._acknowledge(frame.stdin_taken)
+                    match frame.WhichOneof("kind"):
+                        case "stdout":
+                            self._taken = frame.offset + len(frame.stdout)
+                            yield frame.stdout
+                        case "stderr":
+                            self._errors_taken = frame.offset + len(frame.stderr)
+                            self.last_words = (self.last_words + frame.stderr.decode(errors="replace"))[-STDERR_KEPT:]
+                        case "output_gap":
+                            raise self._ended("wrote faster than it was read, and a part is lost")
+                        case "exit":
+                            raise self._ended(_how(frame.exit))
+            finally:
+                feeding.cancel()
+                await asyncio.gather(feeding, return_exceptions=True)
+                call.cancel()
+
+    async def _feed(self, call: object) -> None:
+        """From what the box says it has taken; after that, what comes."""
+        at = self._untaken_at
+        while True:
+            self._changed.clear()
+            while (piece := bytes(self._untaken[at - self._untaken_at :][:_PIECE])) != b"":
+                if not await send(call, process_pb2.AttachProcessRequest(stdin=piece, stdin_offset=at)):
+                    return
+                at += len(piece)
+            await self._changed.wait()
+            at = max(at, self._untaken_at)
+
+    def _acknowledge(self, taken: int) -> None:
+        gone = min(taken - self._untaken_at, len(self._untaken))
+        if gone > 0:
+            del self._untaken[:gone]
+            self._untaken_at += gone
+            if len(self._untaken) <= MAX_UNTAKEN_BYTES:
+                self._room.set()
+
+    def _ended(self, how: str) -> WrongState:
+        said = self.last_words.strip().splitlines()
+        return WrongState(f"the program {how}" + (f"; it last said: {said[-1][:300]}" if said else ""))
+
+
+def _how(end: process_pb2.Exit) -> str:
+    if end.HasField("exit_code"):
+        return f"ended with exit code {end.exit_code}"
+    if end.HasField("signal"):
+        return f"was ended by signal {end.signal}"
+    return "was lost"
