@@ -24,6 +24,7 @@ from portway.server.conversations.send import Talk
 from portway.server.conversations.servicer import ConversationServicer
 from portway.server.deliveries.ledger import DeliveryLedger
 from portway.server.deliveries.servicer import DeliveryServicer
+from portway.server.events.amendments import Amendments
 from portway.server.events.explain import MessageExplainer
 from portway.server.events.servicer import EventServicer
 from portway.server.events.simulate import Simulator
@@ -113,6 +114,7 @@ def _work(parts: Parts) -> list[Service]:
             conversations=stores.conversations,
             router=parts.router,
             guards=parts.guards,
+            amendments=Amendments(stores.events, stores.runs, parts.agents),
             budgets=parts.spending,
             work=parts.dispatcher,
             runtime=parts.runtime,

@@ -20,10 +20,11 @@ QUIET_REASONS = frozenset((EDITED, RECALLED))
 
 @dataclass(frozen=True, slots=True)
 class Amendment:
-    """`original` is the event of the message, where it is known; `agent` the one that its run is of."""
+    """`original` is the event of the message, where it is known; `agent` the one that its `run` is of."""
 
     original: Event | None
     agent: Agent | None
+    run: Run | None = None
 
     @property
     def policy(self) -> EditPolicy:
@@ -50,7 +51,7 @@ class Amendments:
             return Amendment(original, None)
         try:
             run = await self._runs.run(facts.workspace_id, original.run_id)
-            return Amendment(original, await self._agents.get(facts.workspace_id, run.agent_id))
+            return Amendment(original, await self._agents.get(facts.workspace_id, run.agent_id), run)
         except NotFound:
             return Amendment(original, None)
 

@@ -3,16 +3,18 @@
 from dataclasses import replace
 
 from portway.rpc.errors import NotFound, PortwayError
-from portway.server.agents.types import Agent, QueuePolicy
+from portway.server.agents.types import Agent, EditPolicy, QueuePolicy
 from portway.server.conversations.store import Conversations
 from portway.server.events.accept import Budgets
 from portway.server.events.accept_unit import AcceptUnit
-from portway.server.events.facts import EventFacts
+from portway.server.events.amendments import Amendments, bound_route, is_amendment
+from portway.server.events.facts import RECALL, EventFacts
 from portway.server.events.guards import Guards
 from portway.server.events.routing import Route, Router
 from portway.server.events.submit import Submit
 from portway.server.events.wire import submit_of
 from portway.server.runs.pending import Work
+from portway.server.runs.types import RunState
 from portway.server.runtimes.link import RuntimeLink
 from portway.server.snapshot.context_parts import resources_of
 from portway.server.snapshot.explained import binding_message
@@ -36,6 +38,7 @@ class Simulator:
         conversations: Conversations,
         router: Router,
         guards: Guards,
+        amendments: Amendments,
         budgets: Budgets,
         work: Work,
         runtime: RuntimeLink,
@@ -45,6 +48,7 @@ class Simulator:
         self._conversations = conversations
         self._router = router
         self._guards = guards
+        self._amendments = amendments
         self._budgets = budgets
         self._work = work
         self._runtime = runtime
@@ -71,6 +75,9 @@ class Simulator:
         if request.idempotency_key and await self._is_duplicate(submit, response):
             return
         facts = await self._placed(submit.facts)
+        if is_amendment(facts) and await bound_route(self._router, facts, submit.agent_id) is None:
+            await self._amend(facts, response)
+            return
         route = await self._router.route(facts, submit.agent_id)
         if route.resolution is not None:
             response.binding.CopyFrom(binding_message(route.resolution))
@@ -104,6 +111,33 @@ class Simulator:
         response.outcome = pb.EVENT_OUTCOME_RECORDED
         _step(response, "dedupe", "it was accepted before; nothing new would happen", ref=earlier.event_id)
         return True
+
+    async def _amend(self, facts: EventFacts, response: pb.SimulateEventResponse) -> None:
+        """An edit or a recall: what becomes of the message, and of its run."""
+        amendment = await self._amendments.of(facts)
+        response.outcome = pb.EVENT_OUTCOME_RECORDED
+        original, run, agent = amendment.original, amendment.run, amendment.agent
+        if original is None:
+            _step(response, "amend", "the message that it is about is not known; it would be recorded", ok=False)
+            return
+        refusal = self._guards.refusal(agent, facts, counting=False) if agent is not None else ""
+        if refusal:
+            response.outcome, response.refusal_reason = pb.EVENT_OUTCOME_REFUSED, "REFUSED_BY_POLICY"
+            _step(response, "guard", refusal, ok=False)
+            return
+        _step(response, "amend", "it would change the message in the transcript", ref=original.item_id)
+        if run is None or run.state.final or amendment.policy is EditPolicy.IGNORE:
+            _step(response, "queue", "no run would change: it has ended, there is none, or its agent takes no edits")
+        elif facts.type == RECALL:
+            _step(response, "queue", "its run would be cancelled, unless it has answered", ref=run.run_id)
+        elif amendment.policy is EditPolicy.STEER and run.state is not RunState.QUEUED:
+            response.outcome = pb.EVENT_OUTCOME_STEER
+            _step(response, "queue", "it would go into its run, where that takes messages", ref=run.run_id)
+        else:
+            response.outcome = pb.EVENT_OUTCOME_RUN
+            _step(
+                response, "queue", "a new run would take the place of its run, unless it has answered", ref=run.run_id
+            )
 
     async def _placed(self, facts: EventFacts) -> EventFacts:
         if facts.conversation_id or not facts.chat_key:

@@ -244,3 +244,25 @@ async def test_other_events_are_no_messages(host: Hosted, runtime: FakeRuntime) 
     assert (await host.submit(custom)).outcome == event_pb2.EVENT_OUTCOME_RUN
     custom.type = "acme.door_closed"
     assert (await host.submit(custom)).outcome == event_pb2.EVENT_OUTCOME_RECORDED
+
+
+async def test_simulating_an_edit_says_what_it_would_do_and_does_nothing(held: Held, host: Hosted) -> None:
+    await host.set_agent(edit_policy=EditPolicy.SUPERSEDE)
+    old = await host.submit(said("wether"))
+    await held.next()
+
+    async def simulated(event: event_pb2.Event) -> event_pb2.SimulateEventResponse:
+        answer: event_pb2.SimulateEventResponse = await host.events.SimulateEvent(
+            event_pb2.SimulateEventRequest(event=event)
+        )
+        return answer
+
+    instead = await simulated(edited("weather"))
+    assert instead.outcome == event_pb2.EVENT_OUTCOME_RUN
+    assert [step.ref for step in instead.steps if step.stage == "queue"] == [old.run_id]
+    unknown = await simulated(edited("weather", message="unknown"))
+    assert (unknown.outcome, unknown.steps[-1].ok) == (event_pb2.EVENT_OUTCOME_RECORDED, False)
+    assert (await simulated(recalled())).steps[-1].ref == old.run_id
+    held.open.set()
+    assert (await host.ended(old.run_id)).state == run_pb2.RUN_STATE_COMPLETED
+    assert await told(host, old.conversation_id) == ["wether", "answer to wether"]
