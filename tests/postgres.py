@@ -20,6 +20,8 @@ from typing import TypeVar
 import psycopg
 import pytest
 
+from portway.rpc.serving import TlsConfig
+
 USER, PASSWORD = "portway", "p@ss/w:rd%é"
 """Characters that a URL must carry percent-encoded."""
 
@@ -51,11 +53,12 @@ def needs_postgres(test: T) -> T:
 class PostgresServer:
     """One cluster in a temporary folder. `durable`: with fsync, for tests that crash it."""
 
-    def __init__(self, *, durable: bool) -> None:
+    def __init__(self, *, durable: bool, tls: TlsConfig | None = None) -> None:
         folder = programs()
         assert folder is not None, WITHOUT
         self._programs = folder
         self._durable = durable
+        self._tls = tls
         self._process: subprocess.Popen[bytes] | None = None
         # Not in pytest's folder: that is closed to other users.
         self.folder = Path(tempfile.mkdtemp(prefix="portway-postgres-"))
@@ -98,8 +101,20 @@ class PostgresServer:
             "log_statement": "none",
             "log_min_messages": "warning",
         }
+        if self._tls is not None:
+            settings |= {"ssl": "on", "ssl_cert_file": f"'{self._own(self._tls.certificate)}'"}
+            settings["ssl_key_file"] = f"'{self._own(self._tls.private_key)}'"
         with (self.data / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = {value}\n" for name, value in settings.items())
+
+    def _own(self, source: Path) -> Path:
+        """A copy that is the server's own: it takes no key that others may read."""
+        copy = self.data / source.name
+        shutil.copy(source, copy)
+        copy.chmod(0o600)
+        if self._as:
+            os.chown(copy, _NOBODY, _NOBODY)
+        return copy
 
     def start(self) -> None:
         """Answers when it takes connections; after a crash, when it has recovered."""
@@ -211,9 +226,9 @@ def _free_port() -> int:
 
 
 @contextmanager
-def postgres_server(*, durable: bool) -> Iterator[PostgresServer]:
+def postgres_server(*, durable: bool, tls: TlsConfig | None = None) -> Iterator[PostgresServer]:
     """A server that runs while the block does."""
-    server = PostgresServer(durable=durable)
+    server = PostgresServer(durable=durable, tls=tls)
     try:
         server.start()
         yield server

@@ -123,8 +123,8 @@ class Lookout:
         try:
             self._database.ensure_room()
         except PortwayError as error:
-            return Part("database", PartState.DEGRADED, error.message)
-        return Part("database", PartState.OK)
+            return Part("database", PartState.DEGRADED, error.message, self._database.server)
+        return Part("database", PartState.OK, address=self._database.server)
 
     def _see_models(self) -> Part:
         default = self._models.default_model_id

@@ -119,6 +119,11 @@ class Database:
         self._free = 0
 
     @property
+    def server(self) -> str:
+        """The server that keeps it, without the password; '' for a file."""
+        return "" if self._file is not None else self.place
+
+    @property
     def path(self) -> Path:
         """SQLite's file. Raises WrongState where there is none."""
         if self._file is None:

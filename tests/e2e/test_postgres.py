@@ -30,12 +30,14 @@ async def test_a_conversation_outlives_a_kill_and_a_restart(
         assert len(said) == 4
         status = await stack.portway("status")
         assert status.code == 0, status.err
+        parts = await stack.portway("status", "--json")
+        assert f"postgresql://portway@127.0.0.1:{postgres.port}/{postgres_database}" in parts.out
     async with started(tmp_path, HOST__DATABASE=url) as stack:
         assert await history(stack) == said
     log = (tmp_path / "up.log").read_text(encoding="utf-8")
     assert '"epoch": 3' in log
     for secret in ("p%40ss", "p@ss"):
-        assert secret not in log + status.out
+        assert secret not in log + status.out + parts.out
     # The database is the server's; blobs, keys and credentials lie in the data folder as ever.
     kept = await asyncio.to_thread(lambda: {path.name for path in tmp_path.rglob("*")})
     assert "portway.db" not in kept

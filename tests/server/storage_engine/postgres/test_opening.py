@@ -16,7 +16,8 @@ from portway.server.storage_engine.database import DatabaseOptions, open_databas
 from portway.server.storage_engine.dialect import Dialect
 from portway.server.storage_engine.postgres.target import target_of
 from portway.server.storage_engine.upgrade import HEAD
-from tests.postgres import PASSWORD, PostgresServer
+from tests.postgres import PASSWORD, PostgresServer, needs_postgres, postgres_server
+from tests.rpc.test_serving import write_certificate
 
 _HOLD = """
 import asyncio, sys
@@ -236,3 +237,21 @@ async def test_a_server_that_refuses_or_is_not_there_is_told_without_the_passwor
         await opened_epoch(DatabaseOptions(url=url, folder=tmp_path))
     assert "wrong-secret" not in refused.value.message and PASSWORD not in refused.value.message
     assert "cannot be reached" in refused.value.message
+
+
+@needs_postgres
+async def test_a_server_with_a_certificate_is_verified(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    known, unknown = write_certificate(tmp_path), write_certificate(other)
+    with postgres_server(durable=False, tls=known) as server:
+        name = server.new_database()
+        encrypted = (
+            "SELECT COUNT(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND usename = 'portway'"
+        )
+        url = f"{server.tcp_url(name)}?sslmode=verify-full&sslrootcert="
+        async with open_database(DatabaseOptions(url=url + str(known.certificate), folder=tmp_path)) as database:
+            await database.writer.run(lambda tx: tx.now)
+            assert server.run(encrypted, name) != [(0,)]
+        with pytest.raises(Unavailable, match="certificate verify failed"):
+            await opened_epoch(DatabaseOptions(url=url + str(unknown.certificate), folder=tmp_path))
