@@ -31,6 +31,8 @@ class RerankApi:
         answer = response.json()
         if not isinstance(answer, dict) or not isinstance(answer.get("results"), list):
             raise ValueError("the answer has no results")
+        if not answer["results"]:
+            raise ValueError("the answer has no results")
         found = sorted(_ranked(answer["results"], len(documents)), key=lambda one: -one.score)
         return Ranking(tuple(found[:wanted]), _usage(answer))
 

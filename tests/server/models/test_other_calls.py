@@ -95,6 +95,7 @@ async def test_documents_are_ordered_by_the_vendors_api(
         b"not json",
         b"[]",
         b"{}",
+        b'{"results": []}',
         b'{"results": [{"index": 3, "relevance_score": 1}]}',
         b'{"results": [{"index": -1, "relevance_score": 1}]}',
         b'{"results": [{"index": 0}]}',
