@@ -1,7 +1,7 @@
 """What a servicer's method knows about the call it answers, and how it reads and writes the call's streams."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 import grpc
@@ -59,6 +59,11 @@ class Call(Generic[Req, Resp]):
     @property
     def peer(self) -> Peer:
         return Peer(self._context.peer)
+
+    @property
+    def connection(self) -> Mapping[str, Iterable[bytes]]:
+        """What the library knows of the connection, such as the certificate of its other end."""
+        return self._context.auth_context()
 
     @property
     def trace_id(self) -> str:

@@ -15,6 +15,7 @@ import structlog
 
 from portway.rpc.binding import BoundMethod, BoundService
 from portway.rpc.call import Call
+from portway.rpc.certificates import Certificates, TokenPolicy, certificate_of
 from portway.rpc.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -28,11 +29,11 @@ from portway.rpc.errors import (
     Reason,
     Unavailable,
 )
-from portway.rpc.identity import AUTHORIZATION, BEARER, Authenticator
+from portway.rpc.identity import AUTHORIZATION, BEARER, Authenticator, Caller
 from portway.rpc.ids import new_id
 from portway.rpc.limits import Limits, Slots, TokenBuckets
 from portway.rpc.status import to_wire
-from portway.rpc.streams import OpenStreams
+from portway.rpc.streams import OpenStreams, Standing
 from portway.rpc.telemetry import current_trace
 from portway.rpc.validation import check, parse
 
@@ -53,6 +54,8 @@ class Gate:
         limits: Limits,
         streams: OpenStreams | None = None,
         refused: Refused | None = None,
+        certificates: Certificates | None = None,
+        standing: Standing | None = None,
     ) -> None:
         """`refused` is told of every call that is refused."""
         self.draining = asyncio.Event()
@@ -61,6 +64,8 @@ class Gate:
         self._stream_slots = Slots(limits.concurrent_streams, "streams")
         self._streams = OpenStreams() if streams is None else streams
         self._refused = refused
+        self._certificates = certificates
+        self._standing = standing
         self._authenticator = authenticator
         self._buckets = TokenBuckets(limits.rate, limits.burst) if limits.rate else None
         self._message_bytes = limits.message_bytes
@@ -95,7 +100,7 @@ class Gate:
         if self.draining.is_set() and not method.while_draining:
             raise Unavailable("the server is shutting down; retry", reason=Reason.SHUTTING_DOWN, retry_after=1.0)
         if method.access.needs_token:
-            call.caller = caller = await self._authenticator.authenticate(_bearer_token(call), call.peer)
+            call.caller = caller = await self._identify(call)
             if caller.role not in method.access.roles:
                 role = caller.role.name.lower()
                 raise NotPermitted(
@@ -108,6 +113,22 @@ class Gate:
                 self._streams.enter(call, limits.streams_per_principal, limits.connections_per_principal)
         if method.target is None:
             raise NotAvailable("not available in this version")
+
+    async def _identify(self, call: Call[Any, Any]) -> Caller:
+        """Who calls, by the token, the certificate of the connection, or both, as the server asks for it."""
+        rules = self._certificates
+        if rules is None or (rules.tokens is TokenPolicy.ALLOWED and call.header(AUTHORIZATION) is not None):
+            return await self._authenticator.authenticate(_bearer_token(call), call.peer)
+        by_certificate = rules.caller(certificate_of(call.connection), call.peer.address)
+        if rules.tokens is TokenPolicy.REQUIRED:
+            by_token = await self._authenticator.authenticate(_bearer_token(call), call.peer)
+            rules.check_fit(by_certificate, by_token)
+            return by_token
+        if call.header(AUTHORIZATION) is not None:
+            raise NotAuthenticated("this server knows callers by their certificates and takes no tokens")
+        if self._standing is not None:
+            await self._standing(by_certificate)
+        return by_certificate
 
     def finish(self, call: Call[Any, Any], started: float, code: str = "OK", **fields: object) -> None:
         if call.method.quiet and code == "OK":

@@ -11,12 +11,13 @@ import structlog
 
 from portway.rpc import diagnostics
 from portway.rpc.binding import BoundService, Service, bind
+from portway.rpc.certificates import Certificates, ClientRule, TokenPolicy
 from portway.rpc.errors import NotFound, WrongState
 from portway.rpc.handlers import Gate, Refused, handlers_of
 from portway.rpc.health import Health
 from portway.rpc.identity import Authenticator
 from portway.rpc.limits import Limits
-from portway.rpc.streams import OpenStreams
+from portway.rpc.streams import OpenStreams, Standing
 from portway.rpc.transport import common_options, is_loopback
 
 DEFAULT_GRACE = 10.0
@@ -26,11 +27,21 @@ _BACKSTOP_FACTOR = 2
 
 @dataclass(frozen=True, slots=True)
 class TlsConfig:
-    """PEM files of a server. With `client_ca`, only clients with a certificate of that authority may connect."""
+    """PEM files of a server. With `client_ca`, only clients with a certificate of that authority may connect.
+
+    `clients` say whom certificates stand for, `tokens` whether their callers may or must send a token as well. Without
+    `clients` a certificate opens the connection, and a token says who calls.
+    """
 
     certificate: Path
     private_key: Path
     client_ca: Path | None = None
+    clients: tuple[ClientRule, ...] = ()
+    tokens: TokenPolicy = TokenPolicy.ALLOWED
+
+    def __post_init__(self) -> None:
+        if self.clients and self.client_ca is None:
+            raise ValueError("clients need client_ca: without an authority anybody may write any name")
 
 
 class RunningServer:
@@ -89,17 +100,20 @@ async def serve(
     grace: float = DEFAULT_GRACE,
     streams: OpenStreams | None = None,
     refused: Refused | None = None,
+    standing: Standing | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serves while the block runs. `address` is `host:port` (port 0: any) or `unix:/path`.
 
-    `streams` are those that are open, for who ends them early; `refused` is told of every call that is refused.
+    `streams` are those that are open, for who ends them early; `refused` is told of every call that is refused; `standing`
+    raises for a caller known by a certificate who is not let in all the same.
 
     Raises `RegistrationError` for a servicer that does not fit and `WrongState` for an address that cannot be bound.
     """
     limits = limits or Limits()
     names = [service.name or service.descriptor.full_name for service in services]
     health = Health(names)
-    gate = Gate(authenticator, limits, streams, refused)
+    certificates = Certificates(tls.clients, tls.tokens) if tls and tls.clients else None
+    gate = Gate(authenticator, limits, streams, refused, certificates, standing)
     inner = diagnostics.services([*names, health.service().descriptor.full_name])
     bound = [bind(service) for service in (*services, health.service(), *inner)]
     most = (limits.concurrent_calls + limits.concurrent_streams) * _BACKSTOP_FACTOR

@@ -400,6 +400,7 @@ async def _serve(parts: Parts) -> AsyncIterator[RunningServer]:
         grace=LAST_SECONDS,
         streams=parts.access.streams,
         refused=Refusals(parts.audit).refused,
+        standing=parts.authenticator.check_standing,
     )
     async with serving as server:
         yield server
