@@ -104,8 +104,8 @@ async def serve(
 ) -> AsyncIterator[RunningServer]:
     """Serves while the block runs. `address` is `host:port` (port 0: any) or `unix:/path`.
 
-    `streams` are those that are open, for who ends them early; `refused` is told of every call that is refused; `standing`
-    raises for a caller known by a certificate who is not let in all the same.
+    `streams` are those that are open, for who ends them early; `refused` is told of every call that is refused;
+    `standing` raises for a caller known by a certificate who is not let in all the same.
 
     Raises `RegistrationError` for a servicer that does not fit and `WrongState` for an address that cannot be bound.
     """

@@ -13,7 +13,6 @@ import structlog
 from portway.rpc.configuration import ConfigurationError, read_file
 from portway.rpc.cursor import CursorCodec
 from portway.rpc.identity import Role
-from portway.rpc.limits import Limits
 from portway.rpc.serving import RunningServer, serve
 from portway.server.agents.config_secrets import ConfigSecrets
 from portway.server.agents.directory import AgentDirectory
@@ -31,6 +30,7 @@ from portway.server.declarations.read import Declared, read_declared
 from portway.server.deliveries.outbox import Outbox
 from portway.server.deliveries.store import StoredDeliveries
 from portway.server.effects.store import StoredEffects
+from portway.server.erasure.build import build_erasures
 from portway.server.events.accept import Acceptor
 from portway.server.events.amendments import Amendments
 from portway.server.events.guards import Guards
@@ -209,6 +209,9 @@ def _build(config: Config, stores: Stores) -> Parts:
     answers = build_answers(people, stores, agents, guards, dispatcher, outbox, access.quotas, spending)
     acceptor.answers = answers
     canceller = Canceller(writer, stores.runs, dispatcher, closer, host.limits.stop_grace)
+    authenticator = TokenAuthenticator(stores.tokens, run_tokens, writer, access.users, access.directory)
+    sandboxes = box_client if box is not None else None
+    erasures = build_erasures(database, access, authenticator, stores.runs, canceller, outbox, stores.blobs, sandboxes)
     return Parts(
         config=config,
         operations=build_operations(database, stores.keyring, host.data, config.retention),
@@ -233,7 +236,8 @@ def _build(config: Config, stores: Stores) -> Parts:
         feeds=feeds,
         live=live,
         run_tokens=run_tokens,
-        authenticator=TokenAuthenticator(stores.tokens, run_tokens, writer, access.users, access.directory),
+        authenticator=authenticator,
+        erasures=erasures,
         calls=calls,
         grants=grants,
         means=means,
@@ -345,6 +349,7 @@ async def _enter_jobs(stack: AsyncExitStack, parts: Parts) -> None:
         parts.audit.run(),
         parts.outbox.run(),
         parts.authenticator.run(),
+        parts.erasures.run(),
         parts.access.streams.watch(parts.authenticator.check_standing),
         Reaper(stores.database.writer, stores.artifacts, stores.blobs).run(),
         parts.models.watch(),
@@ -383,20 +388,12 @@ async def _first_contact(parts: Parts) -> None:
 @asynccontextmanager
 async def _serve(parts: Parts) -> AsyncIterator[RunningServer]:
     host = parts.config.host
-    limits = Limits(
-        concurrent_calls=host.limits.concurrent_calls,
-        concurrent_streams=host.limits.concurrent_streams,
-        rate=host.limits.calls_per_second,
-        burst=host.limits.calls_burst,
-        streams_per_principal=host.limits.streams_per_caller,
-        connections_per_principal=host.limits.connections_per_caller,
-    )
     serving = serve(
         services_of(parts),
         address=host.listen,
         authenticator=parts.authenticator,
         tls=host.tls,
-        limits=limits,
+        limits=host.limits.of_calls,
         grace=LAST_SECONDS,
         streams=parts.access.streams,
         refused=Refusals(parts.audit).refused,

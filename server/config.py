@@ -6,6 +6,7 @@ from pathlib import Path
 
 from portway.rpc.channel import ClientTls
 from portway.rpc.configuration import load
+from portway.rpc.limits import Limits
 from portway.rpc.serving import TlsConfig
 from portway.server.models.config import ModelsConfig
 from portway.server.outbound.policy import OutboundPolicy
@@ -36,6 +37,18 @@ class HostLimits:
     connections_per_caller: int | None = None
     artifact_bytes: int = 20 * 1024 * 1024
     first_contact: float = 5.0
+
+    @property
+    def of_calls(self) -> Limits:
+        """As the server takes them."""
+        return Limits(
+            concurrent_calls=self.concurrent_calls,
+            concurrent_streams=self.concurrent_streams,
+            rate=self.calls_per_second,
+            burst=self.calls_burst,
+            streams_per_principal=self.streams_per_caller,
+            connections_per_principal=self.connections_per_caller,
+        )
 
     def __post_init__(self) -> None:
         for name in ("active_runs", "waiting_runs", "concurrent_calls", "stop_grace", "artifact_bytes"):

@@ -15,6 +15,7 @@ from portway.server.conversations.store import StoredConversations
 from portway.server.deliveries.outbox import Outbox
 from portway.server.deliveries.store import StoredDeliveries
 from portway.server.effects.store import StoredEffects
+from portway.server.erasure.keep import ErasureKeeper
 from portway.server.events.accept import Acceptor
 from portway.server.events.guards import Guards
 from portway.server.events.routing import Router
@@ -113,5 +114,6 @@ class Parts:
     people: DecisionParts
     answers: Answers
     canceller: Canceller
+    erasures: ErasureKeeper
     schedules: ScheduleParts
     spending: SpendingAccounts

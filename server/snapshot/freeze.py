@@ -104,9 +104,9 @@ def _state(grants: Grants, facts: EventFacts, narrowing: Narrowing) -> dict[Scop
 def state_spaces(scopes: tuple[Scope, ...], facts: EventFacts, agent_id: str) -> dict[Scope, StateSpace]:
     """A scope whose identity the event lacks does not exist."""
     keys = {
-        Scope.CONVERSATION: _joined(facts.conversation_id, facts.thread_id) if facts.conversation_id else "",
-        Scope.ACTOR: _joined(facts.surface, facts.bot_id, facts.actor_id) if facts.actor_id else "",
-        Scope.SUBJECT: _joined(facts.subject_type, facts.subject_id) if facts.subject_id else "",
+        Scope.CONVERSATION: joined(facts.conversation_id, facts.thread_id) if facts.conversation_id else "",
+        Scope.ACTOR: joined(facts.surface, facts.bot_id, facts.actor_id) if facts.actor_id else "",
+        Scope.SUBJECT: joined(facts.subject_type, facts.subject_id) if facts.subject_id else "",
     }
     return {
         scope: StateSpace(facts.workspace_id, agent_id, scope, keys.get(scope, ""))
@@ -115,5 +115,6 @@ def state_spaces(scopes: tuple[Scope, ...], facts: EventFacts, agent_id: str) ->
     }
 
 
-def _joined(*parts: str) -> str:
+def joined(*parts: str) -> str:
+    """The key of a scope: its parts cannot run into one another."""
     return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts)

@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -150,6 +151,10 @@ class Blobs:
         """Delete a blob that nothing refers to; false when it was put again lately, so somebody may be about to, and
         while a backup holds every blob in place."""
         return await asyncio.to_thread(self._remove, workspace_id, sha256, older_than)
+
+    def remove_workspace(self, workspace_id: str) -> None:
+        """Every blob of a workspace. Called off the event loop."""
+        shutil.rmtree(self._folder / f"{_WORKSPACE}{quote(workspace_id, safe='')}", ignore_errors=True)
 
     async def old(self, older_than: float = UNREFERENCED_SECONDS) -> AsyncIterator[tuple[str, str]]:
         """(workspace_id, digest) of blobs that were last put so many seconds ago; a folder is read at a time."""

@@ -35,6 +35,8 @@ def connect_writer(path: Path, busy_seconds: float = 5.0) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute(f"PRAGMA cache_size={_WRITER_CACHE_KIB}")
     connection.execute("PRAGMA temp_store=MEMORY")
+    # What is erased leaves no bytes behind.
+    connection.execute("PRAGMA secure_delete=ON")
     connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
     connection.execute(f"PRAGMA journal_size_limit={_LOG_SIZE_LIMIT}")
     return connection

@@ -29,6 +29,12 @@ class Access:
         await self.directory.load(self.workspaces)
         await self.switches.load(self.stored_switches)
 
+    def forget(self, workspace_id: str) -> None:
+        """The workspace is gone."""
+        self.directory.drop(workspace_id)
+        self.quotas.drop(workspace_id)
+        self.switches.drop(workspace_id)
+
 
 def build_access(database: Database) -> Access:
     """Over one database."""

@@ -1,5 +1,6 @@
 """Putting WorkspaceService together."""
 
+from portway.server.erasure.servicer import ErasureMethods
 from portway.server.parts import Parts
 from portway.server.runs.open import OpenRuns
 from portway.server.switches.manage import SwitchManager
@@ -24,4 +25,5 @@ def workspace_servicer(parts: Parts) -> WorkspaceServicer:
         cursors,
         users=UserMethods(users, access.users, cursors),
         switches=SwitchMethods(switches, access.stored_switches, cursors),
+        erasure=ErasureMethods(parts.erasures),
     )

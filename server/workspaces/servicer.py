@@ -4,6 +4,7 @@ from typing import Never
 
 from portway.rpc.call import Call
 from portway.rpc.cursor import CursorCodec
+from portway.server.erasure.servicer import ErasureMethods
 from portway.server.switches.servicer import SwitchMethods
 from portway.server.users.servicer import UserMethods
 from portway.server.workspaces.manage import WorkspaceManager
@@ -26,9 +27,11 @@ class WorkspaceServicer:
         *,
         users: UserMethods,
         switches: SwitchMethods,
+        erasure: ErasureMethods,
     ) -> None:
         self._users = users
         self._switches = switches
+        self._erasure = erasure
         self._manager = manager
         self._workspaces = workspaces
         self._cursors = cursors
@@ -61,6 +64,16 @@ class WorkspaceServicer:
     ) -> workspace_pb2.UpdateWorkspaceResponse:
         changed = await self._manager.update(call.caller, wanted_workspace(request.workspace))
         return workspace_pb2.UpdateWorkspaceResponse(workspace=workspace_message(changed))
+
+    async def DeleteWorkspace(
+        self, request: workspace_pb2.DeleteWorkspaceRequest, call: Call[Never, Never]
+    ) -> workspace_pb2.DeleteWorkspaceResponse:
+        return await self._erasure.delete_workspace(request, call)
+
+    async def EraseData(
+        self, request: workspace_pb2.EraseDataRequest, call: Call[Never, Never]
+    ) -> workspace_pb2.EraseDataResponse:
+        return await self._erasure.erase(request, call)
 
     async def CreateUser(
         self, request: workspace_pb2.CreateUserRequest, call: Call[Never, Never]
