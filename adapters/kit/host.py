@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from portway.adapters.kit.dial import Dial
 from portway.adapters.kit.live_types import LiveEvent, RunEnded
 from portway.adapters.kit.live_wire import events_of
+from portway.adapters.kit.questions import Question, question_of
 from portway.adapters.kit.types import Attachment
 from portway.adapters.kit.wire import attachment_of, attachments_of
 from portway.rpc.errors import NotFound
@@ -58,6 +59,7 @@ class Item:
     cursor: str
     time: datetime
     redacted: bool
+    question: Question | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,7 @@ def _item_of(item: transcript_pb2.TranscriptItem) -> Item:
         item.cursor,
         _time_of(item.create_time),
         item.redacted,
+        next((question_of(part.question) for part in item.parts if part.HasField("question")), None),
     )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from portway.adapters.kit.questions import Answer
+
 
 class SizeUnit(StrEnum):
     """What a platform counts when it limits a message."""
@@ -17,8 +19,9 @@ class SizeUnit(StrEnum):
 class SurfaceLimits:
     """What one surface of a platform can do. `max_size` 0: a message may have any length.
 
-    `repeats_safely`: the platform itself recognises a message that is sent twice with one key, so that nothing has to
-    be written down before each call.
+    `interactions` are the kinds of questions that it shows (`form`, `confirmation`, `choice`), `platform_actions` the
+    names of what it can do besides. `repeats_safely`: the platform itself recognises a message that is sent twice with
+    one key, so that nothing has to be written down before each call.
     """
 
     surface: str
@@ -29,6 +32,8 @@ class SurfaceLimits:
     reaction: bool = False
     typing: bool = False
     markdown: bool = False
+    interactions: tuple[str, ...] = ()
+    platform_actions: tuple[str, ...] = ()
     repeats_safely: bool = False
 
 
@@ -64,6 +69,7 @@ class Inbound:
     attachments: tuple[Attachment, ...] = ()
     addressed: bool = False
     source_event_type: str = ""
+    answer: Answer | None = None
 
 
 @dataclass(frozen=True, slots=True)

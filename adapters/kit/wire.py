@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from google.protobuf.json_format import MessageToDict
 
+from portway.adapters.kit.questions import answer_message, kinds_of
 from portway.adapters.kit.types import (
     Accepted,
     Attachment,
@@ -42,6 +43,8 @@ def capabilities_of(limits: SurfaceLimits) -> run_context_pb2.SurfaceCapabilitie
         max_message_size=limits.max_size,
         size_unit=limits.size_unit.value,
         markdown=limits.markdown,
+        interactions=kinds_of(limits.interactions),
+        platform_actions=limits.platform_actions,
     )
 
 
@@ -67,6 +70,8 @@ def submit_of(inbound: Inbound, source: str, limits: SurfaceLimits) -> event_pb2
     user = content_pb2.Provenance(kind=content_pb2.SOURCE_KIND_USER, id=inbound.actor_id)
     if inbound.text:
         event.parts.add(text=content_pb2.TextPart(text=inbound.text), provenance=user)
+    if inbound.answer is not None:
+        event.interaction.CopyFrom(answer_message(inbound.answer, inbound.actor_id))
     for attachment in inbound.attachments:
         event.parts.append(_media_part(attachment, user))
     return event_pb2.SubmitEventRequest(event=event, idempotency_key=inbound.key)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from portway.adapters.kit.host import ConversationPage, Item
+from portway.adapters.kit.questions import Answer, Question
 from portway.adapters.kit.types import Attachment, LinkState
 from portway.adapters.web_chat.limits import CONVERSATION_PREFIX, FILES_A_MESSAGE, TEXT_BYTES
 from portway.rpc.errors import InvalidInput, PayloadTooLarge, PortwayError, Unavailable
@@ -61,7 +62,16 @@ class ListFrame:
     token: str
 
 
-PageFrame = OpenFrame | OlderFrame | SendFrame | CancelFrame | ListFrame
+@dataclass(frozen=True, slots=True)
+class AnswerFrame:
+    """An answer to a question. `key` was made by the page: the same again is the same answer."""
+
+    key: str
+    conversation_id: str
+    answer: Answer
+
+
+PageFrame = OpenFrame | OlderFrame | SendFrame | CancelFrame | ListFrame | AnswerFrame
 
 
 def parse(text: str) -> PageFrame:
@@ -81,6 +91,8 @@ def parse(text: str) -> PageFrame:
             return _send(raw)
         case "cancel":
             return CancelFrame(_matching(raw, "run", _ID))
+        case "answer":
+            return _answer(raw)
         case "list":
             return ListFrame(_text(raw, "token", _MAX_CURSOR))
         case _:
@@ -101,6 +113,17 @@ def _send(raw: Mapping[str, Any]) -> SendFrame:
     # Half of a surrogate pair is no text; a browser makes one when an emoji is cut in two.
     clean = text.encode("utf-8", "replace").decode("utf-8")
     return SendFrame(_matching(raw, "key", _KEY), _conversation(raw), clean, tuple(_file(one) for one in files))
+
+
+def _answer(raw: Mapping[str, Any]) -> AnswerFrame:
+    values = raw.get("values") or {}
+    if not isinstance(values, dict):
+        raise InvalidInput.field("values", "must be an object")
+    if len(json.dumps(values)) > TEXT_BYTES:
+        raise PayloadTooLarge(f"the answer is longer than {TEXT_BYTES // 1024} KiB")
+    action = _text(raw, "action", _DIGEST * 2)
+    answer = Answer(_matching(raw, "run", _ID), _text(raw, "id", _DIGEST * 2), action, values)
+    return AnswerFrame(_matching(raw, "key", _KEY), _conversation(raw), answer)
 
 
 def _file(raw: Any) -> Attachment:
@@ -151,6 +174,17 @@ def item_json(item: Item) -> Json:
         "cursor": item.cursor,
         "time": item.time.isoformat(),
         "redacted": item.redacted,
+        "question": question_json(item.question) if item.question is not None else None,
+    }
+
+
+def question_json(question: Question) -> Json:
+    return {
+        "run": question.run_id,
+        "state": question.state,
+        "approval": question.is_approval,
+        "shown": dict(question.shown),
+        "answer": dict(question.answer),
     }
 
 

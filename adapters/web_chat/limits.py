@@ -6,7 +6,15 @@ SURFACE = "web_chat"
 CONVERSATION_PREFIX = "web-"
 
 # The page keeps messages by their place in the transcript: the same one again changes nothing.
-LIMITS = SurfaceLimits(surface=SURFACE, streaming=True, markdown=True, repeats_safely=True)
+LIMITS = SurfaceLimits(
+    surface=SURFACE,
+    streaming=True,
+    markdown=True,
+    edit=True,
+    interactions=("form", "confirmation", "choice"),
+    platform_actions=("message.recall", "message.edit"),
+    repeats_safely=True,
+)
 
 UPLOAD_BYTES = 20 * 1024 * 1024
 UPLOADS_AT_ONCE = 16

@@ -1,10 +1,12 @@
 """Deliveries to the page: it shows the transcript, so what is delivered is that there is something new in it."""
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from portway.adapters.kit.live_types import LiveUpdate
 from portway.adapters.kit.platform import Refused, RetryLater, Sent
-from portway.adapters.kit.types import LinkKind, LinkState, Outbound, OutMessage, OutQuestion, Piece
+from portway.adapters.kit.types import LinkKind, LinkState, OutAction, Outbound, OutEdit, OutMessage, OutQuestion, Piece
+from portway.adapters.web_chat.limits import LIMITS
 from portway.rpc.errors import PortwayError
 
 
@@ -12,6 +14,8 @@ class OpenRooms(Protocol):
     """The conversations that somebody looks at."""
 
     async def bring_up_to_date(self, conversation_id: str) -> None: ...
+
+    async def show_again(self, conversation_id: str) -> None: ...
 
     def run_changed(self, update: LiveUpdate) -> None: ...
 
@@ -33,16 +37,22 @@ class WebPlatform:
 
     async def send(self, piece: Piece) -> Sent:
         payload = piece.outbound.payload
-        await self._show(piece.outbound)
+        await self._show(piece.outbound, self._rooms.bring_up_to_date)
         return Sent(payload.item_id if isinstance(payload, OutMessage) else "")
 
     async def act(self, outbound: Outbound) -> Sent:
-        if not isinstance(outbound.payload, OutQuestion):
-            kind = type(outbound.payload).__name__.removeprefix("Out").lower()
-            raise Refused(f"the web chat has no {kind}; its capabilities say so", code="platform.not_supported")
-        # The question stands in the transcript with its fallback text.
-        await self._show(outbound)
-        return Sent(outbound.payload.interaction_id)
+        payload = outbound.payload
+        if isinstance(payload, OutQuestion):
+            await self._show(outbound, self._rooms.bring_up_to_date)
+            # The item of the transcript has the number of its delivery.
+            return Sent("msg_" + outbound.delivery_id.removeprefix("dlv_"))
+        can = isinstance(payload, OutAction) and payload.action in LIMITS.platform_actions
+        if can or isinstance(payload, OutEdit):
+            # The host has changed its transcript already, and that is what the page shows.
+            await self._show(outbound, self._rooms.show_again)
+            return Sent()
+        kind = type(payload).__name__.removeprefix("Out").lower()
+        raise Refused(f"the web chat has no such {kind}; its capabilities say so", code="platform.not_supported")
 
     async def was_sent(self, piece: Piece) -> Sent | None:
         """A message that is shown twice is shown once."""
@@ -56,9 +66,9 @@ class WebPlatform:
         if state.kind is LinkKind.CONNECTED:
             self._rooms.connected()
 
-    async def _show(self, outbound: Outbound) -> None:
+    async def _show(self, outbound: Outbound, show: Callable[[str], Awaitable[None]]) -> None:
         try:
-            await self._rooms.bring_up_to_date(outbound.conversation_id)
+            await show(outbound.conversation_id)
         except PortwayError as error:
             raise RetryLater(
                 f"the transcript of {outbound.conversation_id} could not be read: {error.message}",

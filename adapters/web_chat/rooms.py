@@ -165,6 +165,19 @@ class Rooms:
             for run_id in over:
                 self._end_run(room, run_id)
 
+    async def show_again(self, conversation_id: str) -> None:
+        """What stands in the transcript has changed: each open page gets its end anew. Raises what the host answers."""
+        room = self._rooms.get(conversation_id)
+        if room is None:
+            return
+        async with room.lock:
+            page = await self._host.items(conversation_id, limit=PAGE)
+            room.tail = page.after or room.tail
+            for viewer in room.viewers:
+                viewer.show_page(page, reset=True)
+        for run in room.runs.values():
+            room.show(run)
+
     async def _work(self) -> None:
         while True:
             conversation_id = await self._due.get()

@@ -12,6 +12,7 @@ from portway.adapters.kit.link import Link
 from portway.adapters.kit.types import LinkState
 from portway.adapters.web_chat import frames
 from portway.adapters.web_chat.frames import (
+    AnswerFrame,
     CancelFrame,
     Json,
     ListFrame,
@@ -25,7 +26,7 @@ from portway.adapters.web_chat.frames import (
     list_json,
 )
 from portway.adapters.web_chat.guard import SESSION
-from portway.adapters.web_chat.inbound import event_of
+from portway.adapters.web_chat.inbound import answer_of, event_of
 from portway.adapters.web_chat.limits import (
     FILES_A_MESSAGE,
     PATCH_PAUSE,
@@ -116,6 +117,8 @@ class Sockets:
             match frame:
                 case SendFrame():
                     await self._take(frame, viewer)
+                case AnswerFrame():
+                    await self._answer(frame, viewer)
                 case OpenFrame():
                     await self._rooms.open(viewer, frame.conversation_id, frame.after)
                 case OlderFrame():
@@ -148,6 +151,16 @@ class Sockets:
         )
         self._rooms.accepted(frame.conversation_id, accepted.run_id)
 
+    async def _answer(self, frame: AnswerFrame, viewer: Viewer) -> None:
+        shown = frame.answer.interaction_id
+        try:
+            accepted = await self._link.submit(answer_of(frame, viewer.user))
+        except PortwayError as error:
+            viewer.answer({"t": "answer_refused", "c": frame.conversation_id, "id": shown, **error_json(error)})
+            return
+        viewer.answer({"t": "answered", "c": frame.conversation_id, "id": shown, "run": accepted.run_id})
+        self._rooms.accepted(frame.conversation_id, accepted.run_id)
+
     async def _show_older(self, frame: OlderFrame, viewer: Viewer) -> None:
         page = await self._host.items(frame.conversation_id, before=frame.before)
         items: list[object] = [item_json(item) for item in page.items]
@@ -176,7 +189,9 @@ async def _send_news(socket: WebSocket, viewer: Viewer) -> None:
 
 def _about(text: str) -> str:
     """What a malformed frame wanted to be, as far as that can be told."""
-    return next((kind for kind in ("send", "open", "older", "cancel", "list") if f'"{kind}"' in text[:200]), "frame")
+    return next(
+        (kind for kind in ("send", "open", "older", "cancel", "list", "answer") if f'"{kind}"' in text[:200]), "frame"
+    )
 
 
 def _name_of(frame: PageFrame) -> str:

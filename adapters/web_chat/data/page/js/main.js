@@ -88,6 +88,10 @@ function receive(frame) {
     case 'list':
       sidebar.receive(frame);
       break;
+    case 'answered':
+    case 'answer_refused':
+      messages.answered(frame);
+      break;
     case 'resync':
       read();
       break;

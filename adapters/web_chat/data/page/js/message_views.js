@@ -4,17 +4,29 @@
 import { h, icon } from './dom.js';
 import { fileNodes } from './file_view.js';
 import { MarkdownView, copyButton } from './markdown/view.js';
+import { QuestionView } from './question_view.js';
 import { text as say, when } from './texts.js';
 
 export class ItemView {
-  constructor() {
+  constructor(submit) {
+    this.submit = submit;
     this.element = h('li', { class: 'row' });
   }
 
   update({ item }) {
     if (item === this.item) return;
+    // A form that somebody is filling in stays as it is until something became of the question.
+    const same = this.item?.question && item.question?.state === this.item.question.state;
     this.item = item;
-    const side = item.role === 'user' ? 'mine' : item.kind === 'notice' ? 'notice' : 'theirs';
+    if (same) return;
+    if (item.question && !item.redacted) {
+      this.element.className = 'row theirs';
+      Object.assign(this.element.dataset, { testid: 'message', role: item.role, kind: item.kind, item: item.id });
+      this.question = new QuestionView(item, this.submit);
+      this.element.replaceChildren(this.question.element);
+      return;
+    }
+    const side = item.role === 'user' ? 'mine' : item.kind === 'notice' || item.role === 'system' ? 'notice' : 'theirs';
     this.element.className = `row ${side}`;
     Object.assign(this.element.dataset, { testid: 'message', role: item.role, kind: item.kind, item: item.id });
     if (item.run) this.element.dataset.run = item.run;

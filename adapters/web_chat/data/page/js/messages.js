@@ -14,7 +14,7 @@ export class Messages {
     this.outbox = outbox;
     this.connection = connection;
     this.make = {
-      item: () => new ItemView(),
+      item: () => new ItemView((answer) => connection.send({ t: 'answer', c: this.conversation.id, ...answer })),
       live: () => new LiveView(),
       tool: () => new ToolView(),
       state: () => new StateView(),
@@ -85,6 +85,13 @@ export class Messages {
     }
     view.update(row);
     return view;
+  }
+
+  // What became of an answer that this page sent.
+  answered(frame) {
+    for (const view of this.views.values()) {
+      if (view.question?.id === frame.id) view.question.answered(frame);
+    }
   }
 
   forget(rows) {

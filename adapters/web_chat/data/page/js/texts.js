@@ -74,9 +74,19 @@ const ENGLISH = {
   list_failed: 'The list of conversations could not be read: {message}',
   storage_full: 'The browser’s storage is full: this message is kept only while the page is open.',
   working: 'An answer is being written',
+  question_answered: 'Answered',
+  question_expired: 'The time for this question is over',
+  question_withdrawn: 'Withdrawn',
+  answer_refused: 'Not accepted: {message}',
+  answer_later: 'There is no connection now; send it again in a moment.',
 };
 
 const CHINESE = {
+  question_answered: '已回答',
+  question_expired: '该问题已过期',
+  question_withdrawn: '已撤回',
+  answer_refused: '未被接受：{message}',
+  answer_later: '现在没有连接，请稍后再试。',
   skip: '跳到消息输入框',
   conversations: '会话',
   new_chat: '新对话',
