@@ -3,9 +3,10 @@ the server first, the database last."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
+from socket import socket
 from typing import Any
 
 import structlog
@@ -37,6 +38,8 @@ from portway.server.events.guards import Guards
 from portway.server.events.place import Places
 from portway.server.events.routing import Router
 from portway.server.events.store import StoredEventLog
+from portway.server.gateway.app import GATEWAY_PATH, gateway_application, gateway_url
+from portway.server.http.listener import HttpLimits, RunningHttp, bound, serve_http
 from portway.server.interactions.build import DecisionParts, build_answers, build_decisions
 from portway.server.models.kept.build import build_models
 from portway.server.models.kept.directory import ModelDirectory
@@ -114,12 +117,15 @@ async def run_host(config: Config) -> AsyncIterator[RunningHost]:
         database = await stack.enter_async_context(
             open_database(DatabaseOptions(url=host.database_url, folder=host.data))
         )
-        parts = _build(config, _stores(host, database))
+        http = stack.enter_context(bound(host.http_listen, host.tls)) if host.http_listen else None
+        parts = _build(config, _stores(host, database), gateway_url(host, http))
         stack.push_async_callback(parts.models.close)
         await _first_start(parts)
         await _enter_jobs(stack, parts)
         await _first_contact(parts)
         await Recovery(database.writer, parts.stores.runs, parts.stores.runs, parts.closer, parts.dispatcher).recover()
+        if http is not None:
+            await stack.enter_async_context(_serve_http(parts, *http))
         server = await stack.enter_async_context(_serve(parts))
         try:
             yield RunningHost(server, parts)
@@ -153,7 +159,7 @@ def _stores(host: HostConfig, database: Database) -> Stores:
     )
 
 
-def _build(config: Config, stores: Stores) -> Parts:
+def _build(config: Config, stores: Stores, programs: str) -> Parts:
     host, database = config.host, stores.database
     writer = database.writer
     models = build_models(config, stores)
@@ -179,7 +185,7 @@ def _build(config: Config, stores: Stores) -> Parts:
         cursors=stores.cursors,
         feeds=feeds,
         live=live,
-        preparer=_preparer(host, stores, skills, agents, agent_secrets, runtime, grants, facts, access),
+        preparer=_preparer(host, stores, skills, agents, agent_secrets, runtime, grants, facts, access, programs),
         runtime=runtime,
         outbox=outbox,
         audit=audit,
@@ -264,6 +270,7 @@ def _preparer(
     grants: GrantBook,
     facts: HostFacts,
     access: Access,
+    programs: str,
 ) -> Preparer:
     return Preparer(
         runs=stores.runs,
@@ -280,6 +287,7 @@ def _preparer(
         contexts=ContextWriter(facts, stores.cursors),
         switches=access.switches,
         patience=host.limits.runner_patience,
+        gateway_url=programs,
     )
 
 
@@ -383,6 +391,12 @@ async def _first_contact(parts: Parts) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(parts.config.host.limits.first_contact):
             await asyncio.gather(*expected)
+
+
+def _serve_http(parts: Parts, listening: socket, url: str) -> AbstractAsyncContextManager[RunningHttp]:
+    host = parts.config.host
+    gateway = gateway_application(parts.calls.models, parts.run_tokens, parts.live, host.gateway)
+    return serve_http(listening, url, {GATEWAY_PATH: gateway}, host.tls, HttpLimits())
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from portway.rpc.channel import ClientTls
 from portway.rpc.configuration import load
 from portway.rpc.limits import Limits
 from portway.rpc.serving import TlsConfig
+from portway.server.gateway.config import GatewayLimits
 from portway.server.models.config import ModelsConfig
 from portway.server.outbound.policy import OutboundPolicy
 from portway.server.retention.config import RetentionConfig
@@ -61,6 +62,8 @@ class HostConfig:
     """The section `host`. `database` '' is SQLite in the data folder. `skills` is a folder of skills of the operator's.
 
     `runtime` and `box` are addresses, or ready files; '' for none. Credentials are files with one token each.
+    `http_listen` is where HTTP is served (the model gateway); '' for nowhere. `http_url` is what programs are told
+    instead of it, where they reach it under another name.
     `runtime_tls` and `box_tls` (`ca: FILE`) are for those that serve over TLS themselves.
     """
 
@@ -79,6 +82,9 @@ class HostConfig:
     tls: TlsConfig | None = None
     runtime_tls: ClientTls | None = None
     box_tls: ClientTls | None = None
+    http_listen: str = ""
+    http_url: str = ""
+    gateway: GatewayLimits = GatewayLimits()
 
     @property
     def database_url(self) -> str:

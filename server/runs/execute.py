@@ -177,6 +177,7 @@ class Execution:
                 attempt.leave()
             ending = await attempt.converse(means.runtime, means.operations)
             attempt.scope.ended = run_finished(self._run.fence.run_id, "ended")
+            attempt.scope.over.set()
             settler = self._settler(attempt, voice)
             ending = self._conclude(attempt, ending, settler, voice)
             if not isinstance(ending, Superseded | ends.LeftBehind):
@@ -185,6 +186,7 @@ class Execution:
                     feed.end()
             return ending
         finally:
+            attempt.scope.over.set()
             means.live.remove(self._run, attempt)
 
     async def _begin(

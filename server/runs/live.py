@@ -42,6 +42,12 @@ class LiveAttempts:
     def of_token(self, token_id: str) -> Attempt | None:
         return self._by_token.get(token_id)
 
+    def note(self, token_id: str, reason: str, summary: str) -> None:
+        """An entry in the ledger of the run whose token it is, unless that has ended."""
+        attempt = self._by_token.get(token_id)
+        if attempt is not None and attempt.scope.ended is None:
+            attempt.results.note(reason, summary)
+
     def all(self) -> list[Attempt]:
         return list(self._by_run.values())
 

@@ -51,6 +51,7 @@ class Preparer:
         contexts: ContextWriter,
         switches: KillSwitches,
         patience: float,
+        gateway_url: str = "",
     ) -> None:
         self._runs = runs
         self._events = events
@@ -66,6 +67,7 @@ class Preparer:
         self._contexts = contexts
         self._switches = switches
         self._patience = patience
+        self._gateway_url = gateway_url
 
     async def address(self, run: QueuedRun) -> Addressee:
         """Whom the run answers. Raises NotFound where its event is gone."""
@@ -112,6 +114,7 @@ class Preparer:
         deadline = now() + round(snapshot.spec.timeout_seconds * SECOND)
         context.attempt = attempt
         context.runtime.trace_id = run.trace_id
+        context.runtime.model_gateway_url = self._gateway_url
         context.runtime.deadline.FromMicroseconds(deadline)
         if snapshot.state:
             values = await self._state.snapshot(tuple(snapshot.state.values()), STATE_VALUES)

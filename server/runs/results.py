@@ -136,6 +136,13 @@ class Results:
             self._journal.append("steering", run_pb2.RunEvent(steering=steering))
         self.commit()
 
+    def note(self, reason: str, summary: str) -> None:
+        """Something about the run that is worth keeping, between its results."""
+        if self.terminal is None:
+            self._commit_draft()
+            self._record(reason, summary, 0)
+            self.commit()
+
     def close(self) -> None:
         """No more text: the timer must not fire into what comes after."""
         self._commit_draft()

@@ -1,0 +1,79 @@
+"""The application that is mounted on the HTTP listener."""
+
+from collections.abc import Awaitable, Callable
+
+from portway.rpc.errors import NotFound, PortwayError
+from portway.server.config import HostConfig
+from portway.server.gateway.answers import Answers
+from portway.server.gateway.anthropic import Messages
+from portway.server.gateway.config import GatewayLimits
+from portway.server.gateway.door import Door, RunTokens
+from portway.server.gateway.openai_chat import ChatCompletions
+from portway.server.gateway.openai_errors import refusal_of
+from portway.server.gateway.openai_responses import Responses
+from portway.server.gateway.shape import Refusal, Shape
+from portway.server.gateway.visit import Endpoint, Ledger, Refuse, Visit, Work
+from portway.server.http.listener import Application
+from portway.server.runner_calls.models import ModelCalls
+
+GATEWAY_PATH = "/gateway"
+OPENAI, ANTHROPIC = "/openai/v1", "/anthropic/v1"
+
+
+def gateway_url(host: HostConfig, http: tuple[object, str] | None) -> str:
+    """Where programs of runs find the gateway; '' where it is not served."""
+    return f"{host.http_url.rstrip('/') or http[1]}{GATEWAY_PATH}" if http is not None else ""
+
+
+def gateway_application(models: ModelCalls, tokens: RunTokens, ledger: Ledger, limits: GatewayLimits) -> Application:
+    """Routes of both vendors."""
+    # Only where HTTP is switched on.
+    from starlette.routing import Route, Router  # noqa: PLC0415
+
+    door, answers = Door(tokens, limits), Answers(models)
+
+    def endpoint(name: str, made: Callable[[], tuple[Work, Refuse]]) -> Endpoint:
+        return Endpoint(name, door, ledger, limits.write_seconds, made)
+
+    def asking(name: str, shape: Callable[[], Shape]) -> Endpoint:
+        return endpoint(name, lambda: _asking(answers.ask, shape()))
+
+    def simple(name: str, work: Work, refuse: Refuse) -> Endpoint:
+        return endpoint(name, lambda: (work, refuse))
+
+    anthropic = Messages().refusal
+    posts = {
+        f"{OPENAI}/chat/completions": asking("openai/chat/completions", ChatCompletions),
+        f"{OPENAI}/responses": asking("openai/responses", Responses),
+        f"{OPENAI}/embeddings": simple("openai/embeddings", answers.embed, refusal_of),
+        f"{ANTHROPIC}/messages": asking("anthropic/messages", Messages),
+        f"{ANTHROPIC}/messages/count_tokens": endpoint(
+            "anthropic/messages/count_tokens", lambda: _asking(answers.count, Messages())
+        ),
+    }
+    gets = {
+        f"{OPENAI}/models": simple("openai/models", answers.models_of_openai, refusal_of),
+        f"{ANTHROPIC}/models": simple("anthropic/models", answers.models_of_anthropic, anthropic),
+    }
+    return Router(
+        routes=[
+            *(Route(path, one, methods=["POST"]) for path, one in posts.items()),
+            *(Route(path, one, methods=["GET"]) for path, one in gets.items()),
+            Route("/anthropic/{path:path}", simple("anthropic", _nowhere, anthropic)),
+            Route("/{path:path}", simple("openai", _nowhere, refusal_of)),
+        ],
+        redirect_slashes=False,
+    )
+
+
+def _asking(
+    work: Callable[[Visit, Shape], Awaitable[None]], shape: Shape
+) -> tuple[Work, Callable[[PortwayError], Refusal]]:
+    return lambda visit: work(visit, shape), shape.refusal
+
+
+async def _nowhere(visit: Visit) -> None:
+    raise NotFound(
+        "the model gateway has no such endpoint; there are /openai/v1/{chat/completions,responses,embeddings,models} "
+        "and /anthropic/v1/{messages,messages/count_tokens,models}"
+    )

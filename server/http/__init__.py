@@ -1,0 +1,1 @@
+"""The host's HTTP surfaces: one small listener, applications mounted on it."""
