@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, help="configuration file")
     parser.add_argument("--data", type=Path, help="folder for everything that the host keeps")
     parser.add_argument("--listen", help="HOST:PORT, port 0 for a free one (default 127.0.0.1:7700)")
+    parser.add_argument("--http-default", help="HOST:PORT for HTTP where the settings name none")
     parser.add_argument("--runtime", help="the plugin runtime: HOST:PORT, or the path of its ready file")
     parser.add_argument("--runtime-credential", type=Path, help="file with the token for the runtime")
     parser.add_argument("--box", help="the box: HOST:PORT, or the path of its ready file")
@@ -52,7 +54,10 @@ def _config(arguments: argparse.Namespace) -> Config:
             "adapter_token_file",
         )
     }
-    return read_config(arguments.config, os.environ, flags)
+    config = read_config(arguments.config, os.environ, flags)
+    if config.host.http_listen or not arguments.http_default:
+        return config
+    return dataclasses.replace(config, host=dataclasses.replace(config.host, http_listen=arguments.http_default))
 
 
 async def _serve(config: Config, ready_file: Path | None) -> None:

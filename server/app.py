@@ -117,7 +117,7 @@ async def run_host(config: Config) -> AsyncIterator[RunningHost]:
         database = await stack.enter_async_context(
             open_database(DatabaseOptions(url=host.database_url, folder=host.data))
         )
-        http = stack.enter_context(bound(host.http_listen, host.tls)) if host.http_listen else None
+        http = stack.enter_context(bound(host.http_listen, host.tls)) if host.serves_http else None
         parts = _build(config, _stores(host, database), gateway_url(host, http))
         stack.push_async_callback(parts.models.close)
         await _first_start(parts)

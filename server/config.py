@@ -62,8 +62,8 @@ class HostConfig:
     """The section `host`. `database` '' is SQLite in the data folder. `skills` is a folder of skills of the operator's.
 
     `runtime` and `box` are addresses, or ready files; '' for none. Credentials are files with one token each.
-    `http_listen` is where HTTP is served (the model gateway); '' for nowhere. `http_url` is what programs are told
-    instead of it, where they reach it under another name.
+    `http_listen` is where HTTP is served (the model gateway); '' or `off` for nowhere. `http_url` is what programs are
+    told instead of it, where they reach it under another name.
     `runtime_tls` and `box_tls` (`ca: FILE`) are for those that serve over TLS themselves.
     """
 
@@ -85,6 +85,10 @@ class HostConfig:
     http_listen: str = ""
     http_url: str = ""
     gateway: GatewayLimits = GatewayLimits()
+
+    @property
+    def serves_http(self) -> bool:
+        return self.http_listen not in ("", "off")
 
     @property
     def database_url(self) -> str:

@@ -66,6 +66,8 @@ def parts_of(settings: Settings, layout: Layout) -> tuple[Part, ...]:
             "portway.server",
             (
                 *("--data", str(layout.of("host"))),
+                # Programs in sandboxes of this machine ask for models here; nobody else reaches it.
+                *("--http-default", "127.0.0.1:0"),
                 *(
                     "--runtime",
                     str(layout.ready_of("runtime")),

@@ -38,10 +38,10 @@ class RunScope:
 
     `arrivals` are messages that came during the run and that nobody pulled yet. `earlier_effects` are those of earlier
     attempts that this one did not come to yet; `effect_lost` says that nobody knows what became of one. `ended` is
-    said by who ends the run; `over` is set when this attempt has ended, however it did. `asked` is the serialized question that the run asked people, its last word, and `receipt`
-    the answer to whoever asks the same again; `approvals`
-    are those that this attempt waited for or took up, `allowed` those of calls that may be made (by call and digest),
-    and `told_waiting` says that people know that it waits.
+    said by who ends the run; `over` is set when this attempt has ended, however it did. `asked` is the serialized
+    question that the run asked people, its last word, and `receipt` the answer to whoever asks the same again;
+    `approvals` are those that this attempt waited for or took up, `allowed` those of calls that may be made (by call
+    and digest), and `told_waiting` says that people know that it waits.
     """
 
     fence: Fence

@@ -41,13 +41,6 @@ class WorkspaceBudgets(Protocol):
         """A budget without limits where the workspace has none."""
 
 
-class UnlimitedWorkspaces:
-    """Where workspaces have no budgets."""
-
-    def budget_of(self, workspace_id: str) -> Budget:
-        return Budget()
-
-
 class SpendingAccounts:
     """Every account that is in use, and the most recent others."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anthropic
 import httpx
@@ -23,7 +24,7 @@ def url_of(run: FakeRun) -> str:
 
 
 @asynccontextmanager
-async def openai_of(run: FakeRun, token: str = "") -> AsyncIterator[openai.AsyncOpenAI]:
+async def openai_of(run: FakeRun, token: str = "") -> AsyncIterator[Any]:
     async with openai.AsyncOpenAI(
         base_url=url_of(run) + "/openai/v1", api_key=token or run.start.run_token, max_retries=0
     ) as client:
@@ -31,7 +32,7 @@ async def openai_of(run: FakeRun, token: str = "") -> AsyncIterator[openai.Async
 
 
 @asynccontextmanager
-async def anthropic_of(run: FakeRun, token: str = "") -> AsyncIterator[anthropic.AsyncAnthropic]:
+async def anthropic_of(run: FakeRun, token: str = "") -> AsyncIterator[Any]:
     async with anthropic.AsyncAnthropic(
         base_url=url_of(run) + "/anthropic", api_key=token or run.start.run_token, max_retries=0
     ) as client:

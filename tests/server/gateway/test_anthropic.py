@@ -1,5 +1,7 @@
 """Anthropic's own client against the gateway."""
 
+from typing import Any
+
 import anthropic
 import pytest
 
@@ -33,7 +35,7 @@ async def test_a_message(host: Hosted, runtime: FakeRuntime) -> None:
 
 async def test_a_streamed_message_is_the_whole_one_in_events(host: Hosted, runtime: FakeRuntime) -> None:
     async def script(run: FakeRun) -> None:
-        messages = [{"role": "user", "content": "hello there"}]
+        messages: Any = [{"role": "user", "content": "hello there"}]
         async with anthropic_of(run) as client:
             whole = await client.messages.create(model="demo", max_tokens=1000, messages=messages)
             async with client.messages.stream(model="demo", max_tokens=1000, messages=messages) as stream:
@@ -52,8 +54,8 @@ async def test_a_streamed_message_is_the_whole_one_in_events(host: Hosted, runti
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_tool_is_used_and_its_result_is_answered(host: Hosted, runtime: FakeRuntime, streamed: bool) -> None:
     async def script(run: FakeRun) -> None:
-        messages = [{"role": "user", "content": "run: echo hi"}]
-        asked = {"model": "demo", "max_tokens": 1000, "tools": [EXEC]}
+        messages: Any = [{"role": "user", "content": "run: echo hi"}]
+        asked: Any = {"model": "demo", "max_tokens": 1000, "tools": [EXEC]}
         async with anthropic_of(run) as client:
             if streamed:
                 async with client.messages.stream(messages=messages, **asked) as stream:

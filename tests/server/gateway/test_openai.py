@@ -1,6 +1,7 @@
 """OpenAI's own client against the gateway."""
 
 import json
+from typing import Any
 
 import openai
 import pytest
@@ -54,7 +55,7 @@ async def test_a_streamed_chat_completion_is_the_whole_one_in_pieces(host: Hoste
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_tool_is_called_and_its_result_is_answered(host: Hosted, runtime: FakeRuntime, streamed: bool) -> None:
     async def script(run: FakeRun) -> None:
-        messages = [{"role": "user", "content": "run: echo hi"}]
+        messages: Any = [{"role": "user", "content": "run: echo hi"}]
         async with openai_of(run) as client:
             if streamed:
                 async with client.chat.completions.stream(model="demo", messages=messages, tools=[EXEC]) as stream:
@@ -122,12 +123,12 @@ async def test_a_response_and_its_stream(host: Hosted, runtime: FakeRuntime) -> 
 
 @pytest.mark.parametrize("kind", ["function", "custom"])
 async def test_a_response_calls_a_tool(host: Hosted, runtime: FakeRuntime, kind: str) -> None:
-    tool = {"type": "function", "name": "exec", "description": "Runs it.", "parameters": TOOL, "strict": False}
+    tool: Any = {"type": "function", "name": "exec", "description": "Runs it.", "parameters": TOOL, "strict": False}
     if kind == "custom":
         tool = {"type": "custom", "name": "exec", "description": "Runs it."}
 
     async def script(run: FakeRun) -> None:
-        conversation = [{"role": "user", "content": "run: echo hi"}]
+        conversation: Any = [{"role": "user", "content": "run: echo hi"}]
         async with openai_of(run) as client:
             async with client.responses.stream(
                 model="demo", input=conversation, tools=[tool, {"type": "web_search"}]
