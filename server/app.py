@@ -3,10 +3,9 @@ the server first, the database last."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
-from socket import socket
 from typing import Any
 
 import structlog
@@ -38,8 +37,8 @@ from portway.server.events.guards import Guards
 from portway.server.events.place import Places
 from portway.server.events.routing import Router
 from portway.server.events.store import StoredEventLog
-from portway.server.gateway.app import GATEWAY_PATH, gateway_application, gateway_url
-from portway.server.http.listener import HttpLimits, RunningHttp, bound, serve_http
+from portway.server.gateway.build import gateway_url, serve_gateway
+from portway.server.http.listener import bound
 from portway.server.interactions.build import DecisionParts, build_answers, build_decisions
 from portway.server.models.kept.build import build_models
 from portway.server.models.kept.directory import ModelDirectory
@@ -125,7 +124,9 @@ async def run_host(config: Config) -> AsyncIterator[RunningHost]:
         await _first_contact(parts)
         await Recovery(database.writer, parts.stores.runs, parts.stores.runs, parts.closer, parts.dispatcher).recover()
         if http is not None:
-            await stack.enter_async_context(_serve_http(parts, *http))
+            await stack.enter_async_context(
+                serve_gateway(host, parts.calls.models, parts.run_tokens, parts.live, *http)
+            )
         server = await stack.enter_async_context(_serve(parts))
         try:
             yield RunningHost(server, parts)
@@ -391,12 +392,6 @@ async def _first_contact(parts: Parts) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(parts.config.host.limits.first_contact):
             await asyncio.gather(*expected)
-
-
-def _serve_http(parts: Parts, listening: socket, url: str) -> AbstractAsyncContextManager[RunningHttp]:
-    host = parts.config.host
-    gateway = gateway_application(parts.calls.models, parts.run_tokens, parts.live, host.gateway)
-    return serve_http(listening, url, {GATEWAY_PATH: gateway}, host.tls, HttpLimits())
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 
 from portway.rpc.errors import NotFound, PortwayError
-from portway.server.config import HostConfig
 from portway.server.gateway.answers import Answers
 from portway.server.gateway.anthropic import Messages
 from portway.server.gateway.config import GatewayLimits
@@ -16,13 +15,7 @@ from portway.server.gateway.visit import Endpoint, Ledger, Refuse, Visit, Work
 from portway.server.http.listener import Application
 from portway.server.runner_calls.models import ModelCalls
 
-GATEWAY_PATH = "/gateway"
 OPENAI, ANTHROPIC = "/openai/v1", "/anthropic/v1"
-
-
-def gateway_url(host: HostConfig, http: tuple[object, str] | None) -> str:
-    """Where programs of runs find the gateway; '' where it is not served."""
-    return f"{host.http_url.rstrip('/') or http[1]}{GATEWAY_PATH}" if http is not None else ""
 
 
 def gateway_application(models: ModelCalls, tokens: RunTokens, ledger: Ledger, limits: GatewayLimits) -> Application:
