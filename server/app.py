@@ -124,9 +124,7 @@ async def run_host(config: Config) -> AsyncIterator[RunningHost]:
         await _first_contact(parts)
         await Recovery(database.writer, parts.stores.runs, parts.stores.runs, parts.closer, parts.dispatcher).recover()
         if http is not None:
-            await stack.enter_async_context(
-                serve_gateway(host, parts.calls.models, parts.run_tokens, parts.live, *http)
-            )
+            await stack.enter_async_context(serve_gateway(parts, *http))
         server = await stack.enter_async_context(_serve(parts))
         try:
             yield RunningHost(server, parts)
