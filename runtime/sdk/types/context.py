@@ -194,6 +194,7 @@ class RuntimeContext:
     static_refs: tuple[StaticRef, ...] = ()
     budget: Budget | None = None
     metadata: Json = field(default_factory=dict)
+    model_gateway_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)

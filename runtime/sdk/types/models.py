@@ -13,11 +13,16 @@ from portway.v1 import run_model_pb2 as pb
 
 @dataclass(frozen=True, slots=True)
 class ModelToolCall:
-    """A call that a model asks for. `arguments_json` may be no valid JSON where the model wrote it so."""
+    """A call that a model asks for. `arguments_json` may be no valid JSON where the model wrote it so.
+
+    `signature` and `provider_id` are the provider's own: they go back unchanged with the message that they came in.
+    """
 
     call_id: str = ""
     tool: str = ""
     arguments_json: str = ""
+    signature: str = ""
+    provider_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

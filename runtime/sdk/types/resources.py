@@ -8,7 +8,7 @@ from portway.runtime.sdk.types.convert import Json
 
 @dataclass(frozen=True, slots=True)
 class ModelResource:
-    """A model that the run may use; a `context_window` of 0 is unknown."""
+    """A model that the run may use; a `context_window` or `max_output_tokens` of 0 is unknown."""
 
     model_id: str = ""
     type: str = ""
@@ -16,6 +16,8 @@ class ModelResource:
     context_window: int = 0
     vision: bool = False
     tool_calling: bool = False
+    reasoning: bool = False
+    max_output_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
