@@ -45,6 +45,8 @@ from portway.server.models.kept.directory import ModelDirectory
 from portway.server.operations.build import build_operations
 from portway.server.parts import Parts, Stores
 from portway.server.runner_calls.artifacts import ArtifactCalls
+from portway.server.runner_calls.box import BoxCalls
+from portway.server.runner_calls.files import FileCalls
 from portway.server.runner_calls.history import HistoryCalls
 from portway.server.runner_calls.models import ModelCalls
 from portway.server.runner_calls.operations import RunnerCalls
@@ -176,7 +178,7 @@ def _build(config: Config, stores: Stores, programs: str) -> Parts:
     run_tokens = RunTokens(live, stores.runs)
     spending = SpendingAccounts(writer, access.directory, audit)
     people = build_decisions(database, stores.events, stores.deliveries, stores.transcript, outbox, audit)
-    calls = _calls(stores, models, tools, access, people)
+    calls = _calls(stores, models, tools, access, people, BoxCalls(box_client, native.availability, people.gate))
     grants = GrantBook(models, tools)
     facts = HostFacts(host.name, version("portway"))
     means = Means(
@@ -299,7 +301,7 @@ def _box(host: HostConfig, quotas: WorkspaceQuotas) -> tuple[FollowedBox | None,
 
 
 def _calls(
-    stores: Stores, models: ModelDirectory, tools: ToolRegistry, access: Access, people: DecisionParts
+    stores: Stores, models: ModelDirectory, tools: ToolRegistry, access: Access, people: DecisionParts, box: BoxCalls
 ) -> RunnerCalls:
     writer = stores.database.writer
     artifacts = ArtifactCalls(stores.database, stores.artifacts, stores.blobs, access.quotas)
@@ -312,6 +314,8 @@ def _calls(
         storage=StorageCalls(writer, stores.storage, stores.blobs),
         prompt=PromptCalls(),
         steering=SteeringCalls(writer),
+        files=FileCalls(stores.artifacts, stores.blobs),
+        box=box,
         actions=people.action_calls,
         interactions=people.interaction_calls,
     )

@@ -8,7 +8,9 @@ from typing import Any
 from portway.server.actions.request import ActionCalls
 from portway.server.interactions.ask import InteractionCalls
 from portway.server.runner_calls.artifacts import ArtifactCalls
+from portway.server.runner_calls.box import BoxCalls
 from portway.server.runner_calls.emit import Emit
+from portway.server.runner_calls.files import FileCalls
 from portway.server.runner_calls.history import HistoryCalls
 from portway.server.runner_calls.models import ModelCalls
 from portway.server.runner_calls.prompt import PromptCalls, SteeringCalls
@@ -20,16 +22,17 @@ from portway.server.runner_calls.tools import ToolCalls
 
 
 class Shape(Enum):
-    """ONE request and answer; STREAM of answers; UPLOAD of requests."""
+    """ONE request and answer; STREAM of answers; UPLOAD of requests; BOTH of them streams."""
 
     ONE = auto()
     STREAM = auto()
     UPLOAD = auto()
+    BOTH = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`handler` takes (run, request), (run, request, emit) or (run, requests), by its shape."""
+    """`handler` takes (run, request), (run, request, emit), (run, requests) or (run, requests, emit), by its shape."""
 
     shape: Shape
     handler: Callable[..., Awaitable[Any]]
@@ -47,6 +50,8 @@ class RunnerCalls:
     storage: StorageCalls
     prompt: PromptCalls
     steering: SteeringCalls
+    files: FileCalls
+    box: BoxCalls
     actions: ActionCalls
     interactions: InteractionCalls
 
@@ -71,6 +76,7 @@ class RunnerCalls:
             "list_storage": self.storage.list_storage,
             "get_prompt": self.prompt.get_prompt,
             "pull_steering": self.steering.pull_steering,
+            "get_file": self.files.get_file,
             "request_action": self.actions.request_action,
             "request_interaction": self.interactions.request_interaction,
         }
@@ -79,6 +85,7 @@ class RunnerCalls:
             "call_tool": self.tools.call_tool,
             "read_artifact": self.artifacts.read_artifact,
             "get_storage": self.storage.get_storage,
+            "read_file": self.files.read_file,
         }
         upload: Mapping[str, Callable[[RunScope, AsyncIterator[Any]], Awaitable[Any]]] = {
             "create_artifact": self.artifacts.create_artifact,
@@ -88,4 +95,5 @@ class RunnerCalls:
             **{name: Operation(Shape.ONE, handler) for name, handler in one.items()},
             **{name: Operation(Shape.STREAM, handler) for name, handler in stream.items()},
             **{name: Operation(Shape.UPLOAD, handler) for name, handler in upload.items()},
+            "run_box": Operation(Shape.BOTH, self.box.run_box),
         }

@@ -50,6 +50,7 @@ class _Under:
     name: str
     first: run_call_pb2.RunCall
     task: asyncio.Task[None] | None = None
+    failed: PortwayError | None = None
     frames: "asyncio.Queue[Any]" = field(default_factory=lambda: asyncio.Queue(UPLOAD_FRAMES))
 
 
@@ -107,7 +108,7 @@ class Pipeline:
             refusal: PortwayError = InvalidInput.field("kind", "the call says not what is asked")
             self._refuse(call.call_id, NotAvailable("not available in this version") if known and name else refusal)
             return
-        if call.more and operation.shape is not Shape.UPLOAD:
+        if call.more and operation.shape not in (Shape.UPLOAD, Shape.BOTH):
             self._refuse(call.call_id, InvalidInput.field("more", f"{name} takes one request"))
             return
         if len(self._waiting) >= WAITING_CALLS:
@@ -126,6 +127,11 @@ class Pipeline:
     async def _continue(self, under: _Under, call: run_call_pb2.RunCall, name: str) -> None:
         if under.name != name or not under.first.more:
             self._refuse(call.call_id, Conflict(f"the call {call.call_id} is under way; use a new id"))
+        elif under.frames.full() and self._operations[name].shape is Shape.BOTH:
+            # A program that does not read its input must not hold up the other calls of the run.
+            error = LimitExceeded("more input is under way than the program takes; wait for `taken_bytes`")
+            under.failed = error
+            self._cancel(under)
         elif under.task is None and under.frames.full():
             # To wait for a call that has not begun could hold up those that have.
             self._cancel(under)
@@ -155,7 +161,7 @@ class Pipeline:
         try:
             await self._answer(under)
         except asyncio.CancelledError:
-            self._refuse(under.call_id, Cancelled("the call was cancelled"))
+            self._refuse(under.call_id, under.failed or Cancelled("the call was cancelled"))
         except BaseException as error:  # noqa: BLE001 - a supervisor: the failure of a call is its answer
             self._refuse(under.call_id, meaning_of(error, under.name))
         finally:
@@ -186,7 +192,10 @@ class Pipeline:
                 if not last:
                     await self._answers.room()
 
-            await operation.handler(self._run, request, emit)
+            if operation.shape is Shape.BOTH:
+                await operation.handler(self._run, self._frames(under, request), emit)
+            else:
+                await operation.handler(self._run, request, emit)
             if not ended:
                 self._answers.answer(run_call_pb2.RunAnswer(call_id=under.call_id))
 

@@ -113,8 +113,14 @@ class RunnerServicer:
         async def upload(call: Call[Any, Any]) -> Any:
             return await operation.handler(self._tokens.scope(call.caller), _checked(call))
 
+        async def both(call: Call[Any, Any]) -> None:
+            async def emit(response: Any, last: bool = False) -> None:
+                await call.write(response)
+
+            await operation.handler(self._tokens.scope(call.caller), _checked(call), emit)
+
         methods: Mapping[Shape, Callable[..., Coroutine[Any, Any, Any]]]
-        methods = {Shape.ONE: one, Shape.STREAM: stream, Shape.UPLOAD: upload}
+        methods = {Shape.ONE: one, Shape.STREAM: stream, Shape.UPLOAD: upload, Shape.BOTH: both}
         return methods[operation.shape]
 
 

@@ -13,7 +13,7 @@ from portway.rpc.errors import DeadlineExceeded, InternalError, NotFound, Reason
 from portway.rpc.status import errors_by_meaning
 from portway.server.tools.box import Command, CommandResult, Ending, FileKind, FileRange, FoundFile, FoundLine, Search
 from portway.server.tools.types import BoxSession
-from portway.v1 import file_pb2, process_pb2, session_pb2
+from portway.v1 import file_pb2, process_pb2, process_pb2_grpc, session_pb2
 
 # Bytes of each output of a command that are kept; the box cuts out the middle.
 OUTPUT_LIMIT = 16_000
@@ -82,6 +82,15 @@ class BoxClient:
                 f"the sandbox {session.session_id!r} is gone, and with it the result of a command that was begun",
                 reason=Reason.EFFECT_UNKNOWN,
             ) from error
+
+    @property
+    def processes(self) -> process_pb2_grpc.ProcessServiceAsyncStub:
+        """For who drives commands frame by frame."""
+        return self._box.processes
+
+    async def ensure(self, session: BoxSession) -> None:
+        """Makes the session, or finds that it exists. Errors: `WrongState` TOOL_UNAVAILABLE."""
+        await self._make(session)
 
     async def _reach(self) -> None:
         """What is sent while nobody is there has surely not happened; an error after this may mean that it has."""

@@ -75,8 +75,6 @@ async def test_what_is_not_there_yet_says_so_and_never_pretends(host: Hosted, ru
         for name, request in (
             ("list_knowledge_bases", run_pull_pb2.RunnerServiceListKnowledgeBasesRequest()),
             ("retrieve_knowledge", run_pull_pb2.RetrieveKnowledgeRequest(knowledge_base_ids=["k"], query="q")),
-            ("run_box", run_pull_pb2.RunBoxRequest()),
-            ("get_file", run_pull_pb2.GetFileRequest(file_id="f")),
         ):
             error = await run.ask(name, request)
             assert (error.code, error.message) == (12, "not available in this version"), name
