@@ -27,6 +27,8 @@ COMMANDS = (
     "status",
     "doctor",
     "db",
+    "apply",
+    "export",
     "host",
     "runtime",
 )

@@ -1,0 +1,28 @@
+"""Blobs stay while somebody copies them, and everything that refers to one is known."""
+
+from pathlib import Path
+
+from sqlalchemy import Text
+
+from portway.server.storage_engine.blob_references import BLOB_REFERENCES
+from portway.server.storage_engine.blobs import Blobs
+from portway.server.storage_engine.pins import pinned
+from portway.server.storage_engine.schema import metadata
+
+
+def test_every_column_that_holds_a_digest_of_a_blob_is_known() -> None:
+    found = {
+        (table.name, column.name)
+        for table in metadata.tables.values()
+        for column in table.columns
+        if column.name == "sha256" and isinstance(column.type, Text)
+    }
+    assert found == set(BLOB_REFERENCES)
+
+
+async def test_nothing_is_removed_while_it_is_copied(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path)
+    blob = await blobs.put("w", b"bytes")
+    with pinned(tmp_path), pinned(tmp_path):
+        assert not await blobs.remove("w", blob.sha256, older_than=-1)
+    assert await blobs.remove("w", blob.sha256, older_than=-1)
