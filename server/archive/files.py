@@ -6,25 +6,27 @@ from pathlib import Path
 from portway.rpc.errors import DataLoss
 from portway.server.archive.bundle import BundleReader, BundleWriter
 from portway.server.archive.place import Place
-from portway.server.storage_engine.blob_references import REFERRED
+from portway.server.storage_engine.blob_references import referred
 from portway.server.storage_engine.blobs import blob_place
+from portway.server.storage_engine.dialect import TABLE_NAMES
 from portway.server.storage_engine.location import sync_folder
 from portway.server.storage_engine.transaction import ReadTransaction, SqlValue
 
 KEYS = "keys.json"
 _BLOBS = "blobs/"
 _BLOB_NAME = re.compile(r"blobs/w-[A-Za-z0-9_.~%-]+/([0-9a-f]{2})/(\1[0-9a-f]{62})")
-_PAGE = f"""
-SELECT workspace_id, sha256 FROM ({REFERRED}) AS referred
+_PAGE = """
+SELECT workspace_id, sha256 FROM ({referred}) AS referred
 WHERE (workspace_id, sha256) > (:workspace_id, :sha256) ORDER BY workspace_id, sha256 LIMIT 1000
 """
 
 
 def referred_blobs(tx: ReadTransaction) -> list[tuple[str, str]]:
     """(workspace_id, sha256) of everything that rows refer to, each once."""
+    sql = _PAGE.format(referred=referred({row[0] for row in tx.all(TABLE_NAMES[tx.dialect])}))
     found: list[tuple[str, str]] = []
     after: dict[str, SqlValue] = {"workspace_id": "", "sha256": ""}
-    while rows := tx.all(_PAGE, after):
+    while rows := tx.all(sql, after):
         found += [(row[0], row[1]) for row in rows]
         after = {"workspace_id": rows[-1][0], "sha256": rows[-1][1]}
     return found

@@ -11,24 +11,24 @@ from typing import Any
 import pytest
 
 _PROGRAM = Path(__file__).parent / "programs" / "fill_the_disk.py"
-_NAMESPACE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+NAMESPACE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
 
 
 def _why_no_namespace() -> str:
     try:
-        tried = subprocess.run([*_NAMESPACE, "true"], capture_output=True, text=True, check=False)
+        tried = subprocess.run([*NAMESPACE, "true"], capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return "the program `unshare` is not installed"
     return tried.stderr.strip()
 
 
-_REASON = _why_no_namespace()
+REASON = _why_no_namespace()
 
 
-@pytest.mark.skipif(bool(_REASON), reason=f"no mount namespace here, so no small disk: {_REASON}")
+@pytest.mark.skipif(bool(REASON), reason=f"no mount namespace here, so no small disk: {REASON}")
 async def test_a_full_disk_refuses_keeps_and_recovers(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
-        *_NAMESPACE, sys.executable, str(_PROGRAM), str(tmp_path), stdout=asyncio.subprocess.PIPE
+        *NAMESPACE, sys.executable, str(_PROGRAM), str(tmp_path), stdout=asyncio.subprocess.PIPE
     )
     output, _ = await process.communicate()
     assert process.returncode == 0
