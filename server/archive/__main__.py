@@ -128,7 +128,7 @@ def _restore(place: Place, options: argparse.Namespace) -> int:
     return _say(
         f"{place.data}: restored; {settled.parked_deliveries} deliveries wait for a person, {settled.ended_runs} open "
         f"runs were ended, epoch {settled.epoch}\n"
-        "DeliveryService.ListDeliveries shows them in the state UNKNOWN; RetryDelivery sends one, DiscardDelivery gives it up"
+        "DeliveryService.ListDeliveries shows them as UNKNOWN; RetryDelivery sends one, DiscardDelivery drops it"
         if settled.parked_deliveries
         else f"{place.data}: restored; {settled.ended_runs} open runs were ended, epoch {settled.epoch}"
     )
