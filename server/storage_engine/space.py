@@ -13,5 +13,7 @@ def give_back_pages(tx: Transaction) -> bool:
     (mode,), (unused,) = tx.one("PRAGMA auto_vacuum") or (0,), tx.one("PRAGMA freelist_count") or (0,)
     if mode != _INCREMENTAL or unused <= _KEPT:
         return False
-    tx.all(f"PRAGMA incremental_vacuum({min(_AT_ONCE, unused - _KEPT)})")
+    for _ in range(min(_AT_ONCE, unused - _KEPT)):
+        # One page each: the driver takes one step of this statement, whatever number it names.
+        tx.all("PRAGMA incremental_vacuum(1)")
     return bool(unused - _KEPT > _AT_ONCE)
