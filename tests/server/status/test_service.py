@@ -79,7 +79,7 @@ async def test_methods_are_listed_with_who_may_call_them_and_whether_they_are_se
     listed = {one.name: one for one in (await ask(served.channel, status_pb2.ListMethodsRequest())).methods}
     assert listed["portway.v1.DeliveryService/RetryDelivery"].served
     assert listed["portway.v1.AuditService/WatchAudit"].served
-    assert not listed["portway.v1.WorkspaceService/EraseData"].served
+    assert not listed["portway.v1.KnowledgeService/ListKnowledgeEngines"].served
     assert all(one.roles for one in listed.values())
     version = await ask(served.channel, status_pb2.GetVersionRequest())
     assert list(version.runner_protocol_versions) == list(version.adapter_protocol_versions) == [1]
