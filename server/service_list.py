@@ -31,10 +31,10 @@ from portway.server.events.simulate import Simulator
 from portway.server.interactions.people import People
 from portway.server.models.kept.manage import ModelManager
 from portway.server.models.servicer import ModelServicer
+from portway.server.ownership.build import build_owned
 from portway.server.parts import Parts
 from portway.server.runner_calls.servicer import RunnerServicer
 from portway.server.runs.explain import RunExplainer
-from portway.server.runs.owned import Owned
 from portway.server.runs.servicer import RunServicer
 from portway.server.runs.steer import Steering
 from portway.server.schedules.build import schedule_servicer
@@ -91,7 +91,7 @@ def services_of(parts: Parts) -> list[Service]:
     """All of them; a method that its servicer lacks answers UNIMPLEMENTED."""
     connections, adapters = Connections(), StoredAdapters(parts.stores.database.reader)
     services = [
-        *_work(parts),
+        *_work(parts, connections),
         _adapters(parts, connections, adapters),
         *_configuration(parts),
         *(Service(_descriptor(module, name), None) for module, name in _NOT_SERVED),
@@ -99,7 +99,7 @@ def services_of(parts: Parts) -> list[Service]:
     return [*services, _status(parts, connections, adapters, services)]
 
 
-def _work(parts: Parts) -> list[Service]:
+def _work(parts: Parts, connections: Connections) -> list[Service]:
     """Events, runs, what runs ask, and what leaves."""
     stores, cursors = parts.stores, parts.stores.cursors
     writer = stores.database.writer
@@ -129,7 +129,7 @@ def _work(parts: Parts) -> list[Service]:
         canceller=parts.canceller,
         steering=Steering(writer, stores.runs, stores.runs, parts.dispatcher),
         explainer=explainer,
-        owned=Owned(stores.runs, stores.deliveries, parts.live, cursors),
+        owned=build_owned(parts, connections),
         people=People(
             parts.answers, parts.people.decisions, parts.people.interactions, parts.people.approvals, cursors
         ),

@@ -131,7 +131,7 @@ class ArtifactCalls:
     ) -> run_pull_pb2.RunnerServiceCreateArtifactResponse:
         run.allow("artifacts_write", "CreateArtifact")
         first: content_pb2.ArtifactRef | None = None
-        async with self._blobs.upload(run.workspace_id, MAX_UPLOAD_BYTES) as upload:
+        async with self._blobs.upload(run.workspace_id, MAX_UPLOAD_BYTES, run.run_id) as upload:
             async for request in requests:
                 if first is None:
                     if not request.HasField("artifact"):

@@ -50,7 +50,7 @@ class StorageCalls:
     async def set_storage(self, run: RunScope, requests: AsyncIterator[pb.SetStorageRequest]) -> pb.SetStorageResponse:
         run.check_alive()
         key: pb.StorageKey | None = None
-        async with self._blobs.upload(run.workspace_id, MAX_OBJECT_BYTES) as upload:
+        async with self._blobs.upload(run.workspace_id, MAX_OBJECT_BYTES, run.run_id) as upload:
             small = bytearray()
             async for request in requests:
                 if key is None:

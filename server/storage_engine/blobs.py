@@ -18,6 +18,7 @@ from typing import BinaryIO
 from urllib.parse import quote, unquote
 
 from portway.rpc.errors import DataLoss, InvalidInput, LimitExceeded, NotFound, OutOfRange, PayloadTooLarge, Reason
+from portway.server.storage_engine.clock import now
 from portway.server.storage_engine.location import sync_folder
 from portway.server.storage_engine.pins import unpinned
 
@@ -40,17 +41,25 @@ class Blob:
 class BlobWriter:
     """An upload: pieces in order, then `finish`. Left without it, nothing remains. One user at a time."""
 
-    def __init__(self, blobs: "Blobs", workspace_id: str, limit: int) -> None:
+    def __init__(self, blobs: "Blobs", workspace_id: str, limit: int, owner_id: str) -> None:
         self._blobs = blobs
-        self._workspace_id = workspace_id
+        self.workspace_id = workspace_id
+        self.owner_id = owner_id
+        self.begin_time = now()
         self._limit = limit
         self._digest = hashlib.sha256()
         self._file: BinaryIO | None = None
         self._path = blobs.temporary()
         self.size = 0
 
+    @property
+    def name(self) -> str:
+        """Unique among the uploads of this host."""
+        return self._path.name
+
     async def __aenter__(self) -> "BlobWriter":
         self._file = await asyncio.to_thread(self._path.open, "xb")
+        self._blobs.under_way.add(self)
         return self
 
     async def write(self, piece: bytes) -> None:
@@ -65,7 +74,10 @@ class BlobWriter:
         return await asyncio.to_thread(self._finish)
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.to_thread(self._discard)
+        try:
+            await asyncio.to_thread(self._discard)
+        finally:
+            self._blobs.under_way.discard(self)
 
     def _write(self, piece: bytes) -> None:
         self._digest.update(piece)
@@ -82,7 +94,7 @@ class BlobWriter:
         except OSError as error:
             raise _disk(error) from error
         blob = Blob(self._digest.hexdigest(), self.size)
-        self._blobs.keep(self._workspace_id, blob.sha256, self._path)
+        self._blobs.keep(self.workspace_id, blob.sha256, self._path)
         return blob
 
     def _discard(self) -> None:
@@ -104,6 +116,8 @@ class Blobs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._uploads = folder / "uploads"
+        self.under_way: set[BlobWriter] = set()
+        """Uploads that have begun and not ended."""
         self._lock = threading.Lock()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._uploads.mkdir(mode=0o700, exist_ok=True)
@@ -111,9 +125,9 @@ class Blobs:
         for left_over in self._uploads.iterdir():
             left_over.unlink()
 
-    def upload(self, workspace_id: str, limit: int) -> BlobWriter:
-        """`async with blobs.upload(…) as writer`: at most `limit` bytes."""
-        return BlobWriter(self, workspace_id, limit)
+    def upload(self, workspace_id: str, limit: int, owner_id: str = "") -> BlobWriter:
+        """`async with blobs.upload(…) as writer`: at most `limit` bytes, for a run or ('') for the workspace."""
+        return BlobWriter(self, workspace_id, limit, owner_id)
 
     async def put(self, workspace_id: str, content: bytes) -> Blob:
         """Keep bytes that are in memory."""

@@ -77,6 +77,11 @@ def session_name(workspace_id: str, agent_id: str, template: str, facts: Session
     return f"digest:.h{hashlib.sha256(name.encode()).hexdigest()}"
 
 
+def owner_prefix(workspace_id: str) -> str:
+    """What the names of all its agents' sandboxes begin with, and no other workspace's; but those that are digests."""
+    return f"{_escaped(workspace_id)}:"
+
+
 def _pieces(template: str) -> Iterator[tuple[str, str]]:
     """Literal text and the variable after it ('' at the end)."""
     try:

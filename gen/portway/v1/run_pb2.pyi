@@ -1515,11 +1515,13 @@ class OwnedItem(_message.Message):
     LEASE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """`run`, `attempt`, `token`, `session`, `process`, `delivery`, `upload`, `approval`, `lease`."""
+    """`run`, `attempt`, `token`, `steer`, `effect`, `approval`, `interaction`, `delivery`, `schedule` (whose run is under way), `erasure`, `lease` (of the
+    host, of an adapter's connection), `session_use` (a run works in the session), `call`, `upload`, `mcp_session`, `session`, `process`. More may come.
+    """
     id: _builtins.str
-    """Its id."""
+    """Its id, unique in its kind. What has an id only within its owner is `owner/id`."""
     owner_id: _builtins.str
-    """Its direct owner."""
+    """Its direct owner: a run, a session, a conversation, or the workspace."""
     state: _builtins.str
     """State, for people."""
     @_builtins.property
@@ -1556,21 +1558,27 @@ class ListOwnedResponse(_message.Message):
 
     ITEMS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    UNLISTED_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty at the end."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___OwnedItem]:
         """Things."""
 
+    @_builtins.property
+    def unlisted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What could not be asked, and why, for people: the list says nothing of it. Empty where the list is whole."""
+
     def __init__(
         self,
         *,
         items: _abc.Iterable[Global___OwnedItem] | None = ...,
         next_page_token: _builtins.str = ...,
+        unlisted: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token", "unlisted", b"unlisted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -184,8 +184,10 @@ class RunServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListOwned(self, request, context):
-        """ListOwned lists everything that a run, a box session, a conversation or the workspace holds now: child runs, processes, sessions, tokens, leases, uploads.
-        Errors: NOT_FOUND, INVALID_ARGUMENT (page token). Cancelling has no effect.
+        """ListOwned lists everything that a run, a box session, a conversation or the workspace holds now, with the end of each lease. It is empty after the
+        end of a run, and of a conversation whose runs, questions and deliveries have ended. Ordered by kind, then by id; pages stay true while things come
+        and go. Errors: NOT_FOUND (also for what belongs to another workspace), INVALID_ARGUMENT (page token), UNAVAILABLE (a session, while the box cannot be
+        asked). Cancelling has no effect.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -81,8 +81,10 @@ class RunServiceStub:
     Errors: NOT_FOUND. Cancelling has no effect.
     """
     ListOwned: _grpc.UnaryUnaryMultiCallable[_run_pb2.ListOwnedRequest, _run_pb2.ListOwnedResponse]
-    """ListOwned lists everything that a run, a box session, a conversation or the workspace holds now: child runs, processes, sessions, tokens, leases, uploads.
-    Errors: NOT_FOUND, INVALID_ARGUMENT (page token). Cancelling has no effect.
+    """ListOwned lists everything that a run, a box session, a conversation or the workspace holds now, with the end of each lease. It is empty after the
+    end of a run, and of a conversation whose runs, questions and deliveries have ended. Ordered by kind, then by id; pages stay true while things come
+    and go. Errors: NOT_FOUND (also for what belongs to another workspace), INVALID_ARGUMENT (page token), UNAVAILABLE (a session, while the box cannot be
+    asked). Cancelling has no effect.
     """
 
 @_typing.type_check_only
@@ -138,8 +140,10 @@ class RunServiceAsyncStub(RunServiceStub):
     Errors: NOT_FOUND. Cancelling has no effect.
     """
     ListOwned: _aio.UnaryUnaryMultiCallable[_run_pb2.ListOwnedRequest, _run_pb2.ListOwnedResponse]  # type: ignore[assignment]
-    """ListOwned lists everything that a run, a box session, a conversation or the workspace holds now: child runs, processes, sessions, tokens, leases, uploads.
-    Errors: NOT_FOUND, INVALID_ARGUMENT (page token). Cancelling has no effect.
+    """ListOwned lists everything that a run, a box session, a conversation or the workspace holds now, with the end of each lease. It is empty after the
+    end of a run, and of a conversation whose runs, questions and deliveries have ended. Ordered by kind, then by id; pages stay true while things come
+    and go. Errors: NOT_FOUND (also for what belongs to another workspace), INVALID_ARGUMENT (page token), UNAVAILABLE (a session, while the box cannot be
+    asked). Cancelling has no effect.
     """
 
 class RunServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -258,8 +262,10 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_pb2.ListOwnedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_run_pb2.ListOwnedResponse, _abc.Awaitable[_run_pb2.ListOwnedResponse]]:
-        """ListOwned lists everything that a run, a box session, a conversation or the workspace holds now: child runs, processes, sessions, tokens, leases, uploads.
-        Errors: NOT_FOUND, INVALID_ARGUMENT (page token). Cancelling has no effect.
+        """ListOwned lists everything that a run, a box session, a conversation or the workspace holds now, with the end of each lease. It is empty after the
+        end of a run, and of a conversation whose runs, questions and deliveries have ended. Ordered by kind, then by id; pages stay true while things come
+        and go. Errors: NOT_FOUND (also for what belongs to another workspace), INVALID_ARGUMENT (page token), UNAVAILABLE (a session, while the box cannot be
+        asked). Cancelling has no effect.
         """
 
 def add_RunServiceServicer_to_server(servicer: RunServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -64,6 +64,10 @@ class McpFleet:
             return ConnectionStatus(ConnectionState.CONNECTING)
         return kept[0].status
 
+    def kept(self) -> list[tuple[McpServer, ConnectionStatus]]:
+        """The connections that this host keeps, and how each is."""
+        return [(connection.server, connection.status) for connection, _ in self._kept.values()]
+
     async def refresh(self, server: McpServer) -> ConnectionStatus:
         """Connects anew and reads the tools. Raises WrongState (disabled), Unavailable."""
         if server.spec.disabled:

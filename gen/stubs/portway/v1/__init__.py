@@ -13090,6 +13090,11 @@ class ListOwnedResponse(betterproto2.Message):
     Token of the next page; empty at the end.
     """
 
+    unlisted: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
+    """
+    What could not be asked, and why, for people: the list says nothing of it. Empty where the list is whole.
+    """
+
 
 default_message_pool.register_message("portway.v1", "ListOwnedResponse", ListOwnedResponse)
 
@@ -15335,17 +15340,18 @@ class OwnedItem(betterproto2.Message):
 
     kind: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    `run`, `attempt`, `token`, `session`, `process`, `delivery`, `upload`, `approval`, `lease`.
+    `run`, `attempt`, `token`, `steer`, `effect`, `approval`, `interaction`, `delivery`, `schedule` (whose run is under way), `erasure`, `lease` (of the
+    host, of an adapter's connection), `session_use` (a run works in the session), `call`, `upload`, `mcp_session`, `session`, `process`. More may come.
     """
 
     id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    Its id.
+    Its id, unique in its kind. What has an id only within its owner is `owner/id`.
     """
 
     owner_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    Its direct owner.
+    Its direct owner: a run, a session, a conversation, or the workspace.
     """
 
     state: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
@@ -29219,8 +29225,10 @@ class RunServiceSyncStub:
 
     def list_owned(self, message: "ListOwnedRequest") -> "ListOwnedResponse":
         """
-        ListOwned lists everything that a run, a box session, a conversation or the workspace holds now: child runs, processes, sessions, tokens, leases, uploads.
-        Errors: NOT_FOUND, INVALID_ARGUMENT (page token). Cancelling has no effect.
+        ListOwned lists everything that a run, a box session, a conversation or the workspace holds now, with the end of each lease. It is empty after the
+        end of a run, and of a conversation whose runs, questions and deliveries have ended. Ordered by kind, then by id; pages stay true while things come
+        and go. Errors: NOT_FOUND (also for what belongs to another workspace), INVALID_ARGUMENT (page token), UNAVAILABLE (a session, while the box cannot be
+        asked). Cancelling has no effect.
         """
 
         return self._channel.unary_unary(
@@ -29472,8 +29480,10 @@ class RunServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "ListOwnedResponse":
         """
-        ListOwned lists everything that a run, a box session, a conversation or the workspace holds now: child runs, processes, sessions, tokens, leases, uploads.
-        Errors: NOT_FOUND, INVALID_ARGUMENT (page token). Cancelling has no effect.
+        ListOwned lists everything that a run, a box session, a conversation or the workspace holds now, with the end of each lease. It is empty after the
+        end of a run, and of a conversation whose runs, questions and deliveries have ended. Ordered by kind, then by id; pages stay true while things come
+        and go. Errors: NOT_FOUND (also for what belongs to another workspace), INVALID_ARGUMENT (page token), UNAVAILABLE (a session, while the box cannot be
+        asked). Cancelling has no effect.
         """
 
         return await self._unary_unary(

@@ -1,0 +1,1 @@
+"""What something holds: what is left after its end shows here."""
