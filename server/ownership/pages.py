@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from portway.rpc.cursor import CursorCodec
-from portway.rpc.errors import NotFound
+from portway.rpc.errors import NotFound, Unavailable
 from portway.server.conversations.store import Conversations
 from portway.server.ownership.boxed import Boxed
 from portway.server.ownership.here import Here
@@ -42,15 +42,17 @@ class Owned:
         if request.page_token:
             begun, _, after = self._cursors.read_page(request.page_token, listing).partition(" ")
             place = int(begun)
-        await self._must_exist(owner)
         response = run_pb2.ListOwnedResponse()
         sources = list(self._sources)
         if owner.kind in (OwnerKind.WORKSPACE, OwnerKind.SESSION):
             away = await self._boxed.away()
+            if away and owner.kind is OwnerKind.SESSION:
+                raise Unavailable(away)
             if away:
                 response.unlisted.append(away)
             else:
                 sources += self._boxed.sources()
+        await self._must_exist(owner)
         size = request.page_size or DEFAULT_PAGE
         while place < len(sources):
             wanted = size - len(response.items)
@@ -82,7 +84,7 @@ class Owned:
             return
         if self._here.uses_session(owner.workspace_id, owner.name):
             return
-        if not await self._boxed.has(owner.workspace_id, owner.name):
+        if not owner.name or not await self._boxed.has(owner.workspace_id, owner.name):
             raise NotFound.of("session", owner.name)
 
 

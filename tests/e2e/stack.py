@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portway.clients.host import Portway
+from portway.rpc.channel import open_channel
+from portway.v1 import run_pb2_grpc
+from tests.ownership import assert_no_work_left
 
 START_SECONDS = 60
 STOP_SECONDS = 60
@@ -139,7 +142,10 @@ async def command(environment: Mapping[str, str], *arguments: str, stdin: bytes 
 
 @asynccontextmanager
 async def started(folder: Path, *arguments: str, config: str = "", **settings: str) -> AsyncIterator[Stack]:
-    """An installation with its data below the folder. `settings` are variables without their `PORTWAY__`."""
+    """An installation with its data below the folder. `settings` are variables without their `PORTWAY__`.
+
+    After the block nothing of its work may be left.
+    """
     data, ready_file, log = folder / "data", folder / "ready.json", folder / "up.log"
     more = list(arguments)
     if config:
@@ -162,6 +168,9 @@ async def started(folder: Path, *arguments: str, config: str = "", **settings: s
         await until(lambda: ready_file.exists() or process.returncode is not None, "the ready file")
         assert process.returncode is None, f"portway up ended:\n{_tail(log)}"
         yield stack
+        if process.returncode is None:
+            async with open_channel(stack.host_address, token=stack.token) as channel:
+                await assert_no_work_left(run_pb2_grpc.RunServiceStub(channel))
     finally:
         await _stop(process, log)
 

@@ -32,6 +32,7 @@ class FakeSession:
     spec: session_pb2.SessionSpec
     files: dict[str, bytes] = field(default_factory=dict)
     workspace_id: str = ""
+    processes: list[process_pb2.Process] = field(default_factory=list)
 
 
 @dataclass
@@ -132,6 +133,20 @@ class Sessions:
             sessions=[session_pb2.Session(session_id=name, workspace_id=request.workspace_id) for name in found]
         )
 
+    async def GetSession(
+        self, request: session_pb2.GetSessionRequest, call: Call[Never, Never]
+    ) -> session_pb2.GetSessionResponse:
+        found = self._box.session(request.session_id)
+        if found.workspace_id != request.workspace_id:
+            raise NotFound.of("session", request.session_id)
+        session = session_pb2.Session(
+            session_id=request.session_id,
+            workspace_id=request.workspace_id,
+            spec=found.spec,
+            state=session_pb2.SESSION_STATE_READY,
+        )
+        return session_pb2.GetSessionResponse(session=session)
+
     async def DeleteSession(
         self, request: session_pb2.DeleteSessionRequest, call: Call[Never, Never]
     ) -> session_pb2.DeleteSessionResponse:
@@ -148,6 +163,11 @@ class Processes:
         self, request: process_pb2.ExecOnceRequest, call: Call[Never, Never]
     ) -> process_pb2.ExecOnceResponse:
         return await self._box.exec_once(request)
+
+    async def ListProcesses(
+        self, request: process_pb2.ListProcessesRequest, call: Call[Never, Never]
+    ) -> process_pb2.ListProcessesResponse:
+        return process_pb2.ListProcessesResponse(processes=self._box.session(request.session_id).processes)
 
 
 class Files:

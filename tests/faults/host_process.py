@@ -14,9 +14,10 @@ from portway.clients.host import Portway
 from portway.rpc.channel import PortwayChannel, open_channel
 from portway.rpc.errors import PortwayError
 from portway.rpc.status import errors_by_meaning
-from portway.v1 import event_pb2, run_pb2
+from portway.v1 import event_pb2, run_pb2, run_pb2_grpc
 from tests.fakes.box_server import FakeBox
 from tests.fakes.runtime_server import RUNNER, FakeRuntime
+from tests.ownership import assert_no_work_left
 from tests.server.hosting import a_message
 
 SECONDS = 60
@@ -109,6 +110,10 @@ class HostProcess:
         self._process.terminate()
         return await asyncio.wait_for(self._process.wait(), SECONDS)
 
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
     def client(self) -> Portway:
         return Portway(self._address, token=self._token)
 
@@ -166,8 +171,12 @@ async def said(process: HostProcess, conversation_id: str) -> list[tuple[str, st
 
 @asynccontextmanager
 async def serving(process: HostProcess) -> AsyncIterator[HostProcess]:
+    """Until the block ends: then nothing of its work may be left, whatever was killed in between."""
     await process.start()
     try:
         yield process
+        if process.alive:
+            async with process.channel() as channel:
+                await assert_no_work_left(run_pb2_grpc.RunServiceStub(channel))
     finally:
         await process.kill()
