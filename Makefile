@@ -1,7 +1,7 @@
 # Every target does its own set-up. `make help` lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-heavy lint gen bench docs lock baseline system clean
+.PHONY: help setup run test test-heavy faults soak lint gen bench docs lock baseline system clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,6 +25,13 @@ test: $(VENV)/.installed ## set up and run the tests
 test-heavy: $(VENV)/.installed ## the tests that need a real peer or minutes of time
 	@.ci/system-packages run test heavy
 	$(BIN)/pytest -m heavy $(ARGS)
+
+faults: setup ## MINUTES (10) of random kills under load, then every invariant is checked; SEED=n, DATABASE=postgresql
+	@.ci/system-packages run test
+	$(PY) -m tests.faults.storm --minutes $(or $(MINUTES),10) --database $(or $(DATABASE),sqlite) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak: setup ## overload at five times capacity, then MINUTES (60) of steady load, then look for what grew
+	$(PY) -m tests.faults.soak --minutes $(or $(MINUTES),60) $(ARGS)
 
 lint: $(VENV)/.installed ## linters, types, import directions, the contract and its generated code
 	$(BIN)/ruff check

@@ -138,7 +138,7 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
         # A second server on the same port must fail, not share its calls.
         ("grpc.so_reuseport", 0),
         ("grpc.enable_channelz", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 2_000),
         ("grpc.http2.max_ping_strikes", 5),
     ]
 

@@ -63,7 +63,7 @@ class PostgresServer:
         # Not in pytest's folder: that is closed to other users.
         self.folder = Path(tempfile.mkdtemp(prefix="portway-postgres-"))
         self.folder.chmod(0o755)
-        self.port = _free_port()
+        self.port = free_port()
         self._as: dict[str, object] = {}
         if os.geteuid() == 0:
             os.chown(self.folder, _NOBODY, _NOBODY)
@@ -155,6 +155,13 @@ class PostgresServer:
             assert time.monotonic() < until
             time.sleep(0.01)
 
+    def signal_all(self, number: int) -> None:
+        """To every process of the cluster, as SIGSTOP and SIGCONT."""
+        assert self._process is not None
+        for pid in list(_processes(self._process.pid, self.data)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def stop(self) -> None:
         """Fast shutdown, and nothing is left of it."""
         if self._process is not None and self._process.poll() is None:
@@ -194,7 +201,11 @@ class PostgresServer:
 
 
 def _alive(group: int, data: Path) -> bool:
-    """Any process of the cluster. Workers of the server keep its session."""
+    return any(_processes(group, data))
+
+
+def _processes(group: int, data: Path) -> Iterator[int]:
+    """Every process of the cluster. Workers of the server keep its session."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -202,11 +213,8 @@ def _alive(group: int, data: Path) -> bool:
             fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if int(fields[3]) == group and fields[0] not in ("Z", "X"):
-            return True
-        if fields[0] not in ("Z", "X") and _works_in(entry, data):
-            return True
-    return False
+        if fields[0] not in ("Z", "X") and (int(fields[3]) == group or _works_in(entry, data)):
+            yield int(entry.name)
 
 
 def _works_in(entry: Path, data: Path) -> bool:
@@ -216,7 +224,8 @@ def _works_in(entry: Path, data: Path) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One of 127.0.0.1 that a server may come back to."""
     # Below the range that the kernel gives to others, so that it is still free after a restart.
     while True:
         port = random.randrange(15_000, 30_000)

@@ -1,4 +1,4 @@
-"""A network between a program and a TCP server that a test cuts at a moment of its choice."""
+"""A network between a program and a TCP server that a test cuts, or lets fall silent, at a moment of its choice."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ class CuttingProxy:
         self._target = ("127.0.0.1", port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._pairs: dict[tuple[socket.socket, socket.socket], threading.Event] = {}
         self._lock = threading.Lock()
         self._refusing = False
         self._fatal = b""
         self._passes_it_on = False
+        self._silent: list[socket.socket] = []
         self.cuts = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -27,9 +28,17 @@ class CuttingProxy:
         """Break every connection; with `refuse`, new ones too, until `mend`."""
         with self._lock:
             self._refusing = refuse
-            pairs, self._pairs = self._pairs, []
+            pairs, self._pairs = self._pairs, {}
         for pair in pairs:
             _close(*pair)
+
+    def strand(self) -> int:
+        """From now on nothing passes on the connections that there are, and nobody is told; new ones work. As when a
+        machine on the way forgets about them. Answers how many they were."""
+        with self._lock:
+            for stranded in self._pairs.values():
+                stranded.set()
+            return len(self._pairs)
 
     def mend(self) -> None:
         self._refusing = False
@@ -41,6 +50,7 @@ class CuttingProxy:
     def close(self) -> None:
         self.cut(refuse=True)
         self._listener.close()
+        _close(*self._silent)
 
     def _accept(self) -> None:
         while True:
@@ -58,15 +68,17 @@ class CuttingProxy:
             except OSError:
                 client.close()
                 continue
-            with self._lock:
-                self._pairs.append((client, server))
             dead = threading.Event()
+            with self._lock:
+                self._pairs[(client, server)] = dead
             threading.Thread(target=self._forth, args=(client, server, dead), daemon=True).start()
             threading.Thread(target=self._back, args=(client, server, dead), daemon=True).start()
 
     def _forth(self, client: socket.socket, server: socket.socket, dead: threading.Event) -> None:
         with suppress(OSError):
             while data := client.recv(65536):
+                if dead.is_set():
+                    continue
                 if self._fatal and self._fatal in data:
                     self._fatal = b""
                     self.cuts += 1
@@ -79,13 +91,23 @@ class CuttingProxy:
                         return
                     break
                 server.sendall(data)
-        _close(client, server)
+        self._end(client, server, dead)
 
     def _back(self, client: socket.socket, server: socket.socket, dead: threading.Event) -> None:
         with suppress(OSError):
             while data := server.recv(65536):
                 if not dead.is_set():
                     client.sendall(data)
+        self._end(client, server, dead)
+
+    def _end(self, client: socket.socket, server: socket.socket, dead: threading.Event) -> None:
+        """One side has left; the other one hears of it, unless nothing passes any more."""
+        with self._lock:
+            known = self._pairs.pop((client, server), None) is not None
+            if known and dead.is_set():
+                # Kept open until the test ends: a silent connection does not even break.
+                self._silent += [client, server]
+                return
         _close(client, server)
 
 

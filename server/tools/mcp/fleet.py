@@ -30,6 +30,7 @@ class McpFleet:
         self._kept: dict[Key, tuple[Connection, asyncio.Task[None]]] = {}
         self._look = asyncio.Event()
         self._looked = asyncio.Event()
+        self._began = asyncio.Event()
 
     async def serve(self) -> None:
         """Never ends by itself."""
@@ -39,13 +40,13 @@ class McpFleet:
                 self._look.clear()
                 await self._arrange(await self._servers.every(), group)
                 looked.set()
+                self._began.set()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._look.wait(), LOOK_SECONDS)
 
     async def settled(self) -> None:
-        """Every server that is kept now was tried once."""
-        if not self._kept:
-            await self._looked.wait() if not self._look.is_set() else None
+        """Every server that was kept when the host began was tried once."""
+        await self._began.wait()
         for connection, _ in list(self._kept.values()):
             await connection.settled.wait()
 

@@ -26,7 +26,7 @@ from tests.fakes.runtime_server import FakeRun, FakeRuntime, serve_fake_runtime
 from tests.server.hosting import Hosted, hosted
 from tests.server.playing import played
 from tests.server.tools.mcp.http_server import HttpServer, http_server
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 LOCAL = OutboundPolicy(private_addresses=True)
 
@@ -282,3 +282,8 @@ async def test_a_server_of_the_configuration_file_is_the_files(
     async with hosted(tmp_path, runtime, file=file) as host:
         with pytest.raises(NotFound):
             await get(host)
+
+
+async def test_a_host_that_keeps_no_server_waits_for_none(host: Hosted) -> None:
+    # Its next look is half a minute away: longer than this waits, and than a starting host may.
+    await asyncio.wait_for(host.parts.mcp.fleet.settled(), PATIENCE)
