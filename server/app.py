@@ -29,6 +29,7 @@ from portway.server.declarations.apply import Declarations
 from portway.server.declarations.read import Declared, read_declared
 from portway.server.deliveries.outbox import Outbox
 from portway.server.deliveries.store import StoredDeliveries
+from portway.server.deliveries.typing_signs import TypingSigns
 from portway.server.effects.store import StoredEffects
 from portway.server.erasure.build import build_erasures
 from portway.server.events.accept import Acceptor
@@ -189,6 +190,7 @@ def _build(config: Config, stores: Stores, programs: str) -> Parts:
         preparer=_preparer(host, stores, skills, agents, agent_secrets, runtime, grants, facts, access, programs),
         runtime=runtime,
         outbox=outbox,
+        signs=TypingSigns(),
         audit=audit,
         effects=stores.effects,
         ledgers=stores.runs,
@@ -359,6 +361,7 @@ async def _enter_jobs(stack: AsyncExitStack, parts: Parts) -> None:
         stores.database.writer.broken(),
         parts.audit.run(),
         parts.outbox.run(),
+        parts.means.signs.run(),
         parts.authenticator.run(),
         parts.erasures.run(),
         parts.access.streams.watch(parts.authenticator.check_standing),

@@ -181,6 +181,7 @@ def _adapters(parts: Parts, connections: Connections, adapters: StoredAdapters) 
         adapters,
         acceptor=parts.acceptor,
         outbox=parts.outbox,
+        signs=parts.means.signs,
         feeds=parts.feeds,
         runs=stores.runs,
         writer=stores.database.writer,

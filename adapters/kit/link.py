@@ -16,7 +16,8 @@ from portway.adapters.kit.ledger import SentLedger
 from portway.adapters.kit.live_wire import update_of
 from portway.adapters.kit.platform import Platform
 from portway.adapters.kit.types import Accepted, Inbound, LinkKind, LinkState, SurfaceLimits
-from portway.adapters.kit.wire import accepted_of, capabilities_of, outbound_of, refusal_of, submit_of
+from portway.adapters.kit.typing_signs import TypingSigns
+from portway.adapters.kit.wire import accepted_of, capabilities_of, outbound_of, refusal_of, submit_of, target_of
 from portway.rpc.errors import PortwayError, Reason, Unavailable, WrongState
 from portway.rpc.status import errors_by_meaning
 from portway.v1 import adapter_pb2, adapter_pb2_grpc
@@ -59,6 +60,7 @@ class Link:
         self._outgoing = Outgoing()
         self._ledger = SentLedger(None if limits.repeats_safely else self)
         self._deliverer = Deliverer(limits, self._ledger, self._outgoing.result)
+        self._signs: TypingSigns | None = None
         self._restored = False
         self._leaving = False
         self._closing = False
@@ -68,6 +70,7 @@ class Link:
 
     async def run(self, platform: Platform) -> None:
         """Keeps the connection until cancelled. Raises `LinkEnded` where connecting again is useless."""
+        self._signs = TypingSigns(platform.typing_changed)
         try:
             async with asyncio.TaskGroup() as group:
                 await self._keep_connected(platform, group)
@@ -155,6 +158,8 @@ class Link:
         finally:
             if writer is not None:
                 writer.cancel()
+            if self._signs is not None:
+                self._signs.clear()
             call.cancel()
 
     def _welcome(self, platform: Platform, welcome: adapter_pb2.AdapterWelcome) -> None:
@@ -206,6 +211,9 @@ class Link:
                 self._deliverer.accept(outbound_of(frame.delivery), platform, group)
             case "update":
                 platform.run_changed(self._outgoing.runs.heard(update_of(frame.update)))
+            case "typing":
+                if self._signs is not None and self._limits.typing:
+                    self._signs.heard(target_of(frame.typing.target), frame.typing.on)
             case "cursor_ack":
                 ack = frame.cursor_ack
                 error = Unavailable(ack.error.message, reason=ack.error.code) if ack.HasField("error") else None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from portway.adapters.kit.live_types import LiveUpdate
-from portway.adapters.kit.types import LinkState, Outbound, Piece
+from portway.adapters.kit.types import LinkState, Outbound, Piece, Target
 
 
 class SendError(Exception):
@@ -61,6 +61,11 @@ class Platform(Protocol):
 
     def run_changed(self, update: LiveUpdate) -> None:
         """Live text of a run. Returns at once."""
+        ...
+
+    def typing_changed(self, target: Target, on: bool) -> None:
+        """Somebody writes in that chat, or does no longer. Returns at once. `on` comes again every few seconds while it
+        lasts; only where the surface's limits say `typing`."""
         ...
 
     def link_changed(self, state: LinkState) -> None:

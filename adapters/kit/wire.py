@@ -110,21 +110,24 @@ def refusal_of(ack: adapter_pb2.AdapterEventAck) -> PortwayError:
 
 
 def outbound_of(delivery: delivery_pb2.Delivery) -> Outbound:
-    target = delivery.target
     return Outbound(
         delivery_id=delivery.delivery_id,
         run_id=delivery.run_id,
-        conversation_id=delivery.conversation_id or target.conversation_id,
-        target=Target(
-            target.surface,
-            target.bot_id,
-            target.channel_id,
-            target.target,
-            target.thread_id,
-            target.conversation_id,
-            target.launcher_type,
-        ),
+        conversation_id=delivery.conversation_id or delivery.target.conversation_id,
+        target=target_of(delivery.target),
         payload=_payload_of(delivery.payload),
+    )
+
+
+def target_of(target: delivery_pb2.DeliveryTarget) -> Target:
+    return Target(
+        target.surface,
+        target.bot_id,
+        target.channel_id,
+        target.target,
+        target.thread_id,
+        target.conversation_id,
+        target.launcher_type,
     )
 
 

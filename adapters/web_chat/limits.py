@@ -11,6 +11,7 @@ LIMITS = SurfaceLimits(
     streaming=True,
     markdown=True,
     edit=True,
+    typing=True,
     interactions=("form", "confirmation", "choice"),
     platform_actions=("message.recall", "message.edit"),
     repeats_safely=True,

@@ -5,7 +5,17 @@ from typing import Protocol
 
 from portway.adapters.kit.live_types import LiveUpdate
 from portway.adapters.kit.platform import Refused, RetryLater, Sent
-from portway.adapters.kit.types import LinkKind, LinkState, OutAction, Outbound, OutEdit, OutMessage, OutQuestion, Piece
+from portway.adapters.kit.types import (
+    LinkKind,
+    LinkState,
+    OutAction,
+    Outbound,
+    OutEdit,
+    OutMessage,
+    OutQuestion,
+    Piece,
+    Target,
+)
 from portway.adapters.web_chat.limits import LIMITS
 from portway.rpc.errors import PortwayError
 
@@ -18,6 +28,8 @@ class OpenRooms(Protocol):
     async def show_again(self, conversation_id: str) -> None: ...
 
     def run_changed(self, update: LiveUpdate) -> None: ...
+
+    def typing_changed(self, conversation_id: str, on: bool) -> None: ...
 
     def connected(self) -> None: ...
 
@@ -60,6 +72,9 @@ class WebPlatform:
 
     def run_changed(self, update: LiveUpdate) -> None:
         self._rooms.run_changed(update)
+
+    def typing_changed(self, target: Target, on: bool) -> None:
+        self._rooms.typing_changed(target.conversation_id, on)
 
     def link_changed(self, state: LinkState) -> None:
         self._pages.tell_all(state)

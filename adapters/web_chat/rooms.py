@@ -41,6 +41,7 @@ class Room:
         self.runs: dict[str, LiveRun] = {}
         self.over: deque[str] = deque(maxlen=_RUNS_A_ROOM)
         self.doubtful = False
+        self.typing = False
         self.tail = ""
         self.lock = asyncio.Lock()
 
@@ -84,6 +85,7 @@ class Rooms:
             await self._find_runs(room)
         for run in room.runs.values():
             viewer.touch(run)
+        viewer.show_typing(room.typing)
 
     def leave(self, viewer: Viewer) -> None:
         room = self._rooms.get(viewer.conversation_id)
@@ -128,6 +130,15 @@ class Rooms:
         room.show(run)
         if run.ended is not None or _finished_messages(run) > messages:
             self.refresh_soon(room.conversation_id)
+
+    def typing_changed(self, conversation_id: str, on: bool) -> None:
+        """The host's typing sign. A room that is opened later learns of it with the next one."""
+        room = self._rooms.get(conversation_id)
+        if room is None or room.typing is on:
+            return
+        room.typing = on
+        for viewer in room.viewers:
+            viewer.show_typing(on)
 
     def _cannot_watch(self, update: LiveUpdate) -> None:
         """The host does not show the run, or no longer: its messages come with the transcript all the same."""

@@ -25,6 +25,7 @@ class Viewer:
         self._runs: dict[str, LiveRun] = {}
         self._seen: dict[str, Seen] = {}
         self._gone: list[str] = []
+        self._typing: bool | None = None
 
     def answer(self, frame: Json) -> None:
         """An answer to this page alone."""
@@ -41,6 +42,7 @@ class Viewer:
         self._runs.clear()
         self._seen.clear()
         self._gone.clear()
+        self._typing = None
 
     def show_page(self, page: Page, *, reset: bool) -> None:
         """The answer to opening: `reset` tells the page to forget what it has. It forgets the runs in any case, so they
@@ -75,6 +77,11 @@ class Viewer:
         self._runs[run.run_id] = run
         self.wake.set()
 
+    def show_typing(self, on: bool) -> None:
+        """Only the newest counts."""
+        self._typing = on
+        self.wake.set()
+
     def drop_run(self, run_id: str) -> None:
         """A run is over and its messages are in the transcript. What it did last is still told before that."""
         self._gone.append(run_id)
@@ -98,4 +105,7 @@ class Viewer:
             self._seen.pop(run_id, None)
             frames.append({"t": "gone", "c": self.conversation_id, "run": run_id})
         self._gone.clear()
+        if self._typing is not None:
+            frames.append({"t": "typing", "c": self.conversation_id, "on": self._typing})
+            self._typing = None
         return frames

@@ -1,6 +1,7 @@
 """One connection of an adapter, and which connection of each adapter is the current one."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 
 from portway.rpc.errors import NotPermitted, PortwayError, Reason, WrongState
@@ -28,7 +29,9 @@ class Connection:
         self.all_told = asyncio.Event()
         self.all_told.set()
         self._held: set[str] = set()
-        self._bots = {one.surface: frozenset(one.bot_ids) for one in hello.introduction.surfaces}
+        surfaces = hello.introduction.surfaces
+        self._bots = {one.surface: frozenset(one.bot_ids) for one in surfaces}
+        self._typing = {one.surface for one in surfaces if json.loads(one.capabilities_json).get("typing")}
 
     @property
     def key(self) -> Key:
@@ -43,6 +46,12 @@ class Connection:
         if bots is None or channel.workspace_id != self.caller.workspace_id:
             return False
         return not bots or channel.bot_id in bots
+
+    def shows_typing(self, channel: Channel) -> bool:
+        return self.open and channel.surface in self._typing and self.serves(channel)
+
+    def show_typing(self, target: bytes, on: bool) -> None:
+        self.outbound.put_sign(target, on)
 
     def deliver(self, delivery: Delivery) -> None:
         self._held.add(delivery.delivery_id)

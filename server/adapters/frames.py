@@ -95,6 +95,14 @@ class RunUpdated:
 
 
 @dataclass(frozen=True, slots=True)
+class TypingShown:
+    """`target` is a serialized DeliveryTarget."""
+
+    target: bytes
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Draining:
     reason: str
     retry_after: float
@@ -105,7 +113,12 @@ class ReplacedBy:
     generation: int
 
 
-Outgoing: TypeAlias = Welcome | EventAnswered | CursorAnswered | ToDeliver | RunUpdated | Draining | ReplacedBy
+Outgoing: TypeAlias = (
+    Welcome | EventAnswered | CursorAnswered | ToDeliver | RunUpdated | TypingShown | Draining | ReplacedBy
+)
+
+# Chats whose sign waits to be written; a sign that is dropped is shown again soon, or runs out by itself.
+_SIGNS = 1_000
 
 
 class Outbound:
@@ -117,6 +130,7 @@ class Outbound:
 
     def __init__(self, *, answers: int, updates: int) -> None:
         self._frames: deque[Outgoing] = deque()
+        self._signs: dict[bytes, bool] = {}
         self._answers = asyncio.Semaphore(answers)
         self._updates = asyncio.Semaphore(updates)
         self._filled = asyncio.Event()
@@ -124,6 +138,14 @@ class Outbound:
 
     def put(self, frame: Outgoing) -> None:
         self._frames.append(frame)
+        self._filled.set()
+
+    def put_sign(self, target: bytes, on: bool) -> None:
+        """Only the newest for each chat; written when there is nothing else to write."""
+        self._signs.pop(target, None)
+        self._signs[target] = on
+        if len(self._signs) > _SIGNS:
+            del self._signs[next(iter(self._signs))]
         self._filled.set()
 
     async def put_update(self, frame: RunUpdated) -> None:
@@ -148,6 +170,9 @@ class Outbound:
         while not self._frames:
             if self._closed:
                 return None
+            if self._signs:
+                target = next(iter(self._signs))
+                return TypingShown(target, self._signs.pop(target))
             self._filled.clear()
             await self._filled.wait()
         frame = self._frames.popleft()

@@ -13,6 +13,7 @@ from portway.server.adapters.session import Acceptor, Session, Stream
 from portway.server.adapters.store import Adapters, connect_adapter, leave_adapter
 from portway.server.deliveries.outbox import Outbox
 from portway.server.deliveries.settle import Result
+from portway.server.deliveries.typing_signs import TypingSigns
 from portway.server.storage_engine.writer import Writer
 
 
@@ -26,6 +27,7 @@ class Gateway:
         *,
         acceptor: Acceptor,
         outbox: Outbox,
+        signs: TypingSigns,
         feeds: Feeds,
         runs: Runs,
         writer: Writer,
@@ -34,6 +36,7 @@ class Gateway:
         self._adapters = adapters
         self._acceptor = acceptor
         self._outbox = outbox
+        self._signs = signs
         self._feeds = feeds
         self._runs = runs
         self._writer = writer
@@ -55,6 +58,7 @@ class Gateway:
             self._log.info("an adapter connected", adapter=introduction.adapter_id, generation=generation)
             await self._talk(connection, stream, draining)
         finally:
+            self._signs.detach(connection)
             self._outbox.detach(connection)
             if self._connections.leave(connection):
                 await self._note_end(connection)
@@ -65,6 +69,7 @@ class Gateway:
         connection.outbound.put(Welcome(connection.generation, await self._adapters.cursors(*connection.key)))
         if connection.open:
             await self._outbox.attach(connection, connection.caller.workspace_id)
+            self._signs.attach(connection)
         async with asyncio.TaskGroup() as tasks:
             session = Session(
                 connection,

@@ -33,6 +33,7 @@ from portway.server.adapters.frames import (
     ResultTold,
     RunUpdated,
     ToDeliver,
+    TypingShown,
     WatchAsked,
     Welcome,
 )
@@ -134,9 +135,7 @@ class AdapterStream:
             case EventAnswered():
                 _put_answer(response.ack, frame)
             case CursorAnswered():
-                response.cursor_ack.ref = frame.ref
-                if frame.error is not None:
-                    response.cursor_ack.error.CopyFrom(error_message(frame.error))
+                _put_cursor_answer(response.cursor_ack, frame)
             case ToDeliver():
                 response.delivery.CopyFrom(delivery_message(replace(frame.delivery, state=DeliveryState.SENDING)))
             case RunUpdated():
@@ -144,6 +143,9 @@ class AdapterStream:
                 response.update.conversation_id = frame.conversation_id
                 if frame.error is not None:
                     response.update.error.CopyFrom(error_message(frame.error))
+            case TypingShown():
+                response.typing.target.ParseFromString(frame.target)
+                response.typing.on = frame.on
             case Draining():
                 response.drain.reason = frame.reason
                 response.drain.retry_after.FromMilliseconds(round(frame.retry_after * 1000))
@@ -221,6 +223,12 @@ def _put_answer(ack: adapter_pb2.AdapterEventAck, frame: EventAnswered) -> None:
     ack.error.CopyFrom(error_message(frame.answer))
     if frame.answer.retry_after is not None:
         ack.retry_after.FromMilliseconds(round(frame.answer.retry_after * 1000))
+
+
+def _put_cursor_answer(ack: adapter_pb2.AdapterCursorAck, frame: CursorAnswered) -> None:
+    ack.ref = frame.ref
+    if frame.error is not None:
+        ack.error.CopyFrom(error_message(frame.error))
 
 
 def _update_bytes(frame: RunUpdated) -> bytes:

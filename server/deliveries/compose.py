@@ -1,6 +1,7 @@
 """A message on its way to a chat, as the outbox keeps it."""
 
-from portway.server.deliveries.types import NewDelivery
+from portway.server.deliveries.types import Channel, NewDelivery
+from portway.server.deliveries.typing_signs import Place
 from portway.server.events.facts import EventFacts
 from portway.server.storage_engine.clock import SECOND, now
 from portway.v1 import content_pb2, delivery_pb2
@@ -43,7 +44,23 @@ def payload_delivery(
     ttl_seconds: float = DEFAULT_TTL_SECONDS,
 ) -> NewDelivery:
     """Anything for the chat that an event came from."""
-    target = delivery_pb2.DeliveryTarget(
+    return NewDelivery(
+        workspace_id=facts.workspace_id,
+        delivery_id=delivery_id,
+        conversation_id=facts.conversation_id,
+        surface=facts.surface,
+        bot_id=facts.bot_id,
+        target=target_of(facts).SerializeToString(deterministic=True),
+        payload=payload.SerializeToString(),
+        event_id=event_id,
+        run_id=run_id,
+        expire_time=now() + round(ttl_seconds * SECOND),
+    )
+
+
+def target_of(facts: EventFacts) -> delivery_pb2.DeliveryTarget:
+    """The chat that an event came from."""
+    return delivery_pb2.DeliveryTarget(
         surface=facts.surface,
         bot_id=facts.bot_id,
         channel_id=facts.channel_id,
@@ -52,18 +69,12 @@ def payload_delivery(
         conversation_id=facts.conversation_id,
         launcher_type=facts.launcher_type,
     )
-    return NewDelivery(
-        workspace_id=facts.workspace_id,
-        delivery_id=delivery_id,
-        conversation_id=facts.conversation_id,
-        surface=facts.surface,
-        bot_id=facts.bot_id,
-        target=target.SerializeToString(),
-        payload=payload.SerializeToString(),
-        event_id=event_id,
-        run_id=run_id,
-        expire_time=now() + round(ttl_seconds * SECOND),
-    )
+
+
+def place_of(facts: EventFacts) -> Place:
+    """The same chat, for a typing sign."""
+    channel = Channel(facts.workspace_id, facts.surface, facts.bot_id)
+    return Place(channel, target_of(facts).SerializeToString(deterministic=True))
 
 
 def host_message(message_id: str, code: str, text: str) -> content_pb2.Message:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from portway.rpc.errors import InvalidInput, PortwayError, Reason
 from portway.rpc.tokens import MintedToken
 from portway.rpc.validation import parse
+from portway.server.deliveries.typing_signs import Sign
 from portway.server.runner_calls.operations import Operation
 from portway.server.runner_calls.pipeline import Pipeline
 from portway.server.runner_calls.prompt import steering_message
@@ -51,6 +52,7 @@ class Attempt:
     results: Results
     token: MintedToken
     clock: RunClock
+    sign: Sign
     grace: float = GRACE_SECONDS
     stop: Stop | None = None
     unresponsive: bool = False

@@ -11,6 +11,8 @@ from portway.rpc.telemetry import TRACE_HEADER, Trace, tracing
 from portway.rpc.tokens import mint_token
 from portway.server.approvals.decide import Decisions
 from portway.server.approvals.policy import may_wait
+from portway.server.deliveries.compose import place_of
+from portway.server.deliveries.typing_signs import Sign, TypingSigns
 from portway.server.effects.store import Effects
 from portway.server.events.guards import Audit
 from portway.server.runner_calls.operations import Operation, RunnerCalls
@@ -59,6 +61,7 @@ class Means:
     preparer: Preparer
     runtime: RuntimeLink
     outbox: Outbox
+    signs: TypingSigns
     audit: Audit
     effects: Effects
     ledgers: Ledgers
@@ -170,6 +173,7 @@ class Execution:
         means, journal = self._means, attempt.journal
         means.live.add(self._run, attempt)
         self._attempt = attempt
+        attempt.sign.show()
         try:
             if self._stop is not None:
                 attempt.request_stop(*self._stop)
@@ -186,6 +190,7 @@ class Execution:
                     feed.end()
             return ending
         finally:
+            attempt.sign.hide()
             attempt.scope.over.set()
             means.live.remove(self._run, attempt)
 
@@ -214,8 +219,9 @@ class Execution:
         policy = assignment.snapshot.spec
         streams = not policy.delivery_policy.streaming_disabled and not policy.guards.masked_outbound_patterns
         results = Results(journal=journal, feed=feed, voice=voice, effects=effects, usage=usage, streams=streams)
-        clock = RunClock(assignment.deadline, may_wait(policy), meter.pause, scope.add_time)
-        attempt = Attempt(assignment, scope, journal, results, token, clock, grace=means.grace)
+        sign = Sign(means.signs, place_of(addressee.facts) if addressee.replies else None)
+        clock = _clock(assignment, scope, meter, sign)
+        attempt = Attempt(assignment, scope, journal, results, token, clock, sign, grace=means.grace)
         scope.stage = Stage(
             journal=journal,
             voice=voice,
@@ -291,6 +297,20 @@ class Execution:
     def _journal(self, feed: RunFeed, fence: Fence) -> Journal:
         means = self._means
         return Journal(means.database.writer, feed, means.cursors, fence, self._run.last_sequence)
+
+
+def _clock(assignment: Assignment, scope: RunScope, meter: Meter, sign: Sign) -> RunClock:
+    """While a person decides nobody types, and nothing is counted."""
+
+    def stopped() -> None:
+        meter.pause()
+        sign.hide()
+
+    def added(seconds: float) -> None:
+        scope.add_time(seconds)
+        sign.show()
+
+    return RunClock(assignment.deadline, may_wait(assignment.snapshot.spec), stopped, added)
 
 
 def _payer(assignment: Assignment) -> Payer:

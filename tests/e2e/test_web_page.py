@@ -69,6 +69,21 @@ async def test_an_answer_is_stopped_from_the_page(tmp_path: Path) -> None:
         assert len(await chat.answers()) == 1
 
 
+async def test_the_page_shows_that_somebody_types_and_forgets_it_when_the_host_dies(tmp_path: Path) -> None:
+    async with started(tmp_path, **SLOW) as stack, browser_page(stack.web_address) as page:
+        chat = Chat(page)
+        typing = page.get_by_test_id("typing")
+        await expect(typing).to_be_hidden()
+        await chat.send("tell me a story " * 10)
+        await expect(typing).to_be_visible()
+        old = await stack.kill("host")
+        await expect(typing).to_be_hidden()
+        await stack.restarted("host", old)
+        await expect(typing).to_be_visible(timeout=30_000)
+        await page.keyboard.press("Escape")
+        await expect(typing).to_be_hidden()
+
+
 async def test_the_process_of_the_page_is_killed_and_the_page_goes_on_by_itself(tmp_path: Path) -> None:
     async with started(tmp_path, **SLOW) as stack, browser_page(stack.web_address) as page:
         chat = Chat(page)

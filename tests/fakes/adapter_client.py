@@ -87,10 +87,10 @@ class AdapterClient:
     ) -> None:
         await self.send(result=adapter_pb2.DeliveryResult(delivery_id=delivery_id, outcome=outcome, **more))
 
-    async def leave(self) -> None:
-        """A good end: the host ends the stream too."""
+    async def leave(self) -> list[adapter_pb2.ConnectResponse]:
+        """A good end: the host ends the stream too. Answers what nobody has asked for."""
         await self._stream.done_writing()
-        await self.rest()
+        return await self.rest()
 
     def cut(self) -> None:
         """As if the machine had lost its power."""

@@ -24,6 +24,7 @@ from portway.server.deliveries.ledger import DeliveryLedger
 from portway.server.deliveries.outbox import Outbox
 from portway.server.deliveries.servicer import DeliveryServicer
 from portway.server.deliveries.store import StoredDeliveries
+from portway.server.deliveries.typing_signs import TypingSigns
 from portway.server.storage_engine.database import Database, DatabaseOptions, open_database
 from portway.v1 import adapter_pb2, delivery_pb2
 from tests.fakes.engine import EchoAcceptor, KnownRuns, ScriptedFeeds
@@ -68,7 +69,14 @@ async def adapter_host(folder: Path, address: str = "127.0.0.1:0", grace: float 
         acceptor, feeds, runs = EchoAcceptor(database, outbox), ScriptedFeeds(), KnownRuns()
         connections = Connections()
         gateway = Gateway(
-            connections, adapters, acceptor=acceptor, outbox=outbox, feeds=feeds, runs=runs, writer=database.writer
+            connections,
+            adapters,
+            acceptor=acceptor,
+            outbox=outbox,
+            signs=TypingSigns(),
+            feeds=feeds,
+            runs=runs,
+            writer=database.writer,
         )
         services = [
             Service(

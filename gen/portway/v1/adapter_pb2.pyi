@@ -583,7 +583,10 @@ Global___AdapterReplaced: _TypeAlias = AdapterReplaced  # noqa: Y015
 
 @_typing.final
 class Typing(_message.Message):
-    """Typing asks for a typing sign in a chat."""
+    """Typing asks for a typing sign in a chat, of adapters whose surface has one. `on` comes when a run that answers there begins to work and every 4 seconds while
+    it does; off when it ended in whatever way or waits for a person. An adapter takes a sign away by itself after 10 seconds without `on`, and when the
+    connection ends. Of signs that wait to be written only the newest of each chat counts: what is missed does no harm.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

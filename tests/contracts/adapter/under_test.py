@@ -16,7 +16,7 @@ from portway.adapters.kit.link import Identity, Link, LinkEnded
 from portway.adapters.kit.live import LiveRun, TextBlock
 from portway.adapters.kit.live_types import LiveUpdate
 from portway.adapters.kit.platform import Doubtful, Sent
-from portway.adapters.kit.types import Inbound, LinkKind, LinkState, Outbound, Piece, SurfaceLimits
+from portway.adapters.kit.types import Inbound, LinkKind, LinkState, Outbound, Piece, SurfaceLimits, Target
 from portway.adapters.web_chat.app import Options, serving
 from portway.adapters.web_chat.settings import WebSettings
 from tests.fakes.chat_host import ChatHost
@@ -85,6 +85,7 @@ class ChatPlatform:
         self._chat = chat
         self.runs: dict[str, LiveRun] = {}
         self.state = LinkState(LinkKind.CONNECTING)
+        self.typing = False
 
     async def send(self, piece: Piece) -> Sent:
         return Sent(await self._chat.post(piece.key, piece.text))
@@ -102,6 +103,9 @@ class ChatPlatform:
         run = self.runs.setdefault(update.run_id, LiveRun(update.run_id, update.conversation_id))
         for event in update.events:
             run.apply(event)
+
+    def typing_changed(self, target: Target, on: bool) -> None:
+        self.typing = on
 
     def link_changed(self, state: LinkState) -> None:
         self.state = state

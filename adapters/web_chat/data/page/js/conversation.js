@@ -13,6 +13,7 @@ export class Conversation extends EventTarget {
     this.after = '';
     this.loaded = false;
     this.grewAbove = false;
+    this.typing = false;
   }
 
   receive(frame) {
@@ -29,6 +30,9 @@ export class Conversation extends EventTarget {
         break;
       case 'run':
         this.patch(frame);
+        break;
+      case 'typing':
+        this.typing = frame.on;
         break;
       case 'gone':
         this.gone(frame.run);

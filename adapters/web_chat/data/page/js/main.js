@@ -45,6 +45,7 @@ function read() {
 function changed() {
   messages.schedule();
   composer.running(conversation.live.length > 0);
+  drawTyping();
 }
 
 const fresh = new Set();
@@ -130,6 +131,11 @@ function drawStatus() {
   line.replaceChildren(h('span', { class: 'dot', 'aria-hidden': 'true' }), h('span', {}, words));
 }
 
+function drawTyping() {
+  // What the host last said is not known to hold while nobody can be heard.
+  byId('typing').hidden = !conversation?.typing || connection.state !== 'ready';
+}
+
 function stopAnswer() {
   const run = conversation.live.findLast((one) => one.state !== 'cancelling');
   if (run) connection.send({ t: 'cancel', run: run.id });
@@ -137,7 +143,11 @@ function stopAnswer() {
 
 connection.addEventListener('frame', (event) => receive(event.detail));
 connection.addEventListener('state', () => {
-  if (connection.state !== 'ready') outbox.disconnected();
+  if (connection.state !== 'ready') {
+    outbox.disconnected();
+    if (conversation) conversation.typing = false;
+  }
+  drawTyping();
   drawStatus();
 });
 connection.addEventListener('signedout', () => location.reload());
