@@ -16,7 +16,7 @@ from portway.adapters.kit.dial import Dial
 from portway.adapters.kit.link import Identity, Link
 from portway.adapters.kit.live_types import LiveUpdate
 from portway.adapters.kit.platform import Sent
-from portway.adapters.kit.types import Inbound, LinkState, Outbound, OutMessage, Piece, SurfaceLimits
+from portway.adapters.kit.types import Inbound, LinkState, Outbound, OutMessage, Piece, SurfaceLimits, Target
 from portway.rpc.errors import PortwayError
 
 SURFACE = "storm"
@@ -64,6 +64,8 @@ class Chats:
 
     def run_changed(self, update: LiveUpdate) -> None:
         """Nobody looks at live text here."""
+
+    def typing_changed(self, target: Target, on: bool) -> None: ...
 
     def link_changed(self, state: LinkState) -> None:
         """Nor at the connection."""
