@@ -72,7 +72,7 @@ class AgentManager:
             append_audit(tx, [_record(caller, "agent.create", agent_id)])
             return agent
 
-        return self._changed(await self._writer.run(unit))
+        return await self._writer.run(unit, then=self._changed)
 
     async def update(self, caller: Caller, draft: Draft) -> Agent:
         """Raises as `create`; Stale (revision); WrongState (managed by the configuration file)."""
@@ -91,7 +91,7 @@ class AgentManager:
             append_audit(tx, [_record(caller, "agent.update", agent_id)])
             return agent
 
-        return self._changed(await self._writer.run(unit))
+        return await self._writer.run(unit, then=self._changed)
 
     async def delete(self, caller: Caller, agent_id: str) -> None:
         """Raises NotFound; WrongState (bindings name it, or managed by the configuration file)."""
@@ -112,7 +112,7 @@ class AgentManager:
             append_audit(tx, [_record(caller, "agent.delete", agent_id)])
             return agent
 
-        self._changed(await self._writer.run(unit))
+        await self._writer.run(unit, then=self._changed)
 
     async def _checked(self, workspace_id: str, draft: Draft) -> Runner:
         models = self._models.of(workspace_id)
@@ -131,10 +131,9 @@ class AgentManager:
             raise _invalid(found)
         return runner
 
-    def _changed(self, agent: Agent) -> Agent:
+    def _changed(self, agent: Agent) -> None:
         self._directory.forget(agent.workspace_id, agent.agent_id)
         self._bindings.forget(agent.workspace_id)
-        return agent
 
 
 def _same(tx: Transaction, workspace_id: str, agent_id: str, draft: Draft) -> Agent | None:

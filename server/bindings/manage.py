@@ -47,7 +47,7 @@ class BindingManager:
             append_audit(tx, [_record(caller, "binding.create", binding_id)])
             return binding
 
-        return self._changed(await self._writer.run(unit))
+        return await self._writer.run(unit, then=self._changed)
 
     async def update(self, caller: Caller, draft: Draft) -> Binding:
         """Raises as `create`; Stale (revision); WrongState (managed by the configuration file)."""
@@ -66,7 +66,7 @@ class BindingManager:
             append_audit(tx, [_record(caller, "binding.update", before.binding_id)])
             return binding
 
-        return self._changed(await self._writer.run(unit))
+        return await self._writer.run(unit, then=self._changed)
 
     async def delete(self, caller: Caller, binding_id: str) -> None:
         """Raises NotFound, NotPermitted (global); WrongState (managed by the configuration file)."""
@@ -79,11 +79,10 @@ class BindingManager:
             append_audit(tx, [_record(caller, "binding.delete", binding_id)])
             return binding
 
-        self._changed(await self._writer.run(unit))
+        await self._writer.run(unit, then=self._changed)
 
-    def _changed(self, binding: Binding) -> Binding:
+    def _changed(self, binding: Binding) -> None:
         self._directory.forget(binding.workspace_id)
-        return binding
 
 
 def find_binding(tx: ReadTransaction, workspace_id: str, binding_id: str) -> Binding:

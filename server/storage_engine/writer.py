@@ -68,13 +68,20 @@ class Writer:
         self._thread = threading.Thread(target=self._serve, name="portway-writer", daemon=True)
         self._thread.start()
 
-    async def run(self, unit: Unit[T]) -> T:
-        """Run the unit and wait until it is on disk.
+    async def run(self, unit: Unit[T], then: Callable[[T], None] | None = None) -> T:
+        """Run the unit and wait until it is on disk; `then` is called when it is, also where nobody waits any more.
 
         Raises what the unit raised; LimitExceeded when too many units wait or the disk is full; Unavailable when the
         database cannot be used.
         """
-        return await self.submit(unit)
+        done = self.submit(unit)
+        if then is None:
+            return await done
+        done.add_done_callback(
+            lambda future: None if future.cancelled() or future.exception() else then(future.result())
+        )
+        # The caller may go away; what it changed is on its way to the disk and must not be kept from those who ask.
+        return await asyncio.shield(done)
 
     def submit(self, unit: Unit[T]) -> "asyncio.Future[T]":
         """Queue the unit; the future is done when it is on disk. For callers that keep several in flight, in order."""

@@ -33,7 +33,7 @@ class TokenManager:
         *,
         name: str,
         role: Role,
-        ttl_seconds: float,
+        ttl: Micros | None,
         request_id: str,
         workspace_id: str,
         user_id: str = "",
@@ -41,8 +41,8 @@ class TokenManager:
         """Raises InvalidInput, NotPermitted, NotFound (workspace, user); Conflict for a request that made its token."""
         if role not in ROLES:
             raise InvalidInput.field("role", f"{role.name} is not a role of an API token")
-        if ttl_seconds < 0:
-            raise InvalidInput.field("ttl", "must not be negative")
+        if ttl is not None and ttl <= 0:
+            raise InvalidInput.field("ttl", "must be more than nothing; leave it out for a token without an end")
         _check_rank(caller, role)
         owner = _owner(caller, workspace_id)
         kind = role.name.lower()
@@ -61,7 +61,7 @@ class TokenManager:
                 subject="",
                 secret_hash=minted.secret_hash,
                 name=name,
-                expire_time=tx.now + round(ttl_seconds * SECOND) if ttl_seconds else 0,
+                expire_time=0 if ttl is None else tx.now + ttl,
                 user_id=user_id,
             )
             token = add_token(tx, new)
@@ -82,9 +82,7 @@ class TokenManager:
             append_audit(tx, [_record(caller, "token.revoke", token)])
             return token
 
-        token = await self._writer.run(unit)
-        self._authenticator.forget(token_id)
-        return token
+        return await self._writer.run(unit, then=lambda _: self._authenticator.forget(token_id))
 
     async def rotate(self, caller: Caller, token_id: str, overlap_seconds: float) -> tuple[Token, MintedToken]:
         """Raises NotFound, NotPermitted; WrongState when the token has ended."""
@@ -96,9 +94,7 @@ class TokenManager:
             append_audit(tx, [_record(caller, "token.rotate", token)])
             return token, minted
 
-        answer = await self._writer.run(unit)
-        self._authenticator.forget(token_id)
-        return answer
+        return await self._writer.run(unit, then=lambda _: self._authenticator.forget(token_id))
 
 
 def _owner(caller: Caller, workspace_id: str) -> str:

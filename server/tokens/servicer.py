@@ -26,7 +26,7 @@ class TokenServicer:
             call.caller,
             name=request.name,
             role=Role(request.role),
-            ttl_seconds=request.ttl.ToMilliseconds() / 1000,
+            ttl=request.ttl.ToMicroseconds() if request.HasField("ttl") else None,
             request_id=request.request_id,
             workspace_id=request.workspace_id,
             user_id=request.user_id,

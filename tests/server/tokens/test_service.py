@@ -1,13 +1,18 @@
 """TokenService and the authenticator over the wire."""
 
+import asyncio
+
 import pytest
 
 from portway.rpc.channel import open_channel
 from portway.rpc.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, NotPermitted, Reason, WrongState
+from portway.rpc.identity import Caller, Role
+from portway.server.tokens.manage import TokenManager
 from portway.v1 import options_pb2, status_pb2, token_pb2, workspace_pb2
 from tests.asking import ask
 from tests.server.callers import calling_as, make_token
 from tests.server.hosting import Hosted
+from tests.waiting import until_told
 
 OPERATOR, ADMIN = options_pb2.ROLE_OPERATOR, options_pb2.ROLE_ADMIN
 
@@ -148,3 +153,30 @@ async def test_the_last_use_of_a_token_is_noted_and_it_goes_on_working(served: H
     used = {token.token_id: token.HasField("last_use_time") for token in page.tokens}
     assert used[made.token.token_id]
     assert await works(served, made.secret)
+
+
+async def test_a_token_with_an_end_is_never_one_without(served: Hosted) -> None:
+    request = token_pb2.CreateTokenRequest(name="shortest", role=options_pb2.ROLE_VIEWER)
+    request.ttl.FromMicroseconds(1)
+    made = await ask(served.channel, request)
+    assert made.token.HasField("expire_time")
+    assert (await refusal(served, made.secret)).reason == Reason.TOKEN_EXPIRED
+    for wrong in (0, -1):
+        request.ttl.FromMicroseconds(wrong)
+        with pytest.raises(InvalidInput):
+            await ask(served.channel, request)
+
+
+async def test_a_token_is_dead_also_where_who_revoked_it_did_not_wait(served: Hosted) -> None:
+    made = await make_token(served, "viewer")
+    assert await works(served, made.secret)
+    manager = TokenManager(served.parts.stores.database.writer, served.parts.authenticator)
+    caller = Caller(Role.ADMIN, "default", "tok_of_the_test")
+    revoking = asyncio.create_task(manager.revoke(caller, made.token.token_id))
+    await asyncio.sleep(0)
+    revoking.cancel()
+
+    async def is_dead() -> bool:
+        return not await works(served, made.secret)
+
+    await until_told(is_dead)
