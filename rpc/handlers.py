@@ -152,7 +152,8 @@ class Gate:
         self.finish(call, started, wire.code.name, reason=str(meaning.reason), **facts)
         if self._refused is not None:
             self._refused(call, meaning)
-        if call.method.request_streams and not isinstance(meaning, _AT_ONCE):
+        if not isinstance(meaning, _AT_ONCE):
+            # Also where the method takes one request: a client may send it as a stream, and then more than one.
             await call.hear_out(_HEAR_OUT_SECONDS)
         try:
             await context.abort(wire.code, wire.message, wire.trailers)

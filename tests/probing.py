@@ -1,9 +1,11 @@
 """Any method of the contract as somebody calls it who knows only its name: bytes in, a status out."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import Any
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
@@ -25,6 +27,7 @@ class Verdict:
     code: str
     reason: str = ""
     message: str = ""
+    response: bytes = b""
 
     @property
     def short(self) -> tuple[str, str]:
@@ -54,16 +57,38 @@ def roles_of(method: MethodDescriptor) -> set[Role]:
     return {Role(number) for number in named} | {Role.ADMIN}
 
 
-async def probe(channel: grpc.aio.Channel, path: str, authorization: str = "", payload: bytes = NO_MESSAGE) -> Verdict:
-    """The first thing that a call with one request comes to."""
+async def probe(
+    channel: grpc.aio.Channel,
+    path: str,
+    authorization: str = "",
+    *payload: bytes,
+    timeout: float = PATIENCE,  # noqa: ASYNC109 - the deadline of the call itself
+) -> Verdict:
+    """The first thing that a call with these requests comes to; with none given, one that is no message."""
     metadata = (("authorization", authorization),) if authorization else ()
-    call = channel.stream_stream(path)(iter([payload]), metadata=metadata, timeout=PATIENCE)
+    method: Any = channel.stream_stream(path)
+    call = method(iter(payload or (NO_MESSAGE,)), metadata=metadata, timeout=timeout)
     try:
-        await call.read()
-        # Read to the end where there is one; a stream that goes on is let go.
-        return Verdict("OK")
+        first = await call.read()
+        # A stream that goes on is let go.
+        return Verdict("OK", response=b"" if first is grpc.aio.EOF else first)
     except grpc.aio.AioRpcError as error:
         meaning = error_from_rpc(error)
         return Verdict(error.code().name, str(meaning.reason), meaning.message)
     finally:
         call.cancel()
+
+
+async def probe_all(
+    address: str, methods: Sequence[MethodDescriptor], authorization: str = "", at_once: int = 32
+) -> dict[str, Verdict]:
+    """What each method says to somebody who sends no message."""
+    slots = asyncio.Semaphore(at_once)
+    async with grpc.aio.insecure_channel(address) as channel:
+
+        async def one(method: MethodDescriptor) -> Verdict:
+            async with slots:
+                return await probe(channel, path_of(method), authorization)
+
+        found = await asyncio.gather(*map(one, methods))
+    return dict(zip(map(path_of, methods), found, strict=True))

@@ -5,11 +5,14 @@ import hashlib
 
 from portway.rpc.errors import Conflict, Reason, WrongState
 from portway.rpc.identity import Caller
+from portway.server.artifacts.store import attach_artifacts
 from portway.server.events.accept_unit import STEER_LIMIT
+from portway.server.events.wire import artifact_ids
 from portway.server.runs.dispatch import Dispatcher
 from portway.server.runs.ledger import add_steer
 from portway.server.runs.pending import Arrival
 from portway.server.runs.store import Ledgers, Runs
+from portway.server.storage_engine.transaction import Transaction
 from portway.server.storage_engine.writer import Writer
 from portway.v1 import event_pb2, run_pb2
 
@@ -26,7 +29,10 @@ class Steering:
         self._dispatcher = dispatcher
 
     async def steer(self, caller: Caller, request: run_pb2.SteerRunRequest) -> str:
-        """Answers the message's id. Raises NotFound, WrongState, LimitExceeded, Conflict (same id, other message)."""
+        """Answers the message's id.
+
+        Raises NotFound (run, file), WrongState, LimitExceeded, Conflict (same id, other message).
+        """
         workspace_id = caller.workspace_id
         run = await self._runs.run(workspace_id, request.run_id)
         steering_id = "str_" + hashlib.sha256(request.request_id.encode()).hexdigest()[:32]
@@ -41,8 +47,13 @@ class Steering:
         fence = self._dispatcher.steerable(workspace_id, run.conversation_id)
         if fence is None or fence.run_id != run.run_id:
             raise _not_steerable(run.run_id, run.state.final)
-        unit = self._writer.submit(lambda tx: add_steer(tx, fence, steering_id, "", payload, STEER_LIMIT))
-        position = await asyncio.shield(unit)
+        files = artifact_ids(event)
+
+        def unit(tx: Transaction) -> int:
+            attach_artifacts(tx, workspace_id, files, event_id="", conversation_id=run.conversation_id)
+            return add_steer(tx, fence, steering_id, "", payload, STEER_LIMIT)
+
+        position = await asyncio.shield(self._writer.submit(unit))
         self._dispatcher.steer(fence, Arrival(steering_id, "", payload, position))
         return steering_id
 

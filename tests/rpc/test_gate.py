@@ -295,3 +295,16 @@ async def test_the_status_of_a_refusal_carries_error_info_for_clients_in_any_lan
     trailers = dict(refused.value.trailing_metadata() or ())
     assert b"TOKEN_MISSING" in trailers["grpc-status-details-bin"]
     assert b"portway" in trailers["grpc-status-details-bin"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 20])
+async def test_a_refusal_reaches_who_streams_to_a_method_that_takes_one_message(count: int) -> None:
+    async with echo_server() as echo:
+        for stub, method, meaning in (
+            (Stub(echo.stranger), "Say", NotAuthenticated),
+            (echo.stub, "Administer", NotPermitted),
+        ):
+            for _ in range(20):
+                call = stub.method(method, "stream_stream")(iter([EchoMessage(text="x" * 1000)] * count), timeout=5)
+                with pytest.raises(meaning), errors_by_meaning():
+                    await call.read()

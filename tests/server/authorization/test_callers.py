@@ -1,16 +1,14 @@
 """Every method of the host, for every kind of caller: made from the contract, so that no method can be left out."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import grpc
 import pytest
 import pytest_asyncio
 from google.protobuf.descriptor import MethodDescriptor
 
 from portway.rpc.identity import Role
-from tests.probing import Verdict, contract, methods_of, path_of, probe, roles_of
+from tests.probing import Verdict, contract, methods_of, path_of, probe_all, roles_of
 from tests.server.authorization.world import World, whole_world
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -22,7 +20,6 @@ WORKER = {"WorkerService"}
 ELSEWHERE = RUNTIME | BOX | WORKER
 HOST = sorted({method.containing_service.name for method in contract()} - ELSEWHERE)
 METHODS = methods_of(*HOST)
-AT_ONCE = 32
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -34,15 +31,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
 async def asked(world: World, authorization: str) -> dict[str, Verdict]:
     """What every method says to it."""
-    slots = asyncio.Semaphore(AT_ONCE)
-    async with grpc.aio.insecure_channel(world.host.address) as channel:
-
-        async def one(method: MethodDescriptor) -> Verdict:
-            async with slots:
-                return await probe(channel, path_of(method), authorization)
-
-        found = await asyncio.gather(*map(one, METHODS))
-    return dict(zip(map(path_of, METHODS), found, strict=True))
+    return await probe_all(world.host.address, METHODS, authorization)
 
 
 async def test_every_method_of_the_contract_is_tried_and_the_host_serves_each(world: World) -> None:

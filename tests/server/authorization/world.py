@@ -1,12 +1,10 @@
 """A host on which every kind of caller has been: those who may call, and those who may no more or never could."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from portway.rpc.channel import open_channel
 from portway.rpc.identity import Role
 from portway.rpc.tokens import mint_token
 from portway.server.config import HostLimits
@@ -14,12 +12,12 @@ from portway.server.tokens.store import add_token
 from portway.server.tokens.types import NewToken
 from portway.v1 import options_pb2, run_pb2, token_pb2, workspace_pb2
 from tests.asking import ask
-from tests.fakes.runtime_server import FakeRun, FakeRuntime, answer_hello, serve_fake_runtime
+from tests.fakes.runtime_server import FakeRun, FakeRuntime, a_manifest, answer_hello, serve_fake_runtime
 from tests.server.callers import make_token
 from tests.server.hosting import WORKSPACE, Hosted, hosted
 from tests.waiting import until
 
-OTHER = "other"
+OTHER = "neighbours"
 CLOSED = "closed"
 MADE_BY_API = (Role.ADMIN, Role.OPERATOR, Role.ADAPTER, Role.NODE, Role.VIEWER, Role.MEMBER)
 # Enough for a matrix that asks as fast as it can.
@@ -28,12 +26,16 @@ LIMITS = HostLimits(runner_patience=5.0, stop_grace=0.3, drain=0.05, first_conta
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """`roles` open doors; `dead` do not, each with the status and reason that it is refused with."""
+    """`roles` open doors; `dead` do not, each with the status and reason that it is refused with.
+
+    `own` are ids of the default workspace, of a run that goes on.
+    """
 
     host: Hosted
     runtime: FakeRuntime
     roles: dict[Role, str]
     dead: dict[str, tuple[str, str, str]]
+    own: dict[str, str]
 
 
 async def _hold(run: FakeRun) -> None:
@@ -43,7 +45,9 @@ async def _hold(run: FakeRun) -> None:
 @asynccontextmanager
 async def whole_world(folder: Path) -> AsyncIterator[World]:
     """Everybody, on a host that was stopped in the middle of a run and started again."""
-    async with serve_fake_runtime(FakeRuntime(script=_hold)) as runtime:
+    async with serve_fake_runtime(
+        FakeRuntime(script=_hold, manifest=a_manifest(capabilities=("steering",)))
+    ) as runtime:
         async with hosted(folder, runtime, limits=LIMITS) as host:
             await host.set_agent(on_interrupted="retry")
             interrupted = (await host.submit("begun twice")).run_id
@@ -57,12 +61,14 @@ async def whole_world(folder: Path) -> AsyncIterator[World]:
                 "of an attempt that was superseded": (superseded, "ABORTED", "ATTEMPT_SUPERSEDED"),
             }
             runtime.script = _hold
-            live = (await host.submit("goes on", chat="live")).run_id
+            live = await host.submit("goes on", chat="live")
             await until(lambda: len(runtime.runs) == 3)
+            (item,) = await host.transcript(live.conversation_id)
+            own = {"run": live.run_id, "conversation": live.conversation_id, "item": item.item_id}
             try:
-                yield World(host, runtime, await _roles(host, runtime.runs[2].start.run_token), dead)
+                yield World(host, runtime, await _roles(host, runtime.runs[2].start.run_token), dead, own)
             finally:
-                await ask(host.channel, run_pb2.CancelRunRequest(run_id=live))
+                await ask(host.channel, run_pb2.CancelRunRequest(run_id=live.run_id))
 
 
 async def _roles(host: Hosted, run_token: str) -> dict[Role, str]:
@@ -143,9 +149,3 @@ async def _of_closed_workspace(host: Hosted) -> str:
     workspace.disabled = True
     await ask(host.channel, workspace_pb2.UpdateWorkspaceRequest(workspace=workspace))
     return secret
-
-
-async def ready(address: str, token: str) -> None:
-    """Until the address takes a token, for servers that read theirs from a file."""
-    async with open_channel(address, token=token) as channel, asyncio.timeout(5):
-        await channel.channel_ready()
