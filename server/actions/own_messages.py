@@ -1,6 +1,7 @@
 """Actions on the agent's own messages: what they change stands in the transcript as well."""
 
 from portway.rpc.errors import InvalidInput, NotFound, NotPermitted
+from portway.server.provenance.mark import Speaker
 from portway.server.runner_calls.scope import RunScope
 from portway.server.storage_engine.transaction import Transaction
 from portway.server.transcript.store import Transcript, read_item, redact_item, replace_item
@@ -29,9 +30,13 @@ async def check_own(transcript: Transcript, run: RunScope, action: run_result_pb
 
 
 def project_onto_transcript(
-    tx: Transaction, workspace_id: str, conversation_id: str, action: run_result_pb2.PlatformAction
+    tx: Transaction,
+    workspace_id: str,
+    conversation_id: str,
+    action: run_result_pb2.PlatformAction,
+    speaker: Speaker,
 ) -> None:
-    """In the unit that puts the action into the outbox."""
+    """In the unit that puts the action into the outbox. `speaker` is the run that edits."""
     if action.action not in OWN_ONLY or not action.target.startswith("msg_"):
         return
     item = read_item(tx, workspace_id, action.target)
@@ -43,7 +48,9 @@ def project_onto_transcript(
     message = content_pb2.Message.FromString(item.content)
     kept = [part for part in message.parts if not part.HasField("text")]
     del message.parts[:]
-    message.parts.add().text.text = _text(action)
+    edited = message.parts.add()
+    edited.text.text = _text(action)
+    speaker.mark([edited], edited=True)
     message.parts.extend(kept)
     replace_item(tx, workspace_id, item.item_id, _text(action), message.SerializeToString())
 

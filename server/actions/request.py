@@ -104,7 +104,8 @@ class ActionCalls:
         requested = run_result_pb2.ActionRequested(request_id=request_id, action=wanted)
         stage.journal.append("action_requested", run_pb2.RunEvent(action_requested=requested), sequence, sequence)
         stage.voice.act(delivery_id, wanted)
-        stage.journal.also(lambda tx: project_onto_transcript(tx, run.workspace_id, run.conversation_id, action))
+        workspace_id, conversation_id, speaker = run.workspace_id, run.conversation_id, stage.voice.speaker
+        stage.journal.also(lambda tx: project_onto_transcript(tx, workspace_id, conversation_id, action, speaker))
         stage.flush()
         await stage.journal.settled()
         return run_pull_pb2.RequestActionResponse(delivery_id=delivery_id, approval_id=approval_id)

@@ -1,6 +1,7 @@
 """Between artifacts and their messages."""
 
 from portway.server.artifacts.types import Artifact, NewArtifact
+from portway.server.provenance.mark import source_of_artifact
 from portway.v1 import content_pb2
 
 
@@ -16,4 +17,7 @@ def artifact_ref(artifact: Artifact | NewArtifact) -> content_pb2.ArtifactRef:
     )
     if artifact.expire_time:
         ref.expire_time.FromMicroseconds(artifact.expire_time)
+    source = source_of_artifact(artifact.creator, artifact.run_id)
+    if source is not None:
+        ref.provenance.CopyFrom(source)
     return ref

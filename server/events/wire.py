@@ -10,6 +10,7 @@ from portway.server.artifacts.wire import artifact_ref
 from portway.server.events.facts import EDIT, MESSAGE, EventFacts
 from portway.server.events.submit import Submit
 from portway.server.events.types import Accepted, Event, EventOutcome
+from portway.server.provenance.mark import mark_event
 from portway.v1 import content_pb2, event_pb2
 
 MAX_DATA_BYTES = 64 * 1024
@@ -38,13 +39,16 @@ def submit_of(request: event_pb2.SubmitEventRequest, workspace_id: str, trace_id
         event.source = DEFAULT_SOURCE
     _check(event)
     facts = facts_of(event, workspace_id)
-    payload = event.SerializeToString(deterministic=True)
+    sent = event.SerializeToString(deterministic=True)
+    # The key stands for what was sent; where it comes from is the host's to say.
+    mark_event(event, edited=event.type == EDIT)
+    payload = event.SerializeToString(deterministic=True) if event.parts else sent
     if len(payload) > MAX_EVENT_BYTES:
         raise InvalidInput.field("event", f"has {len(payload)} bytes; upload what is large as artifacts first")
     return Submit(
         facts=facts,
         key=request.idempotency_key,
-        body_hash=_body_hash(event, payload, request.agent_id),
+        body_hash=_body_hash(request, sent),
         payload=payload,
         content=content_of(event),
         event_time=event.event_time.ToMicroseconds() if event.HasField("event_time") else 0,
@@ -172,11 +176,10 @@ def _check(event: event_pb2.Event) -> None:
         raise InvalidInput("; ".join(f"{one.field}: {one.description}" for one in violations), fields=violations)
 
 
-def _body_hash(event: event_pb2.Event, payload: bytes, agent_id: str) -> bytes:
+def _body_hash(request: event_pb2.SubmitEventRequest, sent: bytes) -> bytes:
     """References to the raw payload differ from try to try, so they are left out."""
-    if event.HasField("raw_ref"):
-        bare = event_pb2.Event()
-        bare.CopyFrom(event)
+    if request.event.HasField("raw_ref"):
+        bare = event_pb2.Event.FromString(sent)
         bare.ClearField("raw_ref")
-        payload = bare.SerializeToString(deterministic=True)
-    return hashlib.sha256(agent_id.encode() + b"\0" + payload).digest()
+        sent = bare.SerializeToString(deterministic=True)
+    return hashlib.sha256(request.agent_id.encode() + b"\0" + sent).digest()

@@ -35,6 +35,7 @@ from portway.server.interactions.store import Interactions, answer_interaction, 
 from portway.server.interactions.types import Interaction, InteractionState
 from portway.server.interactions.values import file_ids, violations_of
 from portway.server.interactions.words import summary_of
+from portway.server.provenance.mark import source_of_event
 from portway.server.runs.pending import Work
 from portway.server.storage_engine.clock import now
 from portway.server.storage_engine.database import Database
@@ -343,8 +344,8 @@ def _submit(
     words = summary_of(question, answer)
     part = content_pb2.AnswerPart(answer=answer, title=question.title)
     said = content_pb2.Message(parts=[content_pb2.ContentPart(answer=part)], role=content_pb2.MESSAGE_ROLE_SYSTEM)
-    said.parts[0].provenance.kind = content_pb2.SOURCE_KIND_USER
-    said.parts[0].provenance.id = given.actor_id
+    said.parts[0].provenance.CopyFrom(source_of_event(event))
+    said.parts[0].provenance.run_id = asked.run_id
     return Submit(
         facts=replace(facts_of(event, workspace_id), source=given.source),
         key=given.key,

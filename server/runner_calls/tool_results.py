@@ -1,6 +1,7 @@
 """What of a tool's result reaches the run as it is, and what becomes an artifact that it refers to."""
 
 import json
+from dataclasses import replace
 
 from google.protobuf import struct_pb2
 
@@ -8,6 +9,7 @@ from portway.rpc.errors import LimitExceeded, PortwayError
 from portway.server.artifacts.store import add_artifact
 from portway.server.artifacts.types import NewArtifact
 from portway.server.artifacts.wire import artifact_ref
+from portway.server.provenance.mark import tool_creator, tool_source
 from portway.server.runner_calls.artifacts import ArtifactCalls
 from portway.server.runner_calls.scope import RunScope
 from portway.server.runs.attempts import check_fence
@@ -33,9 +35,10 @@ class ResultKeeper:
         self._artifacts = artifacts
         self._blobs = blobs
 
-    async def keep(self, run: RunScope, tool: str, result: ToolResult) -> pb.ToolResult:
+    async def keep(self, run: RunScope, tool: str, call_id: str, result: ToolResult) -> pb.ToolResult:
         """Raises Stale for an attempt that was superseded. What cannot be kept is told in the text."""
         message = result_to_wire(result)
+        message.provenance.CopyFrom(tool_source(tool, call_id, run.run_id))
         stem = tool.rpartition("/")[2] or "tool"
         for file in result.files:
             await self._add(run, message, file)
@@ -52,10 +55,12 @@ class ResultKeeper:
 
     async def _add(self, run: RunScope, message: pb.ToolResult, file: ToolFile) -> content_pb2.ArtifactRef | None:
         try:
-            artifact = await self._new(run, file)
+            made = await self._new(run, file)
         except PortwayError as error:
             message.text += f"\n[the file {file.name} could not be kept: {error.message}]"
             return None
+        source = message.provenance
+        artifact = replace(made, creator=tool_creator(source.id, source.call_id))
 
         def unit(tx: Transaction) -> None:
             check_fence(tx, run.fence)

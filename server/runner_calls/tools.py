@@ -174,7 +174,7 @@ class ToolCalls:
             self._schemas.check(granted, arguments)
 
     async def _keep(self, run: RunScope, prepared: _Prepared, result: ToolResult) -> pb.ToolResult:
-        return await self._results.keep(run, prepared.spec.name, result)
+        return await self._results.keep(run, prepared.spec.name, prepared.call_id, result)
 
     async def _ledgered(self, run: RunScope, prepared: _Prepared, emit: Emit) -> pb.ToolResult:
         await self._approved(run, prepared)

@@ -199,6 +199,7 @@ class Execution:
     ) -> Attempt:
         means, addressee, run = self._means, assignment.addressee, self._run
         usage = UsageSum()
+        voice.model_of = lambda: usage.model_id
         token = mint_token(TOKEN_KIND)
         left = (assignment.deadline - now()) / SECOND
         scope = RunScope(

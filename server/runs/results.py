@@ -184,6 +184,7 @@ class Results:
             # It carries usage, or it would have been joined with its neighbours.
             self.take_text(delta.message_key, kind == "reasoning", getattr(delta, kind), sequence, sequence)
         elif kind == "part" and self._streams:
+            self._voice.mark_part(delta.part)
             self._append("message_delta", run_pb2.RunEvent(message_delta=delta), result, sequence)
 
     async def _take_message(self, result: Result, sequence: int) -> None:

@@ -8,6 +8,7 @@ from portway.rpc.identity import Caller
 from portway.server.artifacts.store import attach_artifacts
 from portway.server.events.accept_unit import STEER_LIMIT
 from portway.server.events.wire import artifact_ids
+from portway.server.provenance.mark import mark_event
 from portway.server.runs.dispatch import Dispatcher
 from portway.server.runs.ledger import add_steer
 from portway.server.runs.pending import Arrival
@@ -38,6 +39,7 @@ class Steering:
         steering_id = "str_" + hashlib.sha256(request.request_id.encode()).hexdigest()[:32]
         event = event_pb2.Event(type="message.received", source="api", parts=request.parts)
         event.actor.type, event.actor.id = "user", caller.subject or caller.token_id
+        mark_event(event)
         payload = event.SerializeToString(deterministic=True)
         for earlier in await self._ledgers.steers(workspace_id, run.run_id, _READ):
             if earlier.steering_id == steering_id:

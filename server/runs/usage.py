@@ -34,6 +34,11 @@ class UsageSum:
         _add(self._reported, usage)
         self._reported_model_id = usage.model_id or self._reported_model_id
 
+    @property
+    def model_id(self) -> str:
+        """The model that was asked last through the host; '' before the first."""
+        return self._model_id
+
     def total(self) -> Usage:
         counts = self._measured or self._reported
         model_id = self._model_id or self._reported_model_id

@@ -1,11 +1,13 @@
 """What a run says to people: one place for ledger, transcript and outbox, so that all three always agree."""
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from portway.rpc.ids import new_id
 from portway.server.deliveries.compose import DEFAULT_TTL_SECONDS, delivery_id_of, host_message, payload_delivery
 from portway.server.deliveries.types import Delivery, NewDelivery
 from portway.server.events.wire import media_of, text_of
+from portway.server.provenance.mark import Speaker
 from portway.server.runs.assignment import Addressee
 from portway.server.runs.journal import Journal
 from portway.server.runs.masking import mask_message, mask_text, masks_of
@@ -38,6 +40,8 @@ class Voice:
         self._outbox = outbox
         self._masks = masks_of(addressee.spec)
         journal.masks = self._masks
+        self.model_of: Callable[[], str] = lambda: ""
+        self._runner_id = addressee.spec.runner_id if addressee.spec else ""
         self._attached: dict[str, content_pb2.ArtifactRef] = {}
         self._completed: set[str] = set()
         self.has_spoken = False
@@ -62,8 +66,7 @@ class Voice:
         message.message_id = new_id("msg")
         message.role = content_pb2.MESSAGE_ROLE_ASSISTANT
         self._take_attachments(message)
-        if self._masks:
-            mask_message(self._masks, message)
+        self._mark(message.parts)
         event = run_pb2.RunEvent(message_completed=completed)
         if usage is not None:
             event.usage.CopyFrom(usage)
@@ -72,6 +75,27 @@ class Voice:
         if completed.message_key:
             self._completed.add(completed.message_key)
         self.has_spoken = True
+
+    def mark_part(self, part: content_pb2.ContentPart) -> None:
+        """A piece of a message that is being written."""
+        self.speaker.mark([part])
+
+    @property
+    def speaker(self) -> Speaker:
+        """Who says what is said now."""
+        return Speaker(self._addressee.run_id, self._runner_id, self.model_of())
+
+    def _mark(self, parts: Sequence[content_pb2.ContentPart]) -> None:
+        """Masked where the operator wants it, then marked: a mask must not hide where a part comes from."""
+        self.speaker.mark(parts, [self._masked(part) for part in parts])
+
+    def _masked(self, part: content_pb2.ContentPart) -> bool:
+        if not self._masks:
+            return False
+        part.ClearField("provenance")
+        before = part.SerializeToString(deterministic=True)
+        mask_message(self._masks, part)
+        return before != part.SerializeToString(deterministic=True)
 
     def tell(self, code: str, text: str) -> None:
         """A notice of the host in place of an answer."""
@@ -93,6 +117,11 @@ class Voice:
         asked = question.interaction
         message = content_pb2.Message(message_id=new_id("msg"))
         message.parts.add(question=question)
+        if question.approval_id:
+            message.parts[0].provenance.kind, message.parts[0].provenance.id = content_pb2.SOURCE_KIND_HOST, "approval"
+            message.parts[0].provenance.run_id = self._addressee.run_id
+        else:
+            self.speaker.mark(message.parts)
         payload = delivery_pb2.DeliveryPayload(interaction=asked)
         if asked.kind not in self._addressee.event.capabilities.interactions:
             said = delivery_pb2.DeliveryMessage(item_id=message.message_id, kind=MESSAGE)

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from portway.v1 import interaction_pb2 as portway_dot_v1_dot_interaction__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18portway/v1/content.proto\x12\nportway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cportway/v1/interaction.proto\"R\n\nProvenance\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x16.portway.v1.SourceKindR\x04kind\x12\x18\n\x02id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x02id\"\x9c\x02\n\x0b\x41rtifactRef\x12)\n\x0b\x61rtifact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\nartifactId\x12%\n\tmime_type\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x08mimeType\x12\x1c\n\x04name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x04name\x12\x1b\n\x04size\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x04size\x12\x1f\n\x06sha256\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06sha256\x12\"\n\x07summary\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0fR\x07summary\x12;\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\")\n\x08TextPart\x12\x1d\n\x04text\x18\x01 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@R\x04text\"d\n\tMediaPart\x12\x33\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x17.portway.v1.ArtifactRefR\x08\x61rtifact\x12\"\n\x07\x63\x61ption\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80}R\x07\x63\x61ption\"P\n\x0bMentionPart\x12#\n\x08\x61\x63tor_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x07\x61\x63torId\x12\x1c\n\x04name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04name\"w\n\tQuotePart\x12\'\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\tmessageId\x12\x1c\n\x04text\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80}R\x04text\x12#\n\x08\x61\x63tor_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x07\x61\x63torId\"\x98\x01\n\x0cLocationPart\x12\x33\n\x08latitude\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x80V@)\x00\x00\x00\x00\x00\x80V\xc0R\x08latitude\x12\x35\n\tlongitude\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x80\x66@)\x00\x00\x00\x00\x00\x80\x66\xc0R\tlongitude\x12\x1c\n\x04name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x04name\"\x86\x01\n\x08\x43\x61rdPart\x12\x1e\n\x05title\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07R\x05title\x12-\n\rfallback_text\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80}R\x0c\x66\x61llbackText\x12+\n\x04\x64\x61ta\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\"\x80\x02\n\x0cQuestionPart\x12\x1f\n\x06run_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x05runId\x12\x39\n\x0binteraction\x18\x02 \x01(\x0b\x32\x17.portway.v1.InteractionR\x0binteraction\x12\x32\n\x05state\x18\x03 \x01(\x0e\x32\x1c.portway.v1.InteractionStateR\x05state\x12)\n\x0b\x61pproval_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\napprovalId\x12\x35\n\x06\x61nswer\x18\x05 \x01(\x0b\x32\x1d.portway.v1.InteractionAnswerR\x06\x61nswer\"Y\n\nAnswerPart\x12\x35\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x1d.portway.v1.InteractionAnswerR\x06\x61nswer\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\"\xe5\x04\n\x0b\x43ontentPart\x12*\n\x04text\x18\x01 \x01(\x0b\x32\x14.portway.v1.TextPartH\x00R\x04text\x12-\n\x05image\x18\x02 \x01(\x0b\x32\x15.portway.v1.MediaPartH\x00R\x05image\x12-\n\x05\x61udio\x18\x03 \x01(\x0b\x32\x15.portway.v1.MediaPartH\x00R\x05\x61udio\x12-\n\x05video\x18\x04 \x01(\x0b\x32\x15.portway.v1.MediaPartH\x00R\x05video\x12+\n\x04\x66ile\x18\x05 \x01(\x0b\x32\x15.portway.v1.MediaPartH\x00R\x04\x66ile\x12\x33\n\x07mention\x18\x06 \x01(\x0b\x32\x17.portway.v1.MentionPartH\x00R\x07mention\x12-\n\x05quote\x18\x07 \x01(\x0b\x32\x15.portway.v1.QuotePartH\x00R\x05quote\x12\x36\n\x08location\x18\x08 \x01(\x0b\x32\x18.portway.v1.LocationPartH\x00R\x08location\x12*\n\x04\x63\x61rd\x18\t \x01(\x0b\x32\x14.portway.v1.CardPartH\x00R\x04\x63\x61rd\x12\x36\n\x08question\x18\n \x01(\x0b\x32\x18.portway.v1.QuestionPartH\x00R\x08question\x12\x30\n\x06\x61nswer\x18\x0b \x01(\x0b\x32\x16.portway.v1.AnswerPartH\x00R\x06\x61nswer\x12\x36\n\nprovenance\x18\x0f \x01(\x0b\x32\x16.portway.v1.ProvenanceR\nprovenanceB\x06\n\x04kind\"\xa2\x01\n\x07Message\x12\'\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\tmessageId\x12\x35\n\x04role\x18\x02 \x01(\x0e\x32\x17.portway.v1.MessageRoleB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04role\x12\x37\n\x05parts\x18\x03 \x03(\x0b\x32\x17.portway.v1.ContentPartB\x08\xbaH\x05\x92\x01\x02\x10\x64R\x05parts*\x8e\x01\n\x0bMessageRole\x12\x1c\n\x18MESSAGE_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11MESSAGE_ROLE_USER\x10\x01\x12\x1a\n\x16MESSAGE_ROLE_ASSISTANT\x10\x02\x12\x17\n\x13MESSAGE_ROLE_SYSTEM\x10\x03\x12\x15\n\x11MESSAGE_ROLE_TOOL\x10\x04*\xb6\x01\n\nSourceKind\x12\x1b\n\x17SOURCE_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10SOURCE_KIND_USER\x10\x01\x12\x14\n\x10SOURCE_KIND_TOOL\x10\x02\x12\x18\n\x14SOURCE_KIND_DOCUMENT\x10\x03\x12\x15\n\x11SOURCE_KIND_MODEL\x10\x04\x12\x18\n\x14SOURCE_KIND_OPERATOR\x10\x05\x12\x14\n\x10SOURCE_KIND_HOST\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18portway/v1/content.proto\x12\nportway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cportway/v1/interaction.proto\"\xea\x01\n\nProvenance\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x16.portway.v1.SourceKindR\x04kind\x12\x18\n\x02id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x02id\x12\"\n\x07surface\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x07surface\x12\x1f\n\x06run_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x05runId\x12!\n\x07\x63\x61ll_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x06\x63\x61llId\x12\x16\n\x06masked\x18\x06 \x01(\x08R\x06masked\x12\x16\n\x06\x65\x64ited\x18\x07 \x01(\x08R\x06\x65\x64ited\"\xd4\x02\n\x0b\x41rtifactRef\x12)\n\x0b\x61rtifact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\nartifactId\x12%\n\tmime_type\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x08mimeType\x12\x1c\n\x04name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x04name\x12\x1b\n\x04size\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x04size\x12\x1f\n\x06sha256\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06sha256\x12\"\n\x07summary\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0fR\x07summary\x12;\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x36\n\nprovenance\x18\x08 \x01(\x0b\x32\x16.portway.v1.ProvenanceR\nprovenance\")\n\x08TextPart\x12\x1d\n\x04text\x18\x01 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@R\x04text\"d\n\tMediaPart\x12\x33\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x17.portway.v1.ArtifactRefR\x08\x61rtifact\x12\"\n\x07\x63\x61ption\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80}R\x07\x63\x61ption\"P\n\x0bMentionPart\x12#\n\x08\x61\x63tor_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x07\x61\x63torId\x12\x1c\n\x04name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04name\"w\n\tQuotePart\x12\'\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\tmessageId\x12\x1c\n\x04text\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80}R\x04text\x12#\n\x08\x61\x63tor_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x07\x61\x63torId\"\x98\x01\n\x0cLocationPart\x12\x33\n\x08latitude\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x80V@)\x00\x00\x00\x00\x00\x80V\xc0R\x08latitude\x12\x35\n\tlongitude\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x80\x66@)\x00\x00\x00\x00\x00\x80\x66\xc0R\tlongitude\x12\x1c\n\x04name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x04name\"\x86\x01\n\x08\x43\x61rdPart\x12\x1e\n\x05title\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07R\x05title\x12-\n\rfallback_text\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80}R\x0c\x66\x61llbackText\x12+\n\x04\x64\x61ta\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\"\x80\x02\n\x0cQuestionPart\x12\x1f\n\x06run_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x05runId\x12\x39\n\x0binteraction\x18\x02 \x01(\x0b\x32\x17.portway.v1.InteractionR\x0binteraction\x12\x32\n\x05state\x18\x03 \x01(\x0e\x32\x1c.portway.v1.InteractionStateR\x05state\x12)\n\x0b\x61pproval_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\napprovalId\x12\x35\n\x06\x61nswer\x18\x05 \x01(\x0b\x32\x1d.portway.v1.InteractionAnswerR\x06\x61nswer\"Y\n\nAnswerPart\x12\x35\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x1d.portway.v1.InteractionAnswerR\x06\x61nswer\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\"\xe5\x04\n\x0b\x43ontentPart\x12*\n\x04text\x18\x01 \x01(\x0b\x32\x14.portway.v1.TextPartH\x00R\x04text\x12-\n\x05image\x18\x02 \x01(\x0b\x32\x15.portway.v1.MediaPartH\x00R\x05image\x12-\n\x05\x61udio\x18\x03 \x01(\x0b\x32\x15.portway.v1.MediaPartH\x00R\x05\x61udio\x12-\n\x05video\x18\x04 \x01(\x0b\x32\x15.portway.v1.MediaPartH\x00R\x05video\x12+\n\x04\x66ile\x18\x05 \x01(\x0b\x32\x15.portway.v1.MediaPartH\x00R\x04\x66ile\x12\x33\n\x07mention\x18\x06 \x01(\x0b\x32\x17.portway.v1.MentionPartH\x00R\x07mention\x12-\n\x05quote\x18\x07 \x01(\x0b\x32\x15.portway.v1.QuotePartH\x00R\x05quote\x12\x36\n\x08location\x18\x08 \x01(\x0b\x32\x18.portway.v1.LocationPartH\x00R\x08location\x12*\n\x04\x63\x61rd\x18\t \x01(\x0b\x32\x14.portway.v1.CardPartH\x00R\x04\x63\x61rd\x12\x36\n\x08question\x18\n \x01(\x0b\x32\x18.portway.v1.QuestionPartH\x00R\x08question\x12\x30\n\x06\x61nswer\x18\x0b \x01(\x0b\x32\x16.portway.v1.AnswerPartH\x00R\x06\x61nswer\x12\x36\n\nprovenance\x18\x0f \x01(\x0b\x32\x16.portway.v1.ProvenanceR\nprovenanceB\x06\n\x04kind\"\xa2\x01\n\x07Message\x12\'\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\tmessageId\x12\x35\n\x04role\x18\x02 \x01(\x0e\x32\x17.portway.v1.MessageRoleB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04role\x12\x37\n\x05parts\x18\x03 \x03(\x0b\x32\x17.portway.v1.ContentPartB\x08\xbaH\x05\x92\x01\x02\x10\x64R\x05parts*\x8e\x01\n\x0bMessageRole\x12\x1c\n\x18MESSAGE_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11MESSAGE_ROLE_USER\x10\x01\x12\x1a\n\x16MESSAGE_ROLE_ASSISTANT\x10\x02\x12\x17\n\x13MESSAGE_ROLE_SYSTEM\x10\x03\x12\x15\n\x11MESSAGE_ROLE_TOOL\x10\x04*\xce\x01\n\nSourceKind\x12\x1b\n\x17SOURCE_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10SOURCE_KIND_USER\x10\x01\x12\x14\n\x10SOURCE_KIND_TOOL\x10\x02\x12\x18\n\x14SOURCE_KIND_DOCUMENT\x10\x03\x12\x15\n\x11SOURCE_KIND_MODEL\x10\x04\x12\x18\n\x14SOURCE_KIND_OPERATOR\x10\x05\x12\x14\n\x10SOURCE_KIND_HOST\x10\x06\x12\x16\n\x12SOURCE_KIND_RUNNER\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PROVENANCE'].fields_by_name['id']._loaded_options = None
   _globals['_PROVENANCE'].fields_by_name['id']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_PROVENANCE'].fields_by_name['surface']._loaded_options = None
+  _globals['_PROVENANCE'].fields_by_name['surface']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_PROVENANCE'].fields_by_name['run_id']._loaded_options = None
+  _globals['_PROVENANCE'].fields_by_name['run_id']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_PROVENANCE'].fields_by_name['call_id']._loaded_options = None
+  _globals['_PROVENANCE'].fields_by_name['call_id']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_ARTIFACTREF'].fields_by_name['artifact_id']._loaded_options = None
   _globals['_ARTIFACTREF'].fields_by_name['artifact_id']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_ARTIFACTREF'].fields_by_name['mime_type']._loaded_options = None
@@ -83,32 +89,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESSAGE'].fields_by_name['role']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_MESSAGE'].fields_by_name['parts']._loaded_options = None
   _globals['_MESSAGE'].fields_by_name['parts']._serialized_options = b'\272H\005\222\001\002\020d'
-  _globals['_MESSAGEROLE']._serialized_start=2305
-  _globals['_MESSAGEROLE']._serialized_end=2447
-  _globals['_SOURCEKIND']._serialized_start=2450
-  _globals['_SOURCEKIND']._serialized_end=2632
-  _globals['_PROVENANCE']._serialized_start=162
-  _globals['_PROVENANCE']._serialized_end=244
-  _globals['_ARTIFACTREF']._serialized_start=247
-  _globals['_ARTIFACTREF']._serialized_end=531
-  _globals['_TEXTPART']._serialized_start=533
-  _globals['_TEXTPART']._serialized_end=574
-  _globals['_MEDIAPART']._serialized_start=576
-  _globals['_MEDIAPART']._serialized_end=676
-  _globals['_MENTIONPART']._serialized_start=678
-  _globals['_MENTIONPART']._serialized_end=758
-  _globals['_QUOTEPART']._serialized_start=760
-  _globals['_QUOTEPART']._serialized_end=879
-  _globals['_LOCATIONPART']._serialized_start=882
-  _globals['_LOCATIONPART']._serialized_end=1034
-  _globals['_CARDPART']._serialized_start=1037
-  _globals['_CARDPART']._serialized_end=1171
-  _globals['_QUESTIONPART']._serialized_start=1174
-  _globals['_QUESTIONPART']._serialized_end=1430
-  _globals['_ANSWERPART']._serialized_start=1432
-  _globals['_ANSWERPART']._serialized_end=1521
-  _globals['_CONTENTPART']._serialized_start=1524
-  _globals['_CONTENTPART']._serialized_end=2137
-  _globals['_MESSAGE']._serialized_start=2140
-  _globals['_MESSAGE']._serialized_end=2302
+  _globals['_MESSAGEROLE']._serialized_start=2514
+  _globals['_MESSAGEROLE']._serialized_end=2656
+  _globals['_SOURCEKIND']._serialized_start=2659
+  _globals['_SOURCEKIND']._serialized_end=2865
+  _globals['_PROVENANCE']._serialized_start=163
+  _globals['_PROVENANCE']._serialized_end=397
+  _globals['_ARTIFACTREF']._serialized_start=400
+  _globals['_ARTIFACTREF']._serialized_end=740
+  _globals['_TEXTPART']._serialized_start=742
+  _globals['_TEXTPART']._serialized_end=783
+  _globals['_MEDIAPART']._serialized_start=785
+  _globals['_MEDIAPART']._serialized_end=885
+  _globals['_MENTIONPART']._serialized_start=887
+  _globals['_MENTIONPART']._serialized_end=967
+  _globals['_QUOTEPART']._serialized_start=969
+  _globals['_QUOTEPART']._serialized_end=1088
+  _globals['_LOCATIONPART']._serialized_start=1091
+  _globals['_LOCATIONPART']._serialized_end=1243
+  _globals['_CARDPART']._serialized_start=1246
+  _globals['_CARDPART']._serialized_end=1380
+  _globals['_QUESTIONPART']._serialized_start=1383
+  _globals['_QUESTIONPART']._serialized_end=1639
+  _globals['_ANSWERPART']._serialized_start=1641
+  _globals['_ANSWERPART']._serialized_end=1730
+  _globals['_CONTENTPART']._serialized_start=1733
+  _globals['_CONTENTPART']._serialized_end=2346
+  _globals['_MESSAGE']._serialized_start=2349
+  _globals['_MESSAGE']._serialized_end=2511
 # @@protoc_insertion_point(module_scope)

@@ -73,7 +73,9 @@ class _SourceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SourceKind
     SOURCE_KIND_OPERATOR: _SourceKind.ValueType  # 5
     """The operator's configuration; id names the field."""
     SOURCE_KIND_HOST: _SourceKind.ValueType  # 6
-    """The host itself, for example the text that tells of a failure."""
+    """The host itself, for example the text that tells of a failure; id is the code."""
+    SOURCE_KIND_RUNNER: _SourceKind.ValueType  # 7
+    """The code of a runner that asked no model through the host; id is the runner id."""
 
 class SourceKind(_SourceKind, metaclass=_SourceKindEnumTypeWrapper):
     """SourceKind is where a content part comes from."""
@@ -91,30 +93,52 @@ SOURCE_KIND_MODEL: SourceKind.ValueType  # 4
 SOURCE_KIND_OPERATOR: SourceKind.ValueType  # 5
 """The operator's configuration; id names the field."""
 SOURCE_KIND_HOST: SourceKind.ValueType  # 6
-"""The host itself, for example the text that tells of a failure."""
+"""The host itself, for example the text that tells of a failure; id is the code."""
+SOURCE_KIND_RUNNER: SourceKind.ValueType  # 7
+"""The code of a runner that asked no model through the host; id is the runner id."""
 Global___SourceKind: _TypeAlias = SourceKind  # noqa: Y015
 
 @_typing.final
 class Provenance(_message.Message):
-    """Provenance says where a content part comes from."""
+    """Provenance says where a content part comes from. The host alone says it: what a sender or a runner writes here is replaced."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KIND_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
+    SURFACE_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    MASKED_FIELD_NUMBER: _builtins.int
+    EDITED_FIELD_NUMBER: _builtins.int
     kind: Global___SourceKind.ValueType
     """Kind of the source."""
     id: _builtins.str
     """Identifier of the source within its kind."""
+    surface: _builtins.str
+    """Surface on which a person said it."""
+    run_id: _builtins.str
+    """Run that said it or made it; for an answer to a question, the run that asked."""
+    call_id: _builtins.str
+    """Call of the tool."""
+    masked: _builtins.bool
+    """Something in the part was replaced by a mask of the agent's operator."""
+    edited: _builtins.bool
+    """The part was changed after it was first said."""
     def __init__(
         self,
         *,
         kind: Global___SourceKind.ValueType = ...,
         id: _builtins.str = ...,
+        surface: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        call_id: _builtins.str = ...,
+        masked: _builtins.bool = ...,
+        edited: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "kind", b"kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "edited", b"edited", "id", b"id", "kind", b"kind", "masked", b"masked", "run_id", b"run_id", "surface", b"surface"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -133,6 +157,7 @@ class ArtifactRef(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    PROVENANCE_FIELD_NUMBER: _builtins.int
     artifact_id: _builtins.str
     """Artifact id, `art_…`."""
     mime_type: _builtins.str
@@ -149,6 +174,10 @@ class ArtifactRef(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the bytes are dropped; not set means that retention decides."""
 
+    @_builtins.property
+    def provenance(self) -> Global___Provenance:
+        """What made it, where a run did. Ignored in requests."""
+
     def __init__(
         self,
         *,
@@ -159,10 +188,11 @@ class ArtifactRef(_message.Message):
         sha256: _builtins.str = ...,
         summary: _builtins.str = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        provenance: Global___Provenance | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "provenance", b"provenance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_id", b"artifact_id", "expire_time", b"expire_time", "mime_type", b"mime_type", "name", b"name", "sha256", b"sha256", "size", b"size", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_id", b"artifact_id", "expire_time", b"expire_time", "mime_type", b"mime_type", "name", b"name", "provenance", b"provenance", "sha256", b"sha256", "size", b"size", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -178,6 +178,7 @@ class ToolResult(_message.Message):
     IS_ERROR_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
+    PROVENANCE_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """Text for the model."""
     is_error: _builtins.bool
@@ -196,6 +197,10 @@ class ToolResult(_message.Message):
     def duration(self) -> _duration_pb2.Duration:
         """How long it took."""
 
+    @_builtins.property
+    def provenance(self) -> _content_pb2.Provenance:
+        """The tool and the call. Text and data are the tool's own words, and nobody else's."""
+
     def __init__(
         self,
         *,
@@ -205,10 +210,11 @@ class ToolResult(_message.Message):
         is_error: _builtins.bool = ...,
         duration: _duration_pb2.Duration | None = ...,
         replayed: _builtins.bool = ...,
+        provenance: _content_pb2.Provenance | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "duration", b"duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "duration", b"duration", "provenance", b"provenance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "data", b"data", "duration", b"duration", "is_error", b"is_error", "replayed", b"replayed", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "data", b"data", "duration", b"duration", "is_error", b"is_error", "provenance", b"provenance", "replayed", b"replayed", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,14 +25,23 @@ class SourceKind(IntEnum):
     MODEL = pb.SOURCE_KIND_MODEL
     OPERATOR = pb.SOURCE_KIND_OPERATOR
     HOST = pb.SOURCE_KIND_HOST
+    RUNNER = pb.SOURCE_KIND_RUNNER
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where a part comes from."""
+    """Where a part comes from, said by the host: what a runner writes here is replaced.
+
+    `run_id` made it, `call_id` is the tool's call, `surface` where a person said it.
+    """
 
     kind: SourceKind = SourceKind.UNSPECIFIED
     id: str = ""
+    surface: str = ""
+    run_id: str = ""
+    call_id: str = ""
+    masked: bool = False
+    edited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,7 @@ class ArtifactRef:
     sha256: str = ""
     summary: str = ""
     expire_time: datetime | None = None
+    provenance: Provenance | None = None
 
 
 @dataclass(frozen=True, slots=True)

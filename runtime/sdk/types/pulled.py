@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
 
-from portway.runtime.sdk.types.content import ArtifactRef, MessageRole, WirePart
+from portway.runtime.sdk.types.content import ArtifactRef, MessageRole, Provenance, WirePart
 from portway.runtime.sdk.types.context import Actor, EventContext, RunInput
 from portway.runtime.sdk.types.convert import Json
 from portway.runtime.sdk.types.results import Progress
@@ -68,6 +68,7 @@ class ToolResult:
     is_error: bool = False
     duration: timedelta | None = None
     replayed: bool = False
+    provenance: Provenance | None = None
 
 
 @dataclass(frozen=True, slots=True)

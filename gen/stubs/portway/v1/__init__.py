@@ -3441,7 +3441,12 @@ class SourceKind(betterproto2.Enum):
 
     HOST = 6
     """
-    The host itself, for example the text that tells of a failure.
+    The host itself, for example the text that tells of a failure; id is the code.
+    """
+
+    RUNNER = 7
+    """
+    The code of a runner that asked no model through the host; id is the runner id.
     """
 
     @classmethod
@@ -3454,6 +3459,7 @@ class SourceKind(betterproto2.Enum):
             4: "SOURCE_KIND_MODEL",
             5: "SOURCE_KIND_OPERATOR",
             6: "SOURCE_KIND_HOST",
+            7: "SOURCE_KIND_RUNNER",
         }
 
     @classmethod
@@ -3466,6 +3472,7 @@ class SourceKind(betterproto2.Enum):
             "SOURCE_KIND_MODEL": 4,
             "SOURCE_KIND_OPERATOR": 5,
             "SOURCE_KIND_HOST": 6,
+            "SOURCE_KIND_RUNNER": 7,
         }
 
 
@@ -4814,6 +4821,11 @@ class ArtifactRef(betterproto2.Message):
     )
     """
     When the bytes are dropped; not set means that retention decides.
+    """
+
+    provenance: "Provenance | None" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What made it, where a run did. Ignored in requests.
     """
 
 
@@ -15963,7 +15975,7 @@ default_message_pool.register_message("portway.v1", "PromptFragment", PromptFrag
 @dataclass(eq=False, repr=False)
 class Provenance(betterproto2.Message):
     """
-    Provenance says where a content part comes from.
+    Provenance says where a content part comes from. The host alone says it: what a sender or a runner writes here is replaced.
     """
 
     kind: "SourceKind" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: SourceKind(0))
@@ -15974,6 +15986,31 @@ class Provenance(betterproto2.Message):
     id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
     Identifier of the source within its kind.
+    """
+
+    surface: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Surface on which a person said it.
+    """
+
+    run_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Run that said it or made it; for an answer to a question, the run that asked.
+    """
+
+    call_id: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Call of the tool.
+    """
+
+    masked: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
+    """
+    Something in the part was replaced by a mask of the agent's operator.
+    """
+
+    edited: "bool" = betterproto2.field(7, betterproto2.TYPE_BOOL)
+    """
+    The part was changed after it was first said.
     """
 
 
@@ -21880,6 +21917,11 @@ class ToolResult(betterproto2.Message):
     replayed: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
     """
     The recorded result of an earlier call with the same id.
+    """
+
+    provenance: "Provenance | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The tool and the call. Text and data are the tool's own words, and nobody else's.
     """
 
 

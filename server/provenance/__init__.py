@@ -1,0 +1,1 @@
+"""Where each piece of content comes from: said by the host alone."""
