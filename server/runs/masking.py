@@ -12,7 +12,9 @@ from portway.server.bindings.patterns import replaced
 HIDDEN = "***"
 # Names of the host's own; everything else may hold what somebody has written.
 _KEPT_ENDINGS = ("_id", "_ids", "_key", "cursor")
-_KEPT = frozenset(("id", "surface", "code", "kind", "type", "mime_type", "sha256", "locale", "tool", "currency", "outcome"))
+_KEPT = frozenset(
+    ("id", "surface", "code", "kind", "type", "mime_type", "sha256", "locale", "tool", "currency", "outcome")
+)
 _STRING, _MESSAGE = FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE
 
 

@@ -67,7 +67,7 @@ async def test_a_person_is_named_whatever_the_sender_says(host: Hosted, runtime:
     seen: list[Any] = []
 
     async def looks(run: FakeRun) -> None:
-        seen.extend(run.context.input.parts)
+        seen.extend(run.context.input.contents)
         history = await run.ask("page_history", run_pull_pb2.PageHistoryRequest())
         seen.extend(part for item in history.items for part in item.parts)
         await run.answer("seen")
