@@ -63,6 +63,7 @@ from portway.server.runs.execute import Means
 from portway.server.runs.feed import Feeds
 from portway.server.runs.live import LiveAttempts, RunTokens
 from portway.server.runs.prepare import Preparer
+from portway.server.runs.receipt import Inquiry
 from portway.server.runs.recover import Recovery
 from portway.server.runs.store import StoredRuns
 from portway.server.runtimes.address import Address
@@ -217,7 +218,8 @@ def _build(config: Config, stores: Stores, programs: str) -> Parts:
     )
     answers = build_answers(people, stores, agents, guards, dispatcher, outbox, access.quotas, spending)
     acceptor.answers = answers
-    canceller = Canceller(writer, stores.runs, dispatcher, closer, host.limits.stop_grace)
+    inquiry = Inquiry(people.approvals, people.interactions)
+    canceller = Canceller(writer, stores.runs, dispatcher, closer, inquiry, host.limits.stop_grace)
     authenticator = TokenAuthenticator(stores.tokens, run_tokens, writer, access.users, access.directory)
     sandboxes = box_client if box is not None else None
     erasures = build_erasures(database, access, authenticator, stores.runs, canceller, outbox, stores.blobs, sandboxes)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from portway.rpc.client_stream import half_close, send
-from portway.rpc.errors import InvalidInput, Reason, Unavailable, WrongState
+from portway.rpc.errors import InvalidInput, NotFound, Reason, Unavailable, WrongState
 from portway.rpc.ids import new_id
 from portway.rpc.status import errors_by_meaning
 from portway.server.approvals.gate import ApprovalGate, Wanted
 from portway.server.approvals.policy import command_needs
 from portway.server.runner_calls.emit import Emit
+from portway.server.runner_calls.holdings import Held
 from portway.server.runner_calls.scope import RunScope
 from portway.server.snapshot.freeze import Snapshot
 from portway.server.tools.box_client import BoxClient
@@ -67,7 +69,10 @@ class BoxCalls:
     ) -> None:
         if first.exec.WhichOneof("kind") != "start":
             raise InvalidInput.field("exec.start", "the first frame of a command is its start")
-        _place(first.exec.start, session)
+        start = first.exec.start
+        _place(start, session)
+        # By its id the box can be asked whether the command is gone.
+        start.request_id = start.request_id or new_id("eff")
 
         def next_of(frame: pb.RunBoxRequest) -> process_pb2.ExecRequest:
             if frame.WhichOneof("kind") != "exec" or frame.exec.WhichOneof("kind") == "start":
@@ -76,7 +81,28 @@ class BoxCalls:
 
         with errors_by_meaning():
             call = self._box.processes.Exec()
+            run.held.add(Held("process", start.request_id, look=lambda: self._gone(start)))
             await _converse(call, first.exec, next_of, frames, emit, lambda one: pb.RunBoxResponse(exec=one))
+        run.held.drop("process", start.request_id)
+
+    async def _gone(self, start: process_pb2.ExecStart) -> None:
+        """Returns when the command has ended. Raises WrongState where the box does not know."""
+        request = process_pb2.ExecOnceRequest(
+            session_id=start.session_id,
+            workspace_id=start.workspace_id,
+            command=start.command,
+            request_id=start.request_id,
+            reconcile=True,
+        )
+        with errors_by_meaning(), suppress(NotFound):
+            await self._box.processes.ExecOnce(request, timeout=_CALL_SECONDS)
+
+    async def _end(self, process: process_pb2.Process, session: BoxSession) -> None:
+        """Stop a process that the run had started for itself. Returns when it is gone."""
+        request = process_pb2.StopProcessRequest(process_id=process.process_id)
+        _place(request, session)
+        with errors_by_meaning(), suppress(NotFound):
+            await self._box.processes.StopProcess(request, timeout=_CALL_SECONDS)
 
     async def _attach(self, session: BoxSession, first: pb.RunBoxRequest, frames: Frames, emit: Emit) -> None:
         if first.attach.WhichOneof("kind") != "attach":
@@ -97,9 +123,13 @@ class BoxCalls:
             if first.WhichOneof("kind") == "start_process":
                 _place(first.start_process, session)
                 started = await self._box.processes.StartProcess(first.start_process, timeout=_CALL_SECONDS)
+                if not started.existed:
+                    one = started.process
+                    run.held.add(Held("process", one.process_id, look=lambda: self._end(one, session)))
                 return started.process
             _place(first.stop_process, session)
             stopped = await self._box.processes.StopProcess(first.stop_process, timeout=_CALL_SECONDS)
+            run.held.drop("process", stopped.process.process_id)
             return stopped.process
 
     async def _approved(self, run: RunScope, command: process_pb2.Command) -> None:

@@ -19,6 +19,7 @@ from portway.server.audit.types import NewAuditRecord
 from portway.server.effects.types import Effect
 from portway.server.events.facts import EventFacts
 from portway.server.events.guards import Audit
+from portway.server.runner_calls.holdings import Holdings
 from portway.server.runs.pending import Arrival
 from portway.server.runs.stage import Stage
 from portway.server.runs.types import Fence
@@ -71,6 +72,7 @@ class RunScope:
     allowed: dict[tuple[str, str], str] = field(default_factory=dict)
     told_waiting: bool = False
     actions: dict[str, "asyncio.Future[tuple[bytes, run_pull_pb2.RequestActionResponse]]"] = field(default_factory=dict)
+    held: Holdings = field(default_factory=Holdings)
     _in_tool_round: bool = False
 
     @property

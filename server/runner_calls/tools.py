@@ -22,8 +22,9 @@ from portway.rpc.ids import new_id
 from portway.server.approvals.gate import ApprovalGate, Wanted
 from portway.server.approvals.policy import COMMAND_TOOL, tool_needs
 from portway.server.effects.store import finish_effect, plan_effect
-from portway.server.effects.types import Effect, EffectState, NewEffect
+from portway.server.effects.types import Effect, EffectState, Idempotency, NewEffect
 from portway.server.runner_calls.emit import Emit
+from portway.server.runner_calls.holdings import Held
 from portway.server.runner_calls.paying import ONE_CALL, paid
 from portway.server.runner_calls.scope import RunScope
 from portway.server.runner_calls.tool_results import ResultKeeper
@@ -96,14 +97,20 @@ class ToolCalls:
         async with paid(run, ONE_CALL):
             prepared = self._prepare(run, request)
             began = time.monotonic()
-            if prepared.spec.needs_ledger:
-                result = await self._once(run, prepared, emit)
-            else:
-                await self._approved(run, prepared)
-                result = await self._keep(run, prepared, await self._make(run, prepared, new_id("eff"), emit))
+            # Another's tool is told that nobody waits any more; whether it stops nobody says.
+            remote = prepared.spec.type in (ToolType.PLUGIN, ToolType.MCP)
+            held = Held("tool_call", prepared.call_id, remote=remote)
+            result = await self._held(run, prepared, held, emit)
         response = pb.RunnerServiceCallToolResponse(result=result)
         response.result.duration.FromMilliseconds(round((time.monotonic() - began) * 1000))
         await emit(response, True)
+
+    async def _held(self, run: RunScope, prepared: _Prepared, held: Held, emit: Emit) -> pb.ToolResult:
+        with run.held.holding(held):
+            if prepared.spec.needs_ledger:
+                return await self._once(run, prepared, emit)
+            await self._approved(run, prepared)
+            return await self._keep(run, prepared, await self._make(run, prepared, new_id("eff"), emit))
 
     def _refuse_stopped(self, run: RunScope, tool: str) -> None:
         """Raises WrongState (KILL_SWITCH)."""
@@ -254,6 +261,30 @@ class ToolCalls:
 
     async def _make(self, run: RunScope, prepared: _Prepared, effect_id: str, emit: Emit) -> ToolResult:
         call = prepared.call(run, effect_id)
+        made = self._made(prepared, call)
+        if made is not None:
+            run.held.add(made)
+        seen = True
+        try:
+            return await self._told(prepared, call, emit)
+        except (asyncio.CancelledError, Unavailable, DeadlineExceeded, TimeoutError):
+            # It may go on: whoever stops the run asks for it.
+            seen = False
+            raise
+        finally:
+            if made is not None and seen:
+                run.held.drop(made.kind, made.part_id)
+
+    def _made(self, prepared: _Prepared, call: ToolCall) -> Held | None:
+        """What a call of a tool that can tell has begun: a command in the box, or work of a plugin."""
+        if prepared.spec.idempotency is not Idempotency.RECONCILABLE:
+            return None
+        native = prepared.spec.type is ToolType.NATIVE
+        under = prepared.call_id if native else ""
+        kind, part_id = ("process", call.effect_id) if native else ("tool_call", prepared.call_id)
+        return Held(kind, part_id, under, lambda: self._tools.reconcile(prepared.scope, call))
+
+    async def _told(self, prepared: _Prepared, call: ToolCall, emit: Emit) -> ToolResult:
         async with asyncio.timeout(call.timeout_seconds), aclosing(self._tools.call(prepared.scope, call)) as events:
             async for event in events:
                 if isinstance(event, ToolResult):

@@ -6,10 +6,11 @@ from portway.rpc.call import Call
 from portway.rpc.cursor import Cursor, CursorCodec
 from portway.server.interactions.people import People
 from portway.server.ownership.pages import Owned
-from portway.server.runs.cancel import Canceller, receipt_message
+from portway.server.runs.cancel import Canceller
 from portway.server.runs.explain import RunExplainer
 from portway.server.runs.feed import Feeds
 from portway.server.runs.journal import CURSOR_EPOCH, run_stream
+from portway.server.runs.receipt import receipt_message
 from portway.server.runs.steer import Steering
 from portway.server.runs.store import FIRST_PAGE, Runs
 from portway.server.runs.types import RunCursor, RunFilter

@@ -23,7 +23,7 @@ from portway.server.storage_engine.rows import columns, one_of, typed, values
 from portway.server.storage_engine.transaction import Params, ReadTransaction, Row, SqlValue
 
 _FAILURE = "error_code, error_message, retryable"
-_FILTERS = ("conversation_id", "agent_id", "event_id")
+_FILTERS = ("conversation_id", "agent_id", "event_id", "parent_run_id")
 _COLUMNS = f"{columns(Run, 'failure', 'usage')}, {_FAILURE}, {columns(Usage)}"
 _BY_ID = f"SELECT {_COLUMNS} FROM runs WHERE workspace_id = :workspace_id AND run_id = :run_id"
 _PAGE = f"""

@@ -246,6 +246,7 @@ class RunFilter:
     agent_id: str = ""
     states: tuple[RunState, ...] = ()
     event_id: str = ""
+    parent_run_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

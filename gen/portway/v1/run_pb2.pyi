@@ -84,9 +84,9 @@ class _StopStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StopState.V
     STOP_STATE_UNSPECIFIED: _StopState.ValueType  # 0
     """Not set."""
     STOP_STATE_REQUESTED: _StopState.ValueType  # 1
-    """Was asked."""
+    """Was asked, and nobody has confirmed it (a tool of a plugin or an MCP server that does not say)."""
     STOP_STATE_STOPPED: _StopState.ValueType  # 2
-    """Has stopped."""
+    """Is known to have stopped: the host's own part has ended, or whoever does the work was asked and says so."""
     STOP_STATE_ALREADY_ENDED: _StopState.ValueType  # 3
     """Had ended before."""
     STOP_STATE_UNREACHABLE: _StopState.ValueType  # 4
@@ -98,9 +98,9 @@ class StopState(_StopState, metaclass=_StopStateEnumTypeWrapper):
 STOP_STATE_UNSPECIFIED: StopState.ValueType  # 0
 """Not set."""
 STOP_STATE_REQUESTED: StopState.ValueType  # 1
-"""Was asked."""
+"""Was asked, and nobody has confirmed it (a tool of a plugin or an MCP server that does not say)."""
 STOP_STATE_STOPPED: StopState.ValueType  # 2
-"""Has stopped."""
+"""Is known to have stopped: the host's own part has ended, or whoever does the work was asked and says so."""
 STOP_STATE_ALREADY_ENDED: StopState.ValueType  # 3
 """Had ended before."""
 STOP_STATE_UNREACHABLE: StopState.ValueType  # 4
@@ -777,7 +777,7 @@ class StopNode(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     CHILDREN_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """`run`, `tool_call`, `model_call`, `process`, `session`, `approval`, `interaction`."""
+    """`run`, `tool_call`, `model_call`, `box_stream`, `process` (a command or process in the box), `call`, `approval`, `interaction`."""
     id: _builtins.str
     """Its id."""
     state: Global___StopState.ValueType

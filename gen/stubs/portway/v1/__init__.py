@@ -3590,12 +3590,12 @@ class StopState(betterproto2.Enum):
 
     REQUESTED = 1
     """
-    Was asked.
+    Was asked, and nobody has confirmed it (a tool of a plugin or an MCP server that does not say).
     """
 
     STOPPED = 2
     """
-    Has stopped.
+    Is known to have stopped: the host's own part has ended, or whoever does the work was asked and says so.
     """
 
     ALREADY_ENDED = 3
@@ -20918,7 +20918,7 @@ class StopNode(betterproto2.Message):
 
     kind: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    `run`, `tool_call`, `model_call`, `process`, `session`, `approval`, `interaction`.
+    `run`, `tool_call`, `model_call`, `box_stream`, `process` (a command or process in the box), `call`, `approval`, `interaction`.
     """
 
     id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
