@@ -1,6 +1,6 @@
 """Attempts that are live now, found by run and by token."""
 
-from portway.rpc.errors import NotAuthenticated, NotFound, PortwayError
+from portway.rpc.errors import NotAuthenticated, NotFound, PortwayError, Reason, WrongState
 from portway.rpc.identity import Caller, Role
 from portway.rpc.tokens import ParsedToken, same_secret
 from portway.server.runner_calls.scope import RunScope, attempt_superseded, run_finished
@@ -70,7 +70,13 @@ class RunTokens:
         raise await self._past(token)
 
     def scope(self, caller: Caller) -> RunScope:
-        """The run of an authenticated caller. Raises WrongState where it has ended meanwhile."""
+        """The run of an authenticated caller. Raises WrongState where it has ended meanwhile or there is none."""
+        if caller.role is not Role.RUNNER:
+            raise WrongState(
+                f"A token with the role {caller.role.name.lower()} has no run: this call needs a run's own token, "
+                "which its runner is given.",
+                reason=Reason.RUN_FINISHED,
+            )
         attempt = self._live.of_token(caller.token_id)
         if attempt is None:
             raise run_finished(caller.subject, "ended")

@@ -13,6 +13,8 @@ import pytest
 
 HERE = Path(__file__).parent
 _FILES = ("package.json", "package-lock.json")
+# The mock imports what Node.js 18 does not have.
+_NODE = 20
 
 
 class PeerMissing(RuntimeError):
@@ -24,6 +26,9 @@ def installed_peers() -> Path:
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         pytest.skip("npm and node are not on the PATH: install Node.js to run the tests against the mock of the models")
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    if int(version.lstrip("v").partition(".")[0]) < _NODE:
+        pytest.skip(f"Node.js is {version}: the mock of the models needs {_NODE} or newer")
     digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in _FILES)).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "portway-test-peers"
     cache.mkdir(parents=True, exist_ok=True)
