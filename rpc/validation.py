@@ -7,6 +7,7 @@ import protovalidate
 from google.protobuf.message import DecodeError, Message
 
 from portway.rpc.errors import FieldViolation, InvalidInput, Reason
+from portway.rpc.well_known import not_well_known
 
 M = TypeVar("M", bound=Message)
 
@@ -27,10 +28,11 @@ def parse(message_class: Callable[[], M], raw: bytes) -> M:
 
 
 def check(message: Message) -> None:
-    """Raises `InvalidInput` with one violation for each rule that `message` breaks."""
+    """Raises `InvalidInput` with one violation for each rule that `message` breaks, and for each time or number that is none."""
     broken = _validator.collect_violations(message)
-    if broken:
-        fields = [_violation(one) for one in broken]
+    strange = list(not_well_known(message))
+    if broken or strange:
+        fields = [*(_violation(one) for one in broken), *strange]
         raise InvalidInput("; ".join(f"{one.field}: {one.description}" for one in fields[:3]), fields=fields)
 
 

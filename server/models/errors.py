@@ -5,12 +5,14 @@ A message names the provider and the model and says what to do; it never holds a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
 from portway.rpc.errors import (
     DeadlineExceeded,
+    FieldViolation,
     InvalidInput,
     NotFound,
     PortwayError,
@@ -49,7 +51,7 @@ class ModelError(PortwayError):
     """The base; raise a subclass.
 
     `retryable` says whether the same request may succeed later; `passed_over` lists the models that failed before this
-    one in the same call.
+    one in the same call, `fields` what of the request is to be mended.
     """
 
     code: ClassVar[ModelErrorCode]
@@ -63,9 +65,10 @@ class ModelError(PortwayError):
         model_id: str,
         retry_after: float | None = None,
         passed_over: tuple[PassedOver, ...] = (),
+        fields: Sequence[FieldViolation] = (),
     ) -> None:
         facts = {"code": str(self.code), "provider": provider_id, "model": model_id}
-        super().__init__(message, retry_after=retry_after, facts=facts)
+        super().__init__(message, retry_after=retry_after, facts=facts, fields=fields)
         self.provider_id = provider_id
         self.model_id = model_id
         self.passed_over = passed_over

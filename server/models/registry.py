@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from portway.rpc.errors import NotFound
+from portway.rpc.errors import FieldViolation, NotFound
 from portway.server.models.errors import ModelBadRequest, ModelDisabled, ModelNotFound
 from portway.server.models.fallback import ResolvedModel
 from portway.server.models.prices.types import NO_PRICES, PriceTable
@@ -99,6 +99,7 @@ class ModelRegistry:
                 f"model {model_id!r} is of type {found.info.kind}, and one of type {kind} is needed here",
                 provider_id=found.info.provider_id,
                 model_id=model_id,
+                fields=[FieldViolation("model_id", f"is not of type {kind}")],
             )
         return found
 

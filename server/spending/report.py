@@ -90,4 +90,5 @@ class SpendingReport:
             # It has not begun.
             return Budget()
         spec_json = run_snapshot_pb2.RunSnapshot.FromString(kept).agent_spec_json
-        return from_json(AgentSpec, spec_json).run_budget
+        # What was erased of it is gone with its budget.
+        return from_json(AgentSpec, spec_json).run_budget if spec_json else Budget()

@@ -17,4 +17,4 @@ class Logs:
         return self._stream.getvalue()
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.text().splitlines()]
+        return [json.loads(line) for line in self.text().split("\n") if line]
