@@ -28,7 +28,7 @@ def parse(message_class: Callable[[], M], raw: bytes) -> M:
 
 
 def check(message: Message) -> None:
-    """Raises `InvalidInput` with one violation for each rule that `message` breaks, and for each time or number that is none."""
+    """Raises `InvalidInput` with one violation for each broken rule, and for each time or number that is none."""
     broken = _validator.collect_violations(message)
     strange = list(not_well_known(message))
     if broken or strange:

@@ -1,5 +1,5 @@
-"""Times beyond the calendar, and numbers that JSON has not: all can be written on the wire, none can be computed with or
-kept, and no rule of a field says so."""
+"""Times beyond the calendar, and numbers that JSON has not: they can be written on the wire, and neither computed with
+nor kept; and no rule of a field says so."""
 
 import math
 from collections.abc import Iterator

@@ -7,6 +7,9 @@ from portway.v1 import usage_pb2
 
 _COUNTS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cost_micros")
 
+# A runner may report any number. No run uses so much, and the sums over many runs still fit into the database.
+_MOST = 10**12
+
 
 class UsageSum:
     """Sums usage. A count that nobody told stays unknown."""
@@ -51,4 +54,4 @@ class UsageSum:
 def _add(sums: dict[str, int], usage: usage_pb2.Usage) -> None:
     for name in _COUNTS:
         if usage.HasField(name):  # type: ignore[arg-type]  # names of the message's own fields
-            sums[name] = sums.get(name, 0) + getattr(usage, name)
+            sums[name] = min(_MOST, sums.get(name, 0) + max(0, getattr(usage, name)))

@@ -55,7 +55,7 @@ def nothing_spared(_method: MethodDescriptor, _request: Message) -> bool:
 
 @dataclass
 class Target:
-    """A server under attack. `token_of` says with which token to call a method. A request that `spared` holds true of is
+    """A server under attack. `token_of` says with which token to call a method. A request that `spared` is true of is
     not sent: it would end the test itself. `secrets` are texts that no answer may have."""
 
     address: str
@@ -99,7 +99,7 @@ class Attack:
         self._methods = [method for service in target.services for method in service.methods]
 
     async def go_on(self, lasting: float, between: Callable[[], Any] | None = None) -> None:
-        """At least two rounds, then for so many seconds or until something is wrong. `between` puts the target right."""
+        """Two rounds, and more for so many seconds or until something is wrong. `between` puts the target right."""
         end = time.monotonic() + lasting
         rounds = 0
         while (rounds < 2 or time.monotonic() < end) and not self.problems:
@@ -276,21 +276,21 @@ def _errors_in(message: Message) -> list[run_call_pb2.RunCallError]:
     if isinstance(message, run_call_pb2.RunCallError):
         return [message]
     found = []
-    for field, value in message.ListFields():
-        if field.message_type is None or field.message_type.GetOptions().map_entry:
+    for part, value in message.ListFields():
+        if part.message_type is None or part.message_type.GetOptions().map_entry:
             continue
-        for one in value if field.is_repeated else [value]:
+        for one in value if part.is_repeated else [value]:
             found += _errors_in(one)
     return found
 
 
 def _ids(message: Message) -> list[tuple[str, str]]:
     found = []
-    for field, value in message.ListFields():
-        if field.message_type is not None and not field.is_repeated:
+    for part, value in message.ListFields():
+        if part.message_type is not None and not part.is_repeated:
             found += _ids(value)
-        elif field.message_type is None and not field.is_repeated and _is_id(field.name):
-            found.append((field.name, value))
+        elif part.message_type is None and not part.is_repeated and _is_id(part.name):
+            found.append((part.name, value))
     return found
 
 

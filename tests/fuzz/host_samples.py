@@ -122,7 +122,10 @@ _SAMPLES: tuple[tuple[type[Message], dict[str, Any]], ...] = (
     (run_pull_pb2.GetStateRequest, {"scope": "STATE_SCOPE_CONVERSATION", "key": "k"}),
     (run_pull_pb2.SetStorageRequest, {"key": {"area": "STORAGE_AREA_PLUGIN", "key": "k"}, "data": "aGVsbG8="}),
     (run_pull_pb2.GetStorageRequest, {"key": {"area": "STORAGE_AREA_PLUGIN", "key": "k"}}),
-    (run_pull_pb2.RunnerServiceCreateArtifactRequest, {"artifact": {"name": "b.txt", "mimeType": "text/plain"}, "data": "aGk="}),
+    (
+        run_pull_pb2.RunnerServiceCreateArtifactRequest,
+        {"artifact": {"name": "b.txt", "mimeType": "text/plain"}, "data": "aGk="},
+    ),
     (run_model_pb2.InvokeModelRequest, {"request": _ASK}),
     (run_model_pb2.StreamModelRequest, {"request": _ASK}),
     (run_model_pb2.CountTokensRequest, {"request": _ASK}),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 _KEPT = 40
@@ -42,9 +42,9 @@ class Known:
         if text not in self._spared and text not in kept:
             kept.append(text)
 
-    def like(self, random: Random, descriptor: Descriptor) -> Message | None:
+    def like(self, random: Random, type_name: str) -> Message | None:
         """One of this type."""
-        kept = self._messages.get(descriptor.full_name)
+        kept = self._messages.get(type_name)
         return random.choice(kept) if kept else None
 
     def pick(self, random: Random, field: FieldDescriptor) -> str | None:

@@ -20,6 +20,11 @@ _WELL_KNOWN = {
 }
 
 
+def fields_of(descriptor: Any) -> list[FieldDescriptor]:
+    """As the library types them in some places and not in others."""
+    return list(descriptor.fields)
+
+
 class Messages:
     """Makes requests. `known` has what fits: ids that exist, cursors that were given out."""
 
@@ -40,7 +45,7 @@ class Messages:
 
     def _taken_over(self, message: Message, depth: int, chance: float) -> bool:
         """Whether it is now like one that was seen, with few things changed."""
-        like = self._known.like(self._random, message.DESCRIPTOR) if self._chance(chance) else None
+        like = self._known.like(self._random, message.DESCRIPTOR.full_name) if self._chance(chance) else None
         if like is None:
             return False
         message.CopyFrom(like)
@@ -50,11 +55,12 @@ class Messages:
 
     def _vary(self, message: Message, depth: int) -> None:
         """Another value in one field, at times deep inside."""
+        fields = fields_of(message.DESCRIPTOR)
         inside = [value for field, value in message.ListFields() if isinstance(value, Message)]
         if inside and depth < _DEEPEST and self._chance(0.7):
             self._vary(self._random.choice(inside), depth + 1)
-        elif message.DESCRIPTOR.fields:
-            field = self._random.choice(message.DESCRIPTOR.fields)
+        elif fields:
+            field = self._random.choice(fields)
             message.ClearField(field.name)
             if self._chance(0.85):
                 self._set(message, field, depth, first=False)
@@ -65,7 +71,7 @@ class Messages:
     def _fill(self, message: Message, depth: int, first: bool = False) -> None:
         descriptor = message.DESCRIPTOR
         chosen = {oneof.name: self._branch(oneof.fields, first) for oneof in descriptor.oneofs}
-        for field in descriptor.fields:
+        for field in fields_of(descriptor):
             oneof = field.containing_oneof
             if oneof is not None and len(oneof.fields) > 1:
                 if chosen[oneof.name] is field and not self._chance(0.03):
@@ -73,11 +79,11 @@ class Messages:
             elif self._wanted(field, depth):
                 self._set(message, field, depth, first)
 
-    def _branch(self, fields: Any, first: bool) -> FieldDescriptor:
+    def _branch(self, fields: Any, first: bool) -> Any:
         if first and self._chance(0.85):
             for field in fields:
                 if field.name in _OPENERS:
-                    return field  # type: ignore[no-any-return]  # of a descriptor
+                    return field
         return self._random.choice(fields)
 
     def _wanted(self, field: FieldDescriptor, depth: int) -> bool:

@@ -16,8 +16,8 @@ from portway.v1 import run_pb2, status_pb2, workspace_pb2
 from tests.asking import ask
 from tests.fakes.runtime_server import FakeRuntime, a_manifest, serve_fake_runtime
 from tests.fuzz.attack import Attack, Target, seconds, seed
-from tests.fuzz.hostile_runs import HostileRuns
 from tests.fuzz.host_samples import samples
+from tests.fuzz.hostile_runs import HostileRuns
 from tests.fuzz.known import Known
 from tests.fuzz.machine import descriptors, resident
 from tests.rpc.logs import Logs

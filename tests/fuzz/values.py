@@ -11,7 +11,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from portway.vendored.buf.validate import validate_pb2
 
 LONGEST = 70_000
-"""Of texts and byte strings whose rules allow more: what is to be tried is the limit, not the memory of this machine."""
+"""Of texts and byte strings whose rules allow more: limits are to be tried, not the memory of this machine."""
 
 ODD_TEXTS = (
     "",
