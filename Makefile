@@ -1,13 +1,15 @@
 # Every target does its own set-up. `make help` lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-heavy faults soak lint gen bench docs lock baseline system clean
+.PHONY: help setup run test fuzz test-heavy faults soak lint gen bench docs lock baseline system clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 DATA ?= ./data
 ARGS ?=
+MINUTES ?= 2
+SEED ?=
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,6 +23,11 @@ run: setup ## start everything; the ready line names the page
 test: $(VENV)/.installed ## set up and run the tests
 	@.ci/system-packages run test
 	$(BIN)/pytest -n auto $(ARGS)
+
+fuzz: $(VENV)/.installed ## send nonsense to every method of every server; MINUTES=n, SEED=n
+	@.ci/system-packages run test
+	PORTWAY_FUZZ_SECONDS=$$(( $(MINUTES) * 60 )) PORTWAY_FUZZ_SEED=$(SEED) \
+		$(BIN)/pytest -n auto --timeout $$(( $(MINUTES) * 60 + 300 )) $(ARGS) tests/fuzz
 
 test-heavy: $(VENV)/.installed ## the tests that need a real peer or minutes of time
 	@.ci/system-packages run test heavy

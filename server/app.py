@@ -35,34 +35,23 @@ from portway.server.erasure.build import build_erasures
 from portway.server.events.accept import Acceptor
 from portway.server.events.amendments import Amendments
 from portway.server.events.guards import Guards
-from portway.server.events.place import Places
 from portway.server.events.routing import Router
 from portway.server.events.store import StoredEventLog
 from portway.server.gateway.build import gateway_url, serve_gateway
 from portway.server.http.listener import bound
-from portway.server.interactions.build import DecisionParts, build_answers, build_decisions
+from portway.server.interactions.build import build_answers, build_decisions
 from portway.server.models.kept.build import build_models
-from portway.server.models.kept.directory import ModelDirectory
 from portway.server.operations.build import build_operations
 from portway.server.parts import Parts, Stores
-from portway.server.runner_calls.artifacts import ArtifactCalls
 from portway.server.runner_calls.box import BoxCalls
-from portway.server.runner_calls.files import FileCalls
-from portway.server.runner_calls.history import HistoryCalls
-from portway.server.runner_calls.models import ModelCalls
-from portway.server.runner_calls.operations import RunnerCalls
-from portway.server.runner_calls.prompt import PromptCalls, SteeringCalls
-from portway.server.runner_calls.state import StateCalls
-from portway.server.runner_calls.storage import StorageCalls
-from portway.server.runner_calls.tool_results import ResultKeeper
-from portway.server.runner_calls.tools import ToolCalls
+from portway.server.runner_calls.build import build_calls
+from portway.server.runs.build import build_preparer
 from portway.server.runs.cancel import Canceller
 from portway.server.runs.close import Closer
 from portway.server.runs.dispatch import Dispatcher
 from portway.server.runs.execute import Means
 from portway.server.runs.feed import Feeds
 from portway.server.runs.live import LiveAttempts, RunTokens
-from portway.server.runs.prepare import Preparer
 from portway.server.runs.receipt import Inquiry
 from portway.server.runs.recover import Recovery
 from portway.server.runs.store import StoredRuns
@@ -73,8 +62,8 @@ from portway.server.runtimes.link import RuntimeLink
 from portway.server.schedules.build import build_schedules
 from portway.server.secrets.store import StoredSecrets
 from portway.server.service_list import services_of
-from portway.server.skills.build import SkillParts, build_skills
-from portway.server.snapshot.context import ContextWriter, HostFacts
+from portway.server.skills.build import build_skills
+from portway.server.snapshot.context import HostFacts
 from portway.server.snapshot.grants import GrantBook
 from portway.server.spending.ledger import SpendingAccounts
 from portway.server.state.store import StoredState
@@ -93,7 +82,7 @@ from portway.server.tools.native import NativeTools
 from portway.server.tools.plugin_watch import PluginToolWatch
 from portway.server.tools.registry import ToolRegistry
 from portway.server.transcript.store import StoredTranscript
-from portway.server.workspaces.access import Access, build_access
+from portway.server.workspaces.access import build_access
 from portway.server.workspaces.quotas import WorkspaceQuotas
 from portway.server.workspaces.types import DEFAULT_WORKSPACE
 
@@ -180,7 +169,7 @@ def _build(config: Config, stores: Stores, programs: str) -> Parts:
     run_tokens = RunTokens(live, stores.runs)
     spending = SpendingAccounts(writer, access.directory, audit)
     people = build_decisions(database, stores.events, stores.deliveries, stores.transcript, outbox, audit)
-    calls = _calls(stores, models, tools, access, people, BoxCalls(box_client, native.availability, people.gate))
+    calls = build_calls(stores, models, tools, access, people, BoxCalls(box_client, native.availability, people.gate))
     grants = GrantBook(models, tools)
     facts = HostFacts(host.name, version("portway"))
     means = Means(
@@ -188,7 +177,7 @@ def _build(config: Config, stores: Stores, programs: str) -> Parts:
         cursors=stores.cursors,
         feeds=feeds,
         live=live,
-        preparer=_preparer(host, stores, skills, agents, agent_secrets, runtime, grants, facts, access, programs),
+        preparer=build_preparer(host, stores, skills, agents, agent_secrets, runtime, grants, facts, access, programs),
         runtime=runtime,
         outbox=outbox,
         signs=TypingSigns(),
@@ -265,64 +254,12 @@ def _build(config: Config, stores: Stores, programs: str) -> Parts:
     )
 
 
-def _preparer(
-    host: HostConfig,
-    stores: Stores,
-    skills: SkillParts,
-    agents: AgentDirectory,
-    secrets: ConfigSecrets,
-    runtime: RuntimeLink,
-    grants: GrantBook,
-    facts: HostFacts,
-    access: Access,
-    programs: str,
-) -> Preparer:
-    return Preparer(
-        runs=stores.runs,
-        events=stores.events,
-        places=Places(stores.conversations),
-        transcript=stores.transcript,
-        ledgers=stores.runs,
-        state=stores.state,
-        skills=skills.store,
-        agents=agents,
-        secrets=secrets,
-        runtime=runtime,
-        grants=grants,
-        contexts=ContextWriter(facts, stores.cursors),
-        switches=access.switches,
-        patience=host.limits.runner_patience,
-        gateway_url=programs,
-    )
-
-
 def _box(host: HostConfig, quotas: WorkspaceQuotas) -> tuple[FollowedBox | None, BoxLink | None, BoxClient]:
     if not host.box:
         # Nothing is ever dialled: the source says that there is no box.
         return None, None, BoxClient(FollowedBox(Address(""), token_in(None)))
     box = FollowedBox(Address(host.box), token_in(host.box_credential), host.box_tls)
     return box, BoxLink(box.status), BoxClient(box, quotas)
-
-
-def _calls(
-    stores: Stores, models: ModelDirectory, tools: ToolRegistry, access: Access, people: DecisionParts, box: BoxCalls
-) -> RunnerCalls:
-    writer = stores.database.writer
-    artifacts = ArtifactCalls(stores.database, stores.artifacts, stores.blobs, access.quotas)
-    return RunnerCalls(
-        models=ModelCalls(models, artifacts, stores.blobs, access.switches),
-        tools=ToolCalls(writer, tools, access.switches, people.gate, ResultKeeper(writer, artifacts, stores.blobs)),
-        history=HistoryCalls(stores.transcript, stores.events, stores.cursors),
-        artifacts=artifacts,
-        state=StateCalls(writer, stores.state),
-        storage=StorageCalls(writer, stores.storage, stores.blobs),
-        prompt=PromptCalls(),
-        steering=SteeringCalls(writer),
-        files=FileCalls(stores.artifacts, stores.blobs),
-        box=box,
-        actions=people.action_calls,
-        interactions=people.interaction_calls,
-    )
 
 
 async def _first_start(parts: Parts) -> None:

@@ -4,7 +4,16 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from portway.rpc.errors import InvalidInput, LimitExceeded, NotFound, NotPermitted, PortwayError, Resource, WrongState
+from portway.rpc.errors import (
+    FieldViolation,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+    NotPermitted,
+    PortwayError,
+    Resource,
+    WrongState,
+)
 
 _LEAVES = "leads out of the session's mount or over a link that does"
 _MEANINGS: dict[int, tuple[type[PortwayError], str]] = {
@@ -34,7 +43,8 @@ _MEANINGS: dict[int, tuple[type[PortwayError], str]] = {
 def meaning_of(number: int, path: str) -> PortwayError:
     meaning, text = _MEANINGS.get(number, (WrongState, f"cannot be used (error {errno.errorcode.get(number, number)})"))
     resource = Resource("file", path) if meaning is NotFound else None
-    return meaning(f"{path} {text}", resource=resource)
+    fields = [FieldViolation("path", text)] if meaning is InvalidInput else []
+    return meaning(f"{path} {text}", resource=resource, fields=fields)
 
 
 @contextmanager

@@ -387,3 +387,10 @@ async def test_a_session_deleted_under_file_work_shows_no_other_session(channel:
 
     for _ in range(5):
         await asyncio.gather(*(churn(number) for number in range(8)))
+
+
+async def test_a_name_that_is_too_long_is_refused_by_its_field(inside: Inside) -> None:
+    file = file_pb2.FilePath(session_id=inside.session_id, workspace_id="default", path="/workspace/" + "é" * 200)
+    with pytest.raises(InvalidInput) as refused:
+        await ask(inside.channel, file_pb2.StatRequest(file=file))
+    assert [one.field for one in refused.value.fields] == ["path"]

@@ -453,7 +453,9 @@ Global___RunApprovalDecided: _TypeAlias = RunApprovalDecided  # noqa: Y015
 
 @_typing.final
 class RunRecorded(_message.Message):
-    """RunRecorded is a result that was recorded and had no effect: refused, unknown or malformed."""
+    """RunRecorded is something worth keeping that is no result by itself: a result without an effect (refused, unknown or malformed; the reason says which), or
+    what a program of the run did beside its results (reason `MODEL_GATEWAY`: it used a model over HTTP).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -596,7 +598,7 @@ class RunEvent(_message.Message):
 
     @_builtins.property
     def recorded(self) -> Global___RunRecorded:
-        """Something had no effect."""
+        """Something was recorded: a result without an effect, or work beside the results."""
 
     @_builtins.property
     def steering(self) -> Global___SteeringRecorded:

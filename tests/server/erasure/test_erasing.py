@@ -20,6 +20,7 @@ from portway.v1 import (
     options_pb2,
     run_pb2,
     run_result_pb2,
+    spending_pb2,
     workspace_pb2,
 )
 from tests.asking import ask, upload
@@ -266,3 +267,10 @@ async def test_a_workspace_with_runs_is_deleted_only_by_force_and_the_default_on
     assert runtime.runs[0].cancelled.is_set()
     with pytest.raises(WrongState):
         await ask(host.channel, workspace_pb2.DeleteWorkspaceRequest(workspace_id="default", force=True))
+
+
+async def test_what_an_erased_run_spent_can_still_be_asked(host: Hosted) -> None:
+    accepted = await say(host, SECRET, "ada")
+    await erase(host, conversation_id=accepted.conversation_id)
+    answer = await ask(host.channel, spending_pb2.GetSpendingRequest(run_id=accepted.run_id))
+    assert not answer.budget.HasField("calls")

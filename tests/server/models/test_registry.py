@@ -70,8 +70,9 @@ def test_an_unknown_model_is_refused_with_those_that_are_near() -> None:
 def test_a_model_of_another_type_is_refused() -> None:
     vectors = ModelConfig("vectors", kind=ModelKind.EMBEDDING)
     registry = build(main=ProviderConfig(ProviderKind.OPENAI, (vectors,), base_url="http://127.0.0.1:9"))
-    with pytest.raises(ModelBadRequest, match="of type embedding"):
+    with pytest.raises(ModelBadRequest, match="of type embedding") as refused:
         registry.resolve("vectors")
+    assert [one.field for one in refused.value.fields] == ["model_id"]
     assert registry.resolve("vectors", ModelKind.EMBEDDING).info.kind is ModelKind.EMBEDDING
 
 

@@ -191,3 +191,17 @@ async def test_a_message_costs_three_commits_and_under_thirty_statements(host: H
     # Two messages, and the reads of the test itself.
     assert writer.counters.commits - commits <= 2 * 4
     assert writer.counters.statements - statements + reader.statements - reads < 2 * 30
+
+
+async def test_no_number_that_a_runner_reports_keeps_its_run_from_ending(host: Hosted, runtime: FakeRuntime) -> None:
+    async def script(run: FakeRun) -> None:
+        for tokens in (2**63 - 1, 2**63 - 1, -(2**63)):
+            frame = run.result(message_delta={"message_key": "k", "text": "x"})
+            frame.result.usage.input_tokens = frame.result.usage.output_tokens = tokens
+            await run.send(frame)
+        await run.answer("done")
+
+    runtime.script = script
+    run = await host.asked()
+    assert run.state == run_pb2.RUN_STATE_COMPLETED
+    assert 0 <= run.usage.input_tokens < 2**53

@@ -18202,7 +18202,7 @@ class RunEvent(betterproto2.Message):
 
     recorded: "RunRecorded | None" = betterproto2.field(25, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
     """
-    Something had no effect.
+    Something was recorded: a result without an effect, or work beside the results.
     """
 
     steering: "SteeringRecorded | None" = betterproto2.field(26, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
@@ -18996,7 +18996,8 @@ default_message_pool.register_message("portway.v1", "RunOutputFrame", RunOutputF
 @dataclass(eq=False, repr=False)
 class RunRecorded(betterproto2.Message):
     """
-    RunRecorded is a result that was recorded and had no effect: refused, unknown or malformed.
+    RunRecorded is something worth keeping that is no result by itself: a result without an effect (refused, unknown or malformed; the reason says which), or
+    what a program of the run did beside its results (reason `MODEL_GATEWAY`: it used a model over HTTP).
     """
 
     reason: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
