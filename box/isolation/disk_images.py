@@ -47,6 +47,7 @@ class ImageMaker:
         if done.returncode != 0:
             making.unlink()
             said = done.stderr.decode(errors="replace").strip()
+            said = said.replace(str(making), "the image")
             raise Unavailable(f"a workspace of {size} bytes with {inodes} files cannot be formatted: {said}")
         making.rename(template)
 
@@ -61,6 +62,7 @@ class ImageMaker:
             done = subprocess.run([tool, "-fy", str(image)], capture_output=True, timeout=_TOOL_TIMEOUT_SECONDS)
         if done.returncode >= 4:
             said = done.stderr.decode(errors="replace").strip()
+            said = said.replace(str(image), image.name)
             raise Unavailable(f"the workspace image {image.name} is damaged and could not be repaired: {said}")
 
 

@@ -66,6 +66,7 @@ class SessionDirectory:
         self._errors = errors
         self._enabled = enabled
         self._sessions: dict[SessionRef, LiveSession] = {}
+        self._leaving: dict[SessionRef, asyncio.Task[int]] = {}
         self._deleted: OrderedDict[SessionRef, float] = OrderedDict()
         self.feed = SessionFeed()
         self._draining = False
@@ -121,6 +122,10 @@ class SessionDirectory:
         """The session, ready, and whether it was there before."""
         self.require_open()
         spec = self._profiles.resolve(request)
+        while ref not in self._sessions and ref in self._leaving:
+            # The one before has the same files: they must be gone first.
+            await asyncio.wait([self._leaving[ref]])
+            self.require_open()
         existing = self._sessions.get(ref)
         if existing is not None:
             _require_compatible(ref, differences(request, spec, existing.spec))
@@ -223,7 +228,9 @@ class SessionDirectory:
         while len(self._deleted) > _MOST_TOMBSTONES:
             self._deleted.popitem(last=False)
         # Shielded: a deletion that began goes on when its caller goes away.
-        return await asyncio.shield(self._tasks.start(self._delete(session)))
+        leaving = self._leaving[ref] = self._tasks.start(self._delete(session))
+        leaving.add_done_callback(lambda _: self._leaving.pop(ref, None))
+        return await asyncio.shield(leaving)
 
     async def _delete(self, session: LiveSession) -> int:
         for tell in self._before_delete:

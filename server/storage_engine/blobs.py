@@ -49,6 +49,9 @@ class BlobWriter:
         self._limit = limit
         self._digest = hashlib.sha256()
         self._file: BinaryIO | None = None
+        # Work in threads outlives the cancelling of who waits for it.
+        self._alone = threading.Lock()
+        self._over = False
         self._path = blobs.temporary()
         self.size = 0
 
@@ -58,7 +61,12 @@ class BlobWriter:
         return self._path.name
 
     async def __aenter__(self) -> "BlobWriter":
-        self._file = await asyncio.to_thread(self._path.open, "xb")
+        try:
+            await asyncio.to_thread(self._open)
+        except asyncio.CancelledError:
+            # The thread goes on all the same, and nobody would leave the block.
+            self._discard()
+            raise
         self._blobs.under_way.add(self)
         return self
 
@@ -76,36 +84,52 @@ class BlobWriter:
     async def __aexit__(self, *_: object) -> None:
         try:
             await asyncio.to_thread(self._discard)
+        except asyncio.CancelledError:
+            # Again: what waits for a thread is then dropped before it begins.
+            self._discard()
+            raise
         finally:
             self._blobs.under_way.discard(self)
 
+    def _open(self) -> None:
+        with self._alone:
+            if not self._over:
+                self._file = self._path.open("xb")
+
     def _write(self, piece: bytes) -> None:
-        self._digest.update(piece)
-        try:
-            self._opened().write(piece)
-        except OSError as error:
-            raise _disk(error) from error
+        with self._alone:
+            if self._over:
+                # Who wrote was cancelled and has left.
+                return
+            self._digest.update(piece)
+            try:
+                self._opened().write(piece)
+            except OSError as error:
+                raise _disk(error) from error
 
     def _finish(self) -> Blob:
-        file = self._opened()
-        try:
-            file.flush()
-            os.fsync(file.fileno())
-        except OSError as error:
-            raise _disk(error) from error
+        with self._alone:
+            file = self._opened()
+            try:
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError as error:
+                raise _disk(error) from error
         blob = Blob(self._digest.hexdigest(), self.size)
         self._blobs.keep(self.workspace_id, blob.sha256, self._path)
         return blob
 
     def _discard(self) -> None:
-        if self._file is not None:
-            # What was not flushed is not wanted; a full disk may refuse it.
-            with suppress(OSError):
-                self._file.close()
-        self._path.unlink(missing_ok=True)
+        with self._alone:
+            self._over = True
+            if self._file is not None:
+                # What was not flushed is not wanted; a full disk may refuse it.
+                with suppress(OSError):
+                    self._file.close()
+            self._path.unlink(missing_ok=True)
 
     def _opened(self) -> BinaryIO:
-        if self._file is None:
+        if self._file is None or self._over:
             raise AssertionError("used outside of its `async with`")
         return self._file
 

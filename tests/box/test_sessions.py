@@ -108,6 +108,18 @@ async def test_nothing_of_a_deleted_session_is_there_when_it_is_made_again(chann
     await again.delete()
 
 
+async def test_a_session_is_made_again_while_the_one_before_still_goes(channel: PortwayChannel) -> None:
+    session_id = name()
+    await ask(channel, creating(session_id))
+    for _ in range(8):
+        gone = session_pb2.DeleteSessionRequest(session_id=session_id)
+        _, made, again = await asyncio.gather(
+            ask(channel, gone), ask(channel, creating(session_id)), ask(channel, creating(session_id))
+        )
+        assert {made.session.state, again.session.state} == {session_pb2.SESSION_STATE_READY}
+    await Inside(channel, session_id).delete()
+
+
 async def test_an_idle_session_is_removed_and_one_in_use_is_not(channel: PortwayChannel) -> None:
     idle = await new_session(channel, ttl=seconds(0.3))
     busy = await new_session(channel, ttl=seconds(0.3))

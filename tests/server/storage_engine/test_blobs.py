@@ -1,6 +1,7 @@
 """Blobs: whole or not at all, named by their content, one workspace apart from the other."""
 
 import asyncio
+import gc
 import hashlib
 import os
 from pathlib import Path
@@ -131,3 +132,20 @@ async def test_putting_it_again_protects_an_old_blob(blobs: Blobs, tmp_path: Pat
     await asyncio.to_thread(os.utime, path, (1, 1))
     await blobs.put("default", b"content")
     assert not await blobs.remove("default", blob.sha256)
+
+
+async def test_an_upload_that_is_cancelled_while_it_begins_leaves_nothing(blobs: Blobs, tmp_path: Path) -> None:
+    async def begin() -> None:
+        async with blobs.upload("default", 100) as writer:
+            await writer.write(b"never asked for")
+
+    for turns in range(8):
+        beginning = asyncio.ensure_future(begin())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        beginning.cancel()
+        await asyncio.wait([beginning])
+    # Whatever threads still had to do is done: there are no more of them than work after them.
+    await asyncio.gather(*(asyncio.to_thread(gc.collect) for _ in range(40)))
+    assert await asyncio.to_thread(files, tmp_path) == []
+    assert not blobs.under_way
