@@ -18,6 +18,8 @@ def common_options(message_bytes: int) -> list[tuple[str, int]]:
         # A peer that vanished is noticed within ten seconds, also on a stream on which nobody has anything to say.
         ("grpc.keepalive_time_ms", 4_000),
         ("grpc.keepalive_timeout_ms", 5_000),
+        # What in fact ends such a connection: the library counts the answer to every ping by this time.
+        ("grpc.http2.ping_timeout_ms", 5_000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
     ]

@@ -20,6 +20,7 @@ class CuttingProxy:
         self._refusing = False
         self._fatal = b""
         self._passes_it_on = False
+        self._tells = True
         self._silent: list[socket.socket] = []
         self.cuts = 0
         threading.Thread(target=self._accept, daemon=True).start()
@@ -43,9 +44,10 @@ class CuttingProxy:
     def mend(self) -> None:
         self._refusing = False
 
-    def cut_at(self, word: bytes, *, pass_it_on: bool) -> None:
-        """Break the connection on which this is sent next: before the server gets it, or after, without its answer."""
-        self._passes_it_on, self._fatal = pass_it_on, word
+    def cut_at(self, word: bytes, *, pass_it_on: bool, tell: bool = True) -> None:
+        """Break the connection on which this is sent next: before the server gets it, or after, without its answer.
+        Without `tell` the server does not hear that anybody left."""
+        self._passes_it_on, self._tells, self._fatal = pass_it_on, tell, word
 
     def close(self) -> None:
         self.cut(refuse=True)
@@ -87,7 +89,8 @@ class CuttingProxy:
                         # The server answers into a connection that nobody reads.
                         server.sendall(data)
                         client.close()
-                        server.shutdown(socket.SHUT_WR)
+                        if self._tells:
+                            server.shutdown(socket.SHUT_WR)
                         return
                     break
                 server.sendall(data)

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from portway.v1 import event_pb2, run_pb2, run_pb2_grpc
 from tests.fakes.box_server import FakeBox
 from tests.fakes.runtime_server import RUNNER, FakeRuntime
 from tests.ownership import assert_no_work_left
+from tests.postgres import free_port
 from tests.server.hosting import a_message
 
 SECONDS = 60
@@ -50,10 +51,15 @@ class HostProcess:
         interrupted: str = "RETRY",
         agent: str = "",
         database: str = "",
+        environment: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
     ) -> None:
+        """`within` stands before the command: what it is to run in."""
         self._folder = folder
+        self._within = within
         # In the environment, as an operator does it: what is in a URL is not for `ps`.
         self._environment = os.environ | ({"PORTWAY__HOST__DATABASE": database} if database else {})
+        self._environment |= environment or {}
         self._process: asyncio.subprocess.Process | None = None
         self.starts = 0
         settings = _CONFIG.format(runner=RUNNER, interrupted=f"INTERRUPTED_POLICY_{interrupted}", agent=agent)
@@ -76,23 +82,30 @@ class HostProcess:
         if box is not None:
             self._arguments += ["--box", box.address, "--box-credential", self._path("box.credential")]
 
+    def listen_again(self) -> None:
+        """On one port from life to life, as in an installation."""
+        self._arguments[self._arguments.index("--listen") + 1] = f"127.0.0.1:{free_port()}"
+
     async def start(self) -> None:
         """Serve; answers when it does."""
+        await self.begin()
+        async with asyncio.timeout(SECONDS):
+            while not self._ready.exists():
+                assert self._process is not None and self._process.returncode is None, self.log()
+                await asyncio.sleep(0.01)
+
+    async def begin(self) -> None:
+        """Start, and do not wait for anything."""
         self.starts += 1
-        ready = self._folder / "ready"
-        ready.unlink(missing_ok=True)
+        self._ready.unlink(missing_ok=True)
         with (self._folder / "host.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "portway.server", *self._arguments),
+                *(*self._within, sys.executable, "-m", "portway.server", *self._arguments),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=self._environment,
             )
-        async with asyncio.timeout(SECONDS):
-            while not ready.exists():
-                assert self._process.returncode is None, self.log()
-                await asyncio.sleep(0.01)
 
     async def kill(self) -> None:
         """As the kernel kills: at once, wherever it is."""
@@ -114,19 +127,38 @@ class HostProcess:
     def alive(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
-    def client(self) -> Portway:
-        return Portway(self._address, token=self._token)
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def database(self) -> Path:
+        """The file, where it is SQLite."""
+        return self._folder / "data" / "portway.db"
+
+    def client(self, port: int = 0) -> Portway:
+        """Straight to it, or through what listens on a port of this machine."""
+        return Portway(f"127.0.0.1:{port}" if port else self._address, token=self.token)
 
     def channel(self) -> AbstractAsyncContextManager[PortwayChannel]:
         """For methods that the client has no name for."""
-        return open_channel(self._address, token=self._token)
+        return open_channel(self._address, token=self.token)
 
     @property
     def _address(self) -> str:
         return str(json.loads((self._folder / "ready").read_text())["address"])
 
     @property
-    def _token(self) -> str:
+    def _ready(self) -> Path:
+        return self._folder / "ready"
+
+    @property
+    def port(self) -> int:
+        return int(self._address.rpartition(":")[2])
+
+    @property
+    def token(self) -> str:
         return (self._folder / "admin.token").read_text().strip()
 
     def command_line(self) -> str:
