@@ -27,11 +27,14 @@ from portway.box.sessions.servicer import SessionServicer
 from portway.box.sessions.store import SessionStore
 from portway.box.status.errors import ErrorLog
 from portway.box.status.health import BoxHealth
+from portway.box.status.metrics import BoxNumbers
 from portway.box.status.servicer import BoxServicer
 from portway.box.tasks import in_background
 from portway.rpc.binding import Service
 from portway.rpc.cursor import CursorCodec
 from portway.rpc.limits import Limits
+from portway.rpc.metrics.calls import CallCounts
+from portway.rpc.metrics.listener import show_metrics
 from portway.rpc.serving import RunningServer, TlsConfig, serve
 from portway.v1 import box_pb2, file_pb2, image_pb2, process_pb2, session_pb2
 
@@ -61,6 +64,10 @@ class Box:
             errors = ErrorLog()
             parts = _Parts(config, own, errors)
             await parts.start(stack)
+            calls = CallCounts() if config.metrics.listen else None
+            if calls is not None:
+                shown = show_metrics(config.metrics, _tls(config), [calls, parts.numbers()])
+                await stack.enter_async_context(shown)
             server = await stack.enter_async_context(
                 serve(
                     parts.services(self.shut_down),
@@ -69,6 +76,7 @@ class Box:
                     tls=_tls(config),
                     limits=Limits(concurrent_calls=config.max_concurrent_calls),
                     grace=0,
+                    counts=calls,
                 )
             )
             try:
@@ -126,6 +134,9 @@ class _Parts:
         await stack.enter_async_context(
             in_background(self.sessions.reap_forever(self._config.reap_interval), self._processes.forget_forever())
         )
+
+    def numbers(self) -> BoxNumbers:
+        return BoxNumbers(self.sessions, self._runner, self.health)
 
     def services(self, shut_down: Callable[[float], None]) -> list[Service]:
         boxes = BoxServicer(self.health, self._errors, self._pages, shut_down)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from portway.box.sessions.profiles import Ceiling, Profile
+from portway.rpc.metrics.config import MetricsConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class BoxConfig:
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     ceiling: Ceiling = field(default_factory=Ceiling)
     tls: TlsFiles | None = None
+    metrics: MetricsConfig = MetricsConfig()
     insecure_public_listen: bool = False
     drain_grace: float = 10.0
     reap_interval: float = 10.0

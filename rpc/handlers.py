@@ -32,6 +32,7 @@ from portway.rpc.errors import (
 from portway.rpc.identity import AUTHORIZATION, BEARER, Authenticator, Caller
 from portway.rpc.ids import new_id
 from portway.rpc.limits import Limits, Slots, TokenBuckets
+from portway.rpc.metrics.calls import CallCounts
 from portway.rpc.status import to_wire
 from portway.rpc.streams import OpenStreams, Standing
 from portway.rpc.telemetry import current_trace
@@ -56,8 +57,10 @@ class Gate:
         refused: Refused | None = None,
         certificates: Certificates | None = None,
         standing: Standing | None = None,
+        counts: CallCounts | None = None,
     ) -> None:
         """`refused` is told of every call that is refused."""
+        self._counts = counts
         self.draining = asyncio.Event()
         self._limits = limits
         self._slots = Slots(limits.concurrent_calls)
@@ -80,8 +83,12 @@ class Gate:
         # What answers while the server drains must neither keep it from ending nor fail for want of a slot.
         if not method.while_draining:
             self._slots_of(method).enter()
+        if self._counts is not None:
+            self._counts.begun(method.streams)
 
     def leave(self, method: BoundMethod, call: Call[Any, Any]) -> None:
+        if self._counts is not None:
+            self._counts.ended(method.streams)
         if method.streams:
             self._streams.leave(call)
         if not method.while_draining:
@@ -131,10 +138,12 @@ class Gate:
         return by_certificate
 
     def finish(self, call: Call[Any, Any], started: float, code: str = "OK", **fields: object) -> None:
-        if call.method.quiet and code == "OK":
+        seconds, method = time.perf_counter() - started, call.method
+        if self._counts is not None:
+            self._counts.add(method.path, code, seconds, method.streams)
+        if method.quiet and code == "OK":
             return
-        milliseconds = round((time.perf_counter() - started) * 1000, 2)
-        self._log.info("rpc", code=code, ms=milliseconds, **dict(call.log_fields()), **fields)
+        self._log.info("rpc", code=code, ms=round(seconds * 1000, 2), **dict(call.log_fields()), **fields)
 
     async def fail(self, call: Call[Any, Any], started: float, context: Context, error: BaseException) -> NoReturn:
         """Ends the call with the status of `error`. Always raises, as the library wants it."""

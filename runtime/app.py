@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -14,9 +14,13 @@ import structlog
 from portway.rpc.binding import Service
 from portway.rpc.cursor import CursorCodec
 from portway.rpc.identity import Authenticator
+from portway.rpc.metrics.calls import CallCounts
+from portway.rpc.metrics.families import Source
+from portway.rpc.metrics.listener import show_metrics
 from portway.rpc.serving import RunningServer, serve
 from portway.runtime.config import RuntimeConfig
 from portway.runtime.data_folder import PLUGINS, open_data_folder
+from portway.runtime.metrics import RuntimeNumbers
 from portway.runtime.plugins.catalog import Catalog
 from portway.runtime.plugins.discover import find_plugins
 from portway.runtime.runs.active import ActiveRuns
@@ -47,12 +51,18 @@ async def _run(config: RuntimeConfig, authenticator: Authenticator) -> AsyncIter
         tell = log.warning if problem.warning else log.error
         tell("plugin problem", plugin=problem.plugin, location=problem.location, problem=problem.message)
     limits = WorkerLimits(start=config.start_seconds, drain=config.drain_seconds)
-    async with supervise(_private_folder(), limits, config.grants) as supervisor:
+    async with AsyncExitStack() as stack:
+        supervisor = await stack.enter_async_context(supervise(_private_folder(), limits, config.grants))
         supervisor.apply(catalog.contents.plugins)
+        runs = ActiveRuns(config.max_runs)
+        calls = CallCounts() if config.metrics.listen else None
+        if calls is not None:
+            sources: list[Source] = [calls, RuntimeNumbers(supervisor, runs)]
+            await stack.enter_async_context(show_metrics(config.metrics, config.tls, sources))
         servicer = RuntimeServicer(
             catalog,
             supervisor,
-            ActiveRuns(config.max_runs),
+            runs,
             Pages(CursorCodec(os.urandom(32))),
             version("portway"),
             datetime.now(UTC),
@@ -64,6 +74,7 @@ async def _run(config: RuntimeConfig, authenticator: Authenticator) -> AsyncIter
             authenticator=authenticator,
             tls=config.tls,
             grace=config.grace_seconds,
+            counts=calls,
         ) as server:
             yield server
 

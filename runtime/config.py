@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from portway.rpc.metrics.config import MetricsConfig
 from portway.rpc.serving import TlsConfig
 
 
@@ -23,6 +24,7 @@ class RuntimeConfig:
     drain_seconds: float = 30.0
     grace_seconds: float = 10.0
     tls: TlsConfig | None = None
+    metrics: MetricsConfig = MetricsConfig()
 
     def __post_init__(self) -> None:
         for name in ("max_runs", "start_seconds", "drain_seconds", "grace_seconds"):

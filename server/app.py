@@ -13,6 +13,7 @@ import structlog
 from portway.rpc.configuration import ConfigurationError, read_file
 from portway.rpc.cursor import CursorCodec
 from portway.rpc.identity import Role
+from portway.rpc.metrics.calls import CallCounts
 from portway.rpc.serving import RunningServer, serve
 from portway.server.agents.config_secrets import ConfigSecrets
 from portway.server.agents.directory import AgentDirectory
@@ -40,6 +41,7 @@ from portway.server.events.store import StoredEventLog
 from portway.server.gateway.build import gateway_url, serve_gateway
 from portway.server.http.listener import bound
 from portway.server.interactions.build import build_answers, build_decisions
+from portway.server.metrics.build import show_host_metrics
 from portway.server.models.kept.build import build_models
 from portway.server.operations.build import build_operations
 from portway.server.parts import Parts, Stores
@@ -92,10 +94,11 @@ LAST_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class RunningHost:
-    """A host that serves."""
+    """A host that serves. `metrics_url`: where its numbers are; '' for nowhere."""
 
     server: RunningServer
     parts: Parts
+    metrics_url: str = ""
 
 
 @asynccontextmanager
@@ -118,9 +121,11 @@ async def run_host(config: Config) -> AsyncIterator[RunningHost]:
         await Recovery(database.writer, parts.stores.runs, parts.stores.runs, parts.closer, parts.dispatcher).recover()
         if http is not None:
             await stack.enter_async_context(serve_gateway(parts, *http))
-        server = await stack.enter_async_context(_serve(parts))
+        calls = CallCounts() if host.metrics.listen else None
+        metrics_url = await stack.enter_async_context(show_host_metrics(parts, calls)) if calls else ""
+        server = await stack.enter_async_context(_serve(parts, calls))
         try:
-            yield RunningHost(server, parts)
+            yield RunningHost(server, parts, metrics_url)
         finally:
             # New calls are refused from here on; what executes may end, while those who watch still hear of it.
             server.begin_draining()
@@ -339,7 +344,7 @@ async def _first_contact(parts: Parts) -> None:
 
 
 @asynccontextmanager
-async def _serve(parts: Parts) -> AsyncIterator[RunningServer]:
+async def _serve(parts: Parts, calls: CallCounts | None) -> AsyncIterator[RunningServer]:
     host = parts.config.host
     serving = serve(
         services_of(parts),
@@ -351,6 +356,7 @@ async def _serve(parts: Parts) -> AsyncIterator[RunningServer]:
         streams=parts.access.streams,
         refused=Refusals(parts.audit).refused,
         standing=parts.authenticator.check_standing,
+        counts=calls,
     )
     async with serving as server:
         yield server

@@ -7,6 +7,7 @@ from pathlib import Path
 from portway.rpc.channel import ClientTls
 from portway.rpc.configuration import load
 from portway.rpc.limits import Limits
+from portway.rpc.metrics.config import MetricsConfig
 from portway.rpc.serving import TlsConfig
 from portway.server.gateway.config import GatewayLimits
 from portway.server.models.config import ModelsConfig
@@ -85,6 +86,7 @@ class HostConfig:
     http_listen: str = ""
     http_url: str = ""
     gateway: GatewayLimits = GatewayLimits()
+    metrics: MetricsConfig = MetricsConfig()
 
     @property
     def serves_http(self) -> bool:

@@ -1,8 +1,9 @@
 """What a host is made of. `app.py` builds it; `service_list.py` binds services to it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from portway.rpc.cursor import CursorCodec
+from portway.server.adapters.connection import Connections
 from portway.server.agents.config_secrets import ConfigSecrets
 from portway.server.agents.directory import AgentDirectory
 from portway.server.agents.store import StoredAgents
@@ -117,3 +118,4 @@ class Parts:
     erasures: ErasureKeeper
     schedules: ScheduleParts
     spending: SpendingAccounts
+    connections: Connections = field(default_factory=Connections)

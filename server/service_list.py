@@ -89,7 +89,7 @@ _NOT_SERVED = (
 
 def services_of(parts: Parts) -> list[Service]:
     """All of them; a method that its servicer lacks answers UNIMPLEMENTED."""
-    connections, adapters = Connections(), StoredAdapters(parts.stores.database.reader)
+    connections, adapters = parts.connections, StoredAdapters(parts.stores.database.reader)
     services = [
         *_work(parts, connections),
         _adapters(parts, connections, adapters),

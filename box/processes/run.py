@@ -20,6 +20,7 @@ from portway.box.processes.types import CommandRequest, CommandResult, Output
 from portway.box.sessions.directory import SessionDirectory
 from portway.box.sessions.types import SessionRef
 from portway.rpc.errors import PortwayError
+from portway.rpc.metrics.families import Counts
 
 DEFAULT_OUTPUT_LIMIT = 4000
 READ_BYTES = 256 * 1024
@@ -47,7 +48,7 @@ class StartedCommand:
         self._timeout = timeout
         self._recorder = recorder
         self.kept = {Stream.STDOUT: HeadAndTail(64 * 1024), Stream.STDERR: HeadAndTail(64 * 1024)}
-        self._timed_out = False
+        self.timed_out = False
 
     async def to_end(self, sink: Sink) -> Exit:
         """Gives all output to `sink`, which holds the command up while it takes its time. Returns the end."""
@@ -71,7 +72,7 @@ class StartedCommand:
 
     async def _limit_time(self) -> None:
         await asyncio.sleep(self._timeout)
-        self._timed_out = True
+        self.timed_out = True
         await self.running.kill()
 
     async def _pump(self, stream: Stream, sink: Sink) -> None:
@@ -82,7 +83,7 @@ class StartedCommand:
             await sink(stream, data)
 
     def _told(self, ended: Exit) -> Exit:
-        if not self._timed_out or ended.status is ExitStatus.COMPLETED:
+        if not self.timed_out or ended.status is ExitStatus.COMPLETED:
             return ended
         return dataclasses.replace(ended, status=ExitStatus.TIMED_OUT, exit_code=None, signal=int(signal.SIGKILL))
 
@@ -95,6 +96,7 @@ class CommandRunner:
         self._effects = effects
         self._threads = threads
         self.command_count = 0
+        self.kills = Counts()
 
     @asynccontextmanager
     async def claimed(self, request: RunRequest) -> AsyncIterator[Claim]:
@@ -122,6 +124,7 @@ class CommandRunner:
             try:
                 yield command
             except BaseException:
+                self.kills.add("caller_gone")
                 # The caller went away. What it began is known to be over; where even that is not, nothing is recorded.
                 try:
                     claim.record(CommandResult(command.output(), await command.killed()))
@@ -130,6 +133,8 @@ class CommandRunner:
                 except PortwayError:
                     structlog.get_logger().warning("the end of a command was not seen", session=str(request.ref))
                 raise
+            if command.timed_out:
+                self.kills.add("timeout")
 
     async def once(self, request: RunRequest) -> CommandResult:
         """Runs it to its end, or answers with what its earlier run gave."""

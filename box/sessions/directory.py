@@ -72,6 +72,7 @@ class SessionDirectory:
         self._draining = False
         self._released = asyncio.Event()
         self._tasks = TaskOwner("sessions")
+        self.reaped_count = 0
         self._before_delete: list[Callable[[SessionRef], None]] = []
 
     def before_delete(self, tell: Callable[[SessionRef], None]) -> None:
@@ -256,6 +257,7 @@ class SessionDirectory:
         for ref in idle:
             structlog.get_logger().info("removing an idle session", session=str(ref))
             await self.delete(ref)
+        self.reaped_count += len(idle)
         return len(idle)
 
     async def close(self) -> None:

@@ -67,6 +67,11 @@ class BoxHealth:
                     self._errors.note("BACKEND_UNAVAILABLE", self._report.reason)
         return self._report
 
+    @property
+    def known(self) -> BackendReport:
+        """As it was when it was looked at last."""
+        return self._report
+
     def distrust(self, reason: str) -> None:
         """The backend failed: it is looked at again with the next question."""
         if not self._report.available:

@@ -14,7 +14,7 @@ from portway.runtime.workers.environment import WorkerFolder, environment_of
 from portway.runtime.workers.keeper import Keeper
 from portway.runtime.workers.log import PluginLog
 from portway.runtime.workers.spawner import Spawner
-from portway.runtime.workers.types import WorkerLimits
+from portway.runtime.workers.types import WorkerLimits, WorkerStatus
 from portway.runtime.workers.worker import Worker, start_worker
 
 
@@ -37,6 +37,10 @@ class Supervisor:
     @property
     def fork_server_pid(self) -> int:
         return self._spawner.pid
+
+    def statuses(self) -> Mapping[str, WorkerStatus]:
+        """Of every plugin's process."""
+        return {plugin_id: keeper.status() for plugin_id, keeper in self._keepers.items()}
 
     def keeper(self, plugin_id: str) -> Keeper:
         """Raises `NotFound`."""

@@ -84,6 +84,7 @@ class Connections:
 
     def __init__(self) -> None:
         self._current: dict[Key, Connection] = {}
+        self.entered_count = 0
 
     def __iter__(self) -> Iterator[Connection]:
         return iter(tuple(self._current.values()))
@@ -116,6 +117,7 @@ class Connections:
             connection.replace(before.generation)
             return None
         self._current[connection.key] = connection
+        self.entered_count += 1
         if before is not None:
             before.replace(connection.generation)
         return before

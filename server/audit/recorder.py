@@ -26,6 +26,10 @@ class AuditRecorder:
         self._log = structlog.get_logger("portway.server.audit")
         self.dropped = 0
 
+    @property
+    def waiting_count(self) -> int:
+        return len(self._queue)
+
     def record(self, record: NewAuditRecord) -> None:
         """Queue a record. Never blocks and never raises."""
         if len(self._queue) >= QUEUE_LIMIT:

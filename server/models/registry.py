@@ -10,6 +10,7 @@ from typing import Protocol
 from portway.rpc.errors import FieldViolation, NotFound
 from portway.server.models.errors import ModelBadRequest, ModelDisabled, ModelNotFound
 from portway.server.models.fallback import ResolvedModel
+from portway.server.models.flow.limited import LimitedProvider
 from portway.server.models.prices.types import NO_PRICES, PriceTable
 from portway.server.models.provider import Provider
 from portway.server.models.remote import RemoteProvider
@@ -102,6 +103,10 @@ class ModelRegistry:
                 fields=[FieldViolation("model_id", f"is not of type {kind}")],
             )
         return found
+
+    def retries(self) -> dict[str, int]:
+        """How often calls of each provider were tried again."""
+        return {one.provider_id: one.retry_count for one in self._providers if isinstance(one, LimitedProvider)}
 
     async def load(self) -> None:
         """Loads the providers ahead of their first use; for start-up, once the server is ready."""

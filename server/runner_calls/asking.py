@@ -1,5 +1,6 @@
 """The one way to a model: checked, paid for, measured. Calls of runners and the model gateway take it."""
 
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -77,6 +78,7 @@ class Asking:
         passed_over = list[PassedOver]()
         builder = AnswerBuilder(models[0].provider.provider_id, models[0].name)
         asked = bill.capped(replace(question, caller=caller_of(run)))
+        began, outcome = time.monotonic(), "cancelled"
         try:
             async with aclosing(stream_with_fallback(models[0], models[1:], asked)) as events:
                 async for event in events:
@@ -91,22 +93,26 @@ class Asking:
                     if answer is None:
                         yield event
                         continue
-                    message = self._measured(run, models, answer, passed_over)
+                    message, outcome = self._measured(run, models, answer, passed_over), "ok"
                     bill.measured(message.usage)
                     yield event
                     yield Answered(message, answer)
                     return
-        except ModelError:
+        except ModelError as error:
+            outcome = str(error.code)
             bill.refused()
             raise
         finally:
             bill.close()
+            info = models[len(passed_over)].info
+            run.counts.model_asked(info.provider_id, info.model_id, outcome, time.monotonic() - began)
         raise builder.unfinished()
 
     def used(self, run: RunScope, model_id: str, usage: Usage) -> usage_pb2.Usage:
         """What a call used and cost, counted for the run."""
         message = usage_to_wire(usage, model_id, self.registry(run).prices.cost(model_id, usage))
         run.usage.measured(message)
+        run.counts.model_used(self.registry(run).model(model_id).provider_id, model_id, message)
         return message
 
     def _measured(
@@ -116,7 +122,9 @@ class Asking:
         cost = self.registry(run).prices.cost(model_id, answer.usage)
         message = answer_to_wire(answer, model_id, passed_over, cost)
         run.usage.measured(message.usage)
+        run.counts.model_used(models[len(passed_over)].info.provider_id, model_id, message.usage)
         for passed in passed_over:
+            run.counts.model_passed_over(passed.model_id, str(passed.code))
             run.note("model.passed_over", passed.model_id, f"{passed.code}; answered by {model_id}")
         return message
 

@@ -19,6 +19,7 @@ from portway.server.audit.types import NewAuditRecord
 from portway.server.effects.types import Effect
 from portway.server.events.facts import EventFacts
 from portway.server.events.guards import Audit
+from portway.server.metrics.counts import RunCounts
 from portway.server.runner_calls.holdings import Holdings
 from portway.server.runs.pending import Arrival
 from portway.server.runs.stage import Stage
@@ -55,6 +56,7 @@ class RunScope:
     audit: Audit
     usage: UsageSum
     meter: Meter
+    counts: RunCounts = field(default_factory=RunCounts)
     arrivals: list[Arrival] = field(default_factory=list)
     tool_calls: dict[str, tuple[bytes, "asyncio.Future[run_pull_pb2.ToolResult]"]] = field(default_factory=dict)
     earlier_effects: list[Effect] = field(default_factory=list)

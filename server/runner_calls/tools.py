@@ -94,16 +94,27 @@ class ToolCalls:
             raise run.missing("CallTool", "tool", request.name)
         self._refuse_stopped(run, request.name)
         run.count_tool_call()
-        async with paid(run, ONE_CALL):
-            prepared = self._prepare(run, request)
-            began = time.monotonic()
-            # Another's tool is told that nobody waits any more; whether it stops nobody says.
-            remote = prepared.spec.type in (ToolType.PLUGIN, ToolType.MCP)
-            held = Held("tool_call", prepared.call_id, remote=remote)
-            result = await self._held(run, prepared, held, emit)
+        began, outcome = time.monotonic(), "failed"
+        kind = run.snapshot.tools[request.name].type
+        try:
+            result = await self._paid(run, request, emit)
+            outcome = "error" if result.is_error else "replayed" if result.replayed else "ok"
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            run.counts.tool_called(str(kind), outcome, time.monotonic() - began)
         response = pb.RunnerServiceCallToolResponse(result=result)
         response.result.duration.FromMilliseconds(round((time.monotonic() - began) * 1000))
         await emit(response, True)
+
+    async def _paid(self, run: RunScope, request: pb.RunnerServiceCallToolRequest, emit: Emit) -> pb.ToolResult:
+        async with paid(run, ONE_CALL):
+            prepared = self._prepare(run, request)
+            # Another's tool is told that nobody waits any more; whether it stops nobody says.
+            remote = prepared.spec.type in (ToolType.PLUGIN, ToolType.MCP)
+            held = Held("tool_call", prepared.call_id, remote=remote)
+            return await self._held(run, prepared, held, emit)
 
     async def _held(self, run: RunScope, prepared: _Prepared, held: Held, emit: Emit) -> pb.ToolResult:
         with run.held.holding(held):

@@ -11,7 +11,7 @@ from portway.rpc.telemetry import bound, safe_text
 from portway.server.runs import ending as ends
 from portway.server.runs.attempt import Attempt
 from portway.server.runs.close import Closer, queued
-from portway.server.runs.ending import Ending, Failed
+from portway.server.runs.ending import Completed, Ending, Failed
 from portway.server.runs.execute import Execution, Means
 from portway.server.runs.pending import Arrival, QueuedRun
 from portway.server.runs.queue import RunQueue
@@ -242,10 +242,21 @@ class Dispatcher:
             self._log.warning("a plugin could not be recycled", plugin=plugin_id, reason=safe_text(error))
 
     def _say(self, execution: Execution, ending: Ending | None) -> None:
+        if isinstance(ending, Completed | Failed):
+            run = execution.run
+            self._means.counts.attempt_ended(_outcome(execution, ending), run.agent_id, run.queued, execution.began)
         if isinstance(ending, Failed):
             failure = ending.failure
             log: Callable[..., object] = self._log.info if failure.code == ends.CANCELLED else self._log.warning
             log("run failed", code=failure.code, reason=failure.message, agent=execution.run.agent_id)
+
+
+def _outcome(execution: Execution, ending: Completed | Failed) -> str:
+    if isinstance(ending, Completed):
+        return "completed"
+    if execution.attempt is not None and execution.attempt.goes_on:
+        return "tried_again"
+    return "cancelled" if ending.failure.code == ends.CANCELLED else "failed"
 
 
 def _broken(error: Exception) -> Failed:

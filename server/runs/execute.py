@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from portway.rpc.cursor import CursorCodec
 from portway.rpc.errors import PortwayError
@@ -15,6 +15,7 @@ from portway.server.deliveries.compose import place_of
 from portway.server.deliveries.typing_signs import Sign, TypingSigns
 from portway.server.effects.store import Effects
 from portway.server.events.guards import Audit
+from portway.server.metrics.counts import RunCounts
 from portway.server.runner_calls.operations import Operation, RunnerCalls
 from portway.server.runner_calls.scope import RunScope, run_finished
 from portway.server.runs import ending as ends
@@ -70,6 +71,7 @@ class Means:
     operations: Mapping[str, Operation]
     spending: SpendingAccounts
     grace: float
+    counts: RunCounts = field(default_factory=RunCounts)
 
 
 class Execution:
@@ -84,6 +86,7 @@ class Execution:
         self._attempt: Attempt | None = None
         self._left = False
         self.finished = asyncio.Event()
+        self.began = time.monotonic()
 
     @property
     def run(self) -> QueuedRun:
@@ -213,6 +216,7 @@ class Execution:
             audit=means.audit,
             usage=usage,
             meter=meter,
+            counts=means.counts,
         )
         if assignment.attempt > 1:
             await self._take_up(scope)

@@ -1,6 +1,7 @@
 """What accepting hands to executing."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from portway.server.events.routing import Resolution
@@ -14,6 +15,7 @@ class QueuedRun:
     `payload` is the serialized event; '' where it has to be read again. `item_sequence` is the place of the event's
     message in its conversation: 0 where it is not known or there is none. `resolution` is how its binding was found.
     `lane_id` names a lane of its own, for a run that waits for no other; after a start it waits like the others.
+    `queued` is when it was handed over first, by the monotonic clock.
     """
 
     fence: Fence
@@ -29,6 +31,7 @@ class QueuedRun:
     trace_id: str = ""
     resolution: Resolution | None = None
     lane_id: str = ""
+    queued: float = field(default_factory=time.monotonic, compare=False)
 
     @property
     def key(self) -> tuple[str, str]:

@@ -83,6 +83,7 @@ class Settler:
                 parent_run_id=run.parent_run_id,
                 trace_id=run.trace_id,
                 lane_id=run.lane_id,
+                queued=run.queued,
             )
 
         self._journal.also(unit, self._work.again)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import structlog
 
+from portway.rpc.metrics.families import Counts
 from portway.server.agents.types import Agent, AgentSpec, Budget
 from portway.server.audit.types import NewAuditRecord
 from portway.server.spending.account import Account
@@ -54,6 +55,7 @@ class SpendingAccounts:
         self._month = month_at(clock())
         self._policies: dict[Meter, dict[Level, Budget]] = {}
         self._refusals: set[tuple[Subject, str]] = set()
+        self.notices = Counts()
         self._log = structlog.get_logger("portway.host.spending")
 
     def now(self) -> int:
@@ -187,6 +189,7 @@ class SpendingAccounts:
         return done
 
     def _warn(self, account: Account, limit: Limit) -> None:
+        self.notices.add(account.key.level, "nearly spent")
         self._log.warning("a budget is nearly spent", whose=account.whose, dimension=limit.name, used=told(limit))
         self._record(account, "budget.warning", told(limit), allowed=True)
 
@@ -195,6 +198,7 @@ class SpendingAccounts:
         if (account.key, limit.name) in self._refusals:
             return
         self._refusals.add((account.key, limit.name))
+        self.notices.add(account.key.level, "spent")
         self._log.warning("a budget is spent", whose=account.whose, dimension=limit.name, used=told(limit))
         self._record(account, "budget.exhausted", told(limit), allowed=False, run_id=run_id)
 

@@ -60,6 +60,10 @@ class Reader:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def waiting_count(self) -> int:
+        return len(self._pending)
+
     async def run(self, query: Query[T]) -> T:
         """Run the query.
 

@@ -39,6 +39,7 @@ class LimitedProvider:
         self._places = FairPlaces(limits.concurrency, limits.waiting)
         self._calls = 0
         self._retired = False
+        self.retry_count = 0
 
     @property
     def provider_id(self) -> str:
@@ -103,6 +104,7 @@ class LimitedProvider:
         delay = delay_before_retry(failure, tries, self._limits.retries, caller.patience)
         if delay is None:
             raise failure
+        self.retry_count += 1
         await self._pause(delay)
 
     @asynccontextmanager

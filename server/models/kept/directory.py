@@ -55,6 +55,13 @@ class ModelDirectory:
         """The view of a workspace."""
         return self._views.get(workspace_id, self._host)
 
+    def retries(self) -> dict[str, int]:
+        """How often calls of each provider were tried again; those of all workspaces together."""
+        counts = self._host.retries()
+        for (_, provider_id), (_, built) in self._built.items():
+            counts[provider_id] = counts.get(provider_id, 0) + built.limited.retry_count
+        return counts
+
     async def reload(self) -> None:
         """Takes over what is kept now. Raises Unavailable, LimitExceeded (database), DataLoss (a key is unreadable)."""
         async with self._reloading:
