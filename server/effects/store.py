@@ -26,6 +26,10 @@ _FINISH = """
 UPDATE effects SET state = :state, result = :result, end_time = :now
 WHERE workspace_id = :workspace_id AND effect_id = :effect_id AND state = 'planned'
 """
+_GIVE_UP = """
+UPDATE effects SET state = 'unknown', end_time = :now
+WHERE workspace_id = :workspace_id AND run_id = :run_id AND state = 'planned'
+"""
 
 
 class Effects(Protocol):
@@ -85,6 +89,11 @@ def finish_effect(tx: Transaction, workspace_id: str, effect_id: str, state: Eff
     if tx.one("SELECT 1 FROM effects WHERE workspace_id = :workspace_id AND effect_id = :effect_id", params) is None:
         raise NotFound.of("effect", effect_id)
     raise WrongState(f"The effect {effect_id} has its end already.")
+
+
+def give_up_effects(tx: Transaction, workspace_id: str, run_id: str) -> int:
+    """The run has ended: what nobody knows by now, nobody will. Answers how many."""
+    return tx.execute(_GIVE_UP, {"workspace_id": workspace_id, "run_id": run_id, "now": tx.now})
 
 
 def read_unfinished(tx: ReadTransaction, workspace_id: str, run_id: str) -> list[Effect]:

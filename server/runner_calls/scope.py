@@ -39,7 +39,8 @@ class RunScope:
     """One live attempt, as the handlers of its calls see it. `deadline` is of the loop's own clock, in seconds.
 
     `arrivals` are messages that came during the run and that nobody pulled yet. `earlier_effects` are those of earlier
-    attempts that this one did not come to yet; `effect_lost` says that nobody knows what became of one. `ended` is
+    attempts that this one did not come to yet; `effect_lost` says that nobody knows what became of one,
+    `open_effects` are planned by this attempt and have no end yet. `ended` is
     said by who ends the run; `over` is set when this attempt has ended, however it did. `asked` is the serialized
     question that the run asked people, its last word, and `receipt` the answer to whoever asks the same again;
     `approvals` are those that this attempt waited for or took up, `allowed` those of calls that may be made (by call
@@ -61,6 +62,7 @@ class RunScope:
     tool_calls: dict[str, tuple[bytes, "asyncio.Future[run_pull_pb2.ToolResult]"]] = field(default_factory=dict)
     earlier_effects: list[Effect] = field(default_factory=list)
     effect_lost: bool = False
+    open_effects: set[str] = field(default_factory=set)
     ended: PortwayError | None = None
     tool_rounds: int = 0
     tool_calls_made: int = 0

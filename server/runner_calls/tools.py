@@ -214,6 +214,7 @@ class ToolCalls:
             earlier = await self._writer.run(lambda tx: plan_effect(tx, run.fence, effect))
         if earlier is not None:
             return await self._again(run, prepared, earlier)
+        run.open_effects.add(effect.effect_id)
         try:
             made = await self._make(run, prepared, effect.effect_id, emit)
         except (Unavailable, DeadlineExceeded, TimeoutError):
@@ -305,6 +306,7 @@ class ToolCalls:
 
     async def _finish(self, run: RunScope, effect_id: str, state: EffectState, result: bytes) -> None:
         await self._writer.run(lambda tx: finish_effect(tx, run.workspace_id, effect_id, state, result))
+        run.open_effects.discard(effect_id)
 
     def _finish_later(self, run: RunScope, effect_id: str, state: EffectState) -> None:
         done = self._writer.submit(lambda tx: finish_effect(tx, run.workspace_id, effect_id, state))

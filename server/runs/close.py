@@ -65,6 +65,7 @@ class Closer:
         decisions = self._means.decisions
         settler.withdraw = lambda tx, failed: decisions.withdraw(tx, workspace_id, run_id, failed)
         settler.withdrawn = decisions.withdrawn
+        settler.gives_up_effects = True
         return settler
 
     async def _worse(self, run: Run, ending: Failed) -> Failed:

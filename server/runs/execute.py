@@ -272,6 +272,7 @@ class Execution:
         """One that takes back what people have not answered, where the run asked them anything."""
         scope, decisions = attempt.scope, self._means.decisions
         settler = Settler(attempt.assignment.addressee, attempt.journal, voice, self._work)
+        settler.gives_up_effects = bool(scope.open_effects) or scope.fence.attempt > 1
         if scope.asked or scope.approvals:
             settler.withdraw = lambda tx, failed: decisions.withdraw(tx, scope.workspace_id, scope.run_id, failed)
             settler.withdrawn = decisions.withdrawn

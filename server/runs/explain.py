@@ -5,6 +5,7 @@ from portway.rpc.errors import NotFound
 from portway.server.deliveries.store import Deliveries
 from portway.server.deliveries.types import Delivery
 from portway.server.effects.store import Effects
+from portway.server.effects.types import Effect, EffectState
 from portway.server.runs.ending import AWAITING
 from portway.server.runs.store import Ledgers, Runs
 from portway.server.runs.types import Attempt, Run, RunState
@@ -17,6 +18,12 @@ _CONCLUSIONS = {
     RunState.QUEUED: "It waits for its turn.",
     RunState.RUNNING: "It executes.",
     RunState.WAITING: "It waits for an approval.",
+}
+_EFFECTS = {
+    EffectState.PLANNED: "it was called, and its end is not known yet",
+    EffectState.DONE: "it was done",
+    EffectState.FAILED: "it failed",
+    EffectState.UNKNOWN: "it may have acted, nobody knows; it is not called again",
 }
 
 
@@ -69,11 +76,7 @@ class RunExplainer:
                     steps.append(step)
             after = page[-1].sequence
         for effect in await self._effects.of_run(run.workspace_id, run.run_id, 200):
-            step = _step(
-                "tool", f"{effect.tool} ({effect.call_id}): {effect.state}", effect.create_time, effect.effect_id
-            )
-            step.ok = effect.state.value == "done"
-            steps.append(step)
+            steps.append(effect_step(effect))
         for delivery in await self._deliveries.of_run(run.workspace_id, run.run_id, 200):
             steps.append(delivery_step(delivery))
         steps.sort(key=lambda step: step.time.ToMicroseconds())
@@ -121,6 +124,23 @@ def delivery_step(delivery: Delivery) -> event_pb2.ExplainStep:
     summary = f"{_what(delivery)}to {delivery.surface}: {delivery.state}, {delivery.attempts} attempts{why}"
     step = _step("delivery", summary, delivery.create_time, delivery.delivery_id)
     step.ok = not delivery.error_code
+    return step
+
+
+def effect_step(effect: Effect) -> event_pb2.ExplainStep:
+    """What was written down before a call, and what became of it."""
+    summary = f"{effect.tool} ({effect.call_id}) is {effect.idempotency.replace('_', ' ')}, {effect.state}: {_EFFECTS[effect.state]}"
+    step = _step("tool", summary, effect.create_time, effect.effect_id)
+    step.ok = effect.state is EffectState.DONE
+    step.details.update(
+        {
+            "tool": effect.tool,
+            "call_id": effect.call_id,
+            "attempt": effect.attempt,
+            "idempotency": effect.idempotency.value,
+            "state": effect.state.value,
+        }
+    )
     return step
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from portway.rpc.ids import new_id
 from portway.server.agents.types import QueuePolicy
+from portway.server.effects.store import give_up_effects
 from portway.server.events.facts import EDIT
 from portway.server.events.store import read_event, set_outcome
 from portway.server.events.types import EventOutcome
@@ -28,7 +29,8 @@ class Settler:
     """Puts the end of a run into its journal. Whoever calls flushes it.
 
     `withdraw` takes back in the same unit what people have not decided yet, and where the run failed also what they
-    have not answered; `withdrawn` gets what it answers.
+    have not answered; `withdrawn` gets what it answers. `gives_up_effects`: it may have called
+    something whose end nobody knows.
     """
 
     def __init__(self, addressee: Addressee, journal: Journal, voice: Voice, work: Work) -> None:
@@ -38,6 +40,7 @@ class Settler:
         self._work = work
         self.withdraw: Callable[[Transaction, bool], Any] | None = None
         self.withdrawn: Callable[[Any], None] | None = None
+        self.gives_up_effects = False
 
     def complete(self, ending: Completed, usage: UsageSum) -> None:
         """The run ended well; its messages were said before."""
@@ -97,6 +100,8 @@ class Settler:
             return [run for steer in dropped if (run := _become_run(tx, addressee, steer)) is not None]
 
         self._journal.also(unit, self._add_all)
+        if self.gives_up_effects:
+            self._journal.also(lambda tx: give_up_effects(tx, fence.workspace_id, fence.run_id))
         withdraw, failed = self.withdraw, settlement.state is not RunState.COMPLETED
         if withdraw is not None:
             self._journal.also(lambda tx: withdraw(tx, failed), self.withdrawn)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -49,6 +50,9 @@ class FakeBox:
     violations: list[str] = field(default_factory=list)
     running: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
+    hold_files: bool = False
+    file_calls: Counter[str] = field(default_factory=Counter)
+    seeds: dict[str, bytes] = field(default_factory=dict)
     address: str = ""
     token: str = ""
     _outcomes: dict[str, process_pb2.ExecOnceResponse | Exception] = field(default_factory=dict)
@@ -57,6 +61,17 @@ class FakeBox:
     def will_run(self, line: str, outcome: process_pb2.ExecOnceResponse | Exception) -> None:
         """An exception is what happens instead of an answer, after the command ran."""
         self._outcomes[line] = outcome
+
+    def seed(self, path: str, content: bytes) -> None:
+        """Every session that is made from now on has this file."""
+        self.seeds[path] = content
+
+    async def held(self, kind: str) -> None:
+        """A call on a file waits for the test, where it wants that: it is done, and its answer is not given."""
+        self.file_calls[kind] += 1
+        if self.hold_files:
+            self.running.set()
+            await self.release.wait()
 
     def forget_sessions(self) -> None:
         """As after the idle time of all of them."""
@@ -118,7 +133,7 @@ class Sessions:
         if self._box.session_refusal:
             raise WrongState(self._box.session_refusal)
         existed = request.session_id in self._box.sessions
-        made = FakeSession(request.spec, workspace_id=request.workspace_id)
+        made = FakeSession(request.spec, dict(self._box.seeds), request.workspace_id)
         known = self._box.sessions.setdefault(request.session_id, made)
         if known.spec != request.spec:
             raise WrongState("a session with this id and another spec exists")
@@ -182,6 +197,7 @@ class Files:
 
     async def ReadFile(self, request: file_pb2.ReadFileRequest, call: Call[None, file_pb2.ReadFileResponse]) -> None:
         data = self._content(request.file)
+        await self._box.held("read")
         await call.write(file_pb2.ReadFileResponse(file=file_pb2.FileInfo(path=request.file.path, size=len(data))))
         wanted = data[request.offset :][: request.length or None]
         for at in range(0, len(wanted), 256 * 1024):
@@ -195,6 +211,7 @@ class Files:
         while (frame := await call.read()) is not None:
             data += frame.data
         files[first.start.file.path] = data
+        await self._box.held("write")
         info = file_pb2.FileInfo(path=first.start.file.path, size=len(data))
         return file_pb2.WriteFileResponse(file=info)
 
@@ -205,6 +222,7 @@ class Files:
             raise WrongState(f"the text occurs {count} times in {request.file.path!r}")
         changed = text.replace(request.old_text, request.new_text)
         self._box.session(request.file.session_id).files[request.file.path] = changed.encode()
+        await self._box.held("edit")
         return file_pb2.EditFileResponse(replaced_count=count)
 
     async def Glob(self, request: file_pb2.GlobRequest, call: Call[Never, Never]) -> file_pb2.GlobResponse:
