@@ -129,7 +129,8 @@ def delivery_step(delivery: Delivery) -> event_pb2.ExplainStep:
 
 def effect_step(effect: Effect) -> event_pb2.ExplainStep:
     """What was written down before a call, and what became of it."""
-    summary = f"{effect.tool} ({effect.call_id}) is {effect.idempotency.replace('_', ' ')}, {effect.state}: {_EFFECTS[effect.state]}"
+    kind = effect.idempotency.replace("_", " ")
+    summary = f"{effect.tool} ({effect.call_id}) is {kind}, {effect.state}: {_EFFECTS[effect.state]}"
     step = _step("tool", summary, effect.create_time, effect.effect_id)
     step.ok = effect.state is EffectState.DONE
     step.details.update(
