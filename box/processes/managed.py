@@ -45,7 +45,8 @@ class ManagedProcess:
         self.abandoned = False
         self._exit: Exit | None = None
         self._restarts = 0
-        self._attached = 0
+        self._attached: set[Attachment] = set()
+        self._room = asyncio.Event()
         self._rings = {stream: RingBuffer(REPLAY_BYTES) for stream in Stream}
         self._stdin_taken = 0
         self._stdin_turn = asyncio.Lock()
@@ -91,7 +92,7 @@ class ManagedProcess:
             restart_count=self._restarts,
             stdout_bytes=self._rings[Stream.STDOUT].end,
             stderr_bytes=self._rings[Stream.STDERR].end,
-            attached_count=self._attached,
+            attached_count=len(self._attached),
             stdin_taken=self._stdin_taken,
         )
 
@@ -149,8 +150,18 @@ class ManagedProcess:
 
     async def _pump(self, running: RunningCommand, stream: Stream) -> None:
         while data := await running.read(stream, READ_BYTES):
+            while self._held(stream, len(data)):
+                self._room.clear()
+                await self._room.wait()
             self._rings[stream].add(data)
             await self._tell()
+
+    def _held(self, stream: Stream, size: int) -> bool:
+        """Whether so much more would take from an attachment what it wants to see. Nobody holds up an end."""
+        if self._stopping.is_set():
+            return False
+        limit = self._rings[stream].end + size - REPLAY_BYTES
+        return any(one.holds and one.offset(stream) < limit for one in self._attached)
 
     async def _change(self, state: ProcessState) -> None:
         self._state = state
@@ -169,6 +180,7 @@ class ManagedProcess:
         if not self.alive:
             return
         self._stopping.set()
+        self._room.set()
         if self._running is not None:
             await self._change(ProcessState.STOPPING)
             await self._ask_to_end(15)
@@ -182,6 +194,7 @@ class ManagedProcess:
         """Its session is being deleted, or the box ends, which ends it: it is not started again."""
         self.abandoned = True
         self._stopping.set()
+        self._room.set()
 
     async def _ask_to_end(self, number: int) -> None:
         if self._running is not None:
@@ -218,7 +231,7 @@ class ManagedProcess:
         if self._running is not None:
             self._running.close_input()
 
-    def attach(self, stdout_offset: int, stderr_offset: int) -> "Attachment":
+    def attach(self, stdout_offset: int, stderr_offset: int, *, hold: bool = False) -> "Attachment":
         """Raises `OutOfRange` for an offset past the end."""
         offsets = {Stream.STDOUT: stdout_offset, Stream.STDERR: stderr_offset}
         for stream, offset in offsets.items():
@@ -226,12 +239,20 @@ class ManagedProcess:
             if offset > end:
                 raise OutOfRange(f"{stream} has {end} bytes so far, fewer than the offset {offset}")
             offsets[stream] = end if offset < 0 else offset
-        return Attachment(self, offsets)
+        return Attachment(self, offsets, hold)
 
     # For attachments, which read at their own pace:
 
-    def joined(self, change: int) -> None:
-        self._attached += change
+    def joined(self, attachment: "Attachment") -> None:
+        self._attached.add(attachment)
+
+    def left(self, attachment: "Attachment") -> None:
+        self._attached.discard(attachment)
+        self._room.set()
+
+    def taken(self) -> None:
+        """An attachment has read on."""
+        self._room.set()
 
     def ring(self, stream: Stream) -> RingBuffer:
         return self._rings[stream]
@@ -250,18 +271,23 @@ class ManagedProcess:
 
 
 class Attachment:
-    """One reader of a process. It holds nobody up: what it misses is told as a gap."""
+    """One reader of a process. Unless it holds the process up, what it misses is told as a gap."""
 
-    def __init__(self, process: ManagedProcess, offsets: dict[Stream, int]) -> None:
+    def __init__(self, process: ManagedProcess, offsets: dict[Stream, int], holds: bool) -> None:
         self._process = process
         self._offsets = offsets
+        self.holds = holds
 
     def __enter__(self) -> "Attachment":
-        self._process.joined(1)
+        self._process.joined(self)
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._process.joined(-1)
+        self._process.left(self)
+
+    def offset(self, stream: Stream) -> int:
+        """How far it has read."""
+        return self._offsets[stream]
 
     async def next(self) -> "list[Piece] | None":
         """What came since; `None` when the process ended and everything was read."""
@@ -283,6 +309,8 @@ class Attachment:
         if data:
             pieces.append(Piece(stream, offset, data, 0))
         self._offsets[stream] = offset + len(data)
+        if self.holds:
+            self._process.taken()
         return pieces
 
 

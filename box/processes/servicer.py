@@ -99,5 +99,5 @@ class ProcessServicer:
         start = first.attach
         ref = session_ref(call.caller, start.workspace_id, start.session_id)
         process = self._processes.get(ref, start.process_id)
-        attachment = process.attach(start.stdout_offset, start.stderr_offset)
+        attachment = process.attach(start.stdout_offset, start.stderr_offset, hold=start.hold_output)
         await AttachConversation(call, process).run(attachment)

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
@@ -30,6 +30,9 @@ from portway.v1 import run_call_pb2
 CONCURRENT_CALLS = 64
 WAITING_CALLS = 1024
 UPLOAD_FRAMES = 16
+# Input of a program: the contract's 1 MiB, and what frames add to it.
+INPUT_FRAMES = 4096
+INPUT_BYTES = 1024 * 1024 + 32 * INPUT_FRAMES
 
 
 class Answers(Protocol):
@@ -44,14 +47,15 @@ class Answers(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Under:
-    """One call under way: its task once it has begun, and the further frames of an upload."""
+    """One call under way: its task once it has begun, and the further frames of an upload that wait to be read."""
 
     call_id: int
     name: str
     first: run_call_pb2.RunCall
+    frames: "asyncio.Queue[Any]"
+    waiting_bytes: int = 0
     task: asyncio.Task[None] | None = None
     failed: PortwayError | None = None
-    frames: "asyncio.Queue[Any]" = field(default_factory=lambda: asyncio.Queue(UPLOAD_FRAMES))
 
 
 class Pipeline:
@@ -119,15 +123,20 @@ class Pipeline:
                 ),
             )
             return
-        under = self._calls[call.call_id] = _Under(call.call_id, name, call)
+        under = self._calls[call.call_id] = _Under(
+            call.call_id, name, call, asyncio.Queue(INPUT_FRAMES if operation.shape is Shape.BOTH else UPLOAD_FRAMES)
+        )
         self._idle.clear()
         self._waiting.append(under)
         self._begin()
 
     async def _continue(self, under: _Under, call: run_call_pb2.RunCall, name: str) -> None:
+        size = call.ByteSize()
         if under.name != name or not under.first.more:
             self._refuse(call.call_id, Conflict(f"the call {call.call_id} is under way; use a new id"))
-        elif under.frames.full() and self._operations[name].shape is Shape.BOTH:
+        elif self._operations[name].shape is Shape.BOTH and (
+            under.frames.full() or under.waiting_bytes + size > INPUT_BYTES
+        ):
             # A program that does not read its input must not hold up the other calls of the run.
             error = LimitExceeded("more input is under way than the program takes; wait for `taken_bytes`")
             under.failed = error
@@ -136,7 +145,8 @@ class Pipeline:
             # To wait for a call that has not begun could hold up those that have.
             self._cancel(under)
         else:
-            await under.frames.put((getattr(call, name), call.more))
+            under.waiting_bytes += size
+            await under.frames.put((getattr(call, name), call.more, size))
 
     def _begin(self) -> None:
         while self._waiting and self._active < CONCURRENT_CALLS:
@@ -210,7 +220,8 @@ class Pipeline:
         yield first
         more = under.first.more
         while more:
-            frame, more = await under.frames.get()
+            frame, more, size = await under.frames.get()
+            under.waiting_bytes -= size
             check(frame)
             yield frame
 

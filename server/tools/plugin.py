@@ -20,8 +20,10 @@ from portway.rpc.errors import (
 from portway.rpc.status import errors_by_meaning
 from portway.server.effects.types import Idempotency
 from portway.server.runtimes.link import RuntimeLink
+from portway.server.tools.schema import Schema, SchemaProblem
 from portway.server.tools.types import (
     Availability,
+    JsonObject,
     PartialText,
     ToolCall,
     ToolEvent,
@@ -122,15 +124,25 @@ def specs_of(tools: Sequence[runtime_pb2.PluginTool]) -> dict[str, list[ToolSpec
             idempotency = Idempotency(tool.idempotency or Idempotency.NOT_IDEMPOTENT)
         except ValueError:
             raise InvalidInput(f"the tool {tool.name!r} has the unknown class {tool.idempotency!r}") from None
+        parameters = dict_of(tool.parameters)
         spec = ToolSpec(
             name=f"{PREFIX}{tool.name}",
             type=ToolType.PLUGIN,
             description=tool.description,
-            input_schema=dict_of(tool.parameters),
+            input_schema=parameters,
             idempotency=idempotency,
+            unusable=_fault(parameters),
         )
         found.setdefault(tool.name.rpartition("/")[0], []).append(spec)
     return found
+
+
+def _fault(parameters: JsonObject) -> str:
+    try:
+        Schema(parameters)
+    except SchemaProblem as error:
+        return f"its parameters cannot be used: {error.message}; mend the tool's manifest"
+    return ""
 
 
 async def list_tools(link: RuntimeLink, seconds: float, most: int) -> list[runtime_pb2.PluginTool]:

@@ -88,13 +88,14 @@ class ToolRegistry:
             if id(owned.source) not in states:
                 states[id(owned.source)] = owned.source.availability()
         return tuple(
-            RegisteredTool(one.spec, one.source.source_id, states[id(one.source)]) for _, one in sorted(found.items())
+            RegisteredTool(one.spec, one.source.source_id, _usable(one.spec, states[id(one.source)]))
+            for _, one in sorted(found.items())
         )
 
     def get(self, name: str, workspace_id: str = "") -> RegisteredTool:
         """One tool. Errors: `NotFound`, with near names."""
         owned = self._owned(name, workspace_id)
-        return RegisteredTool(owned.spec, owned.source.source_id, owned.source.availability())
+        return RegisteredTool(owned.spec, owned.source.source_id, _usable(owned.spec, owned.source.availability()))
 
     async def call(self, scope: ToolScope, call: ToolCall) -> AsyncGenerator[ToolEvent, None]:
         """Makes the call; read it inside `contextlib.aclosing`. Closing it stops the tool where it can be stopped.
@@ -133,8 +134,8 @@ class ToolRegistry:
         self._tools[workspace_id] = {**own, **added}
 
     def _available(self, name: str, workspace_id: str) -> ToolSource:
-        source = self._owned(name, workspace_id).source
-        state = source.availability()
+        owned = self._owned(name, workspace_id)
+        source, state = owned.source, _usable(owned.spec, owned.source.availability())
         if not state.available:
             raise WrongState(f"the tool {name!r} cannot be used now: {state.reason}", reason=Reason.TOOL_UNAVAILABLE)
         return source
@@ -147,6 +148,10 @@ class ToolRegistry:
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise NotFound(f"there is no tool {name!r}{hint}", resource=Resource("tool", name))
         return found
+
+
+def _usable(spec: ToolSpec, state: Availability) -> Availability:
+    return Availability(False, spec.unusable, absent=True) if spec.unusable else state
 
 
 def _without(names: Mapping[str, _Owned], source: ToolSource) -> dict[str, _Owned]:

@@ -58,9 +58,7 @@ class Schema:
                     break
         except (_TooLong, RecursionError) as error:
             raise SchemaProblem("the tool's schema takes too long to check; its author must simplify it") from error
-        except Exception as error:
-            if type(error).__name__ not in ("_WrappedReferencingError", "Unresolvable", "UnknownType"):
-                raise
+        except _broken_schemas() as error:
             raise SchemaProblem("the tool's schema refers to what it does not hold") from error
         return found
 
@@ -92,6 +90,14 @@ class Schema:
             yield from check(validator, value, instance, schema) or ()
 
         return counted
+
+
+def _broken_schemas() -> tuple[type[Exception], ...]:
+    """What a check finds of a schema that refers to nothing, or to a type that nobody knows."""
+    from jsonschema.exceptions import UnknownType  # noqa: PLC0415 - loaded already, by the schema
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415 - as above
+
+    return (Unresolvable, UnknownType)
 
 
 class Schemas:

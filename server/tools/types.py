@@ -23,13 +23,14 @@ class ToolType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """One tool. `input_schema` is the JSON schema of its arguments."""
+    """One tool. `input_schema` is the JSON schema of its arguments; `unusable` says why nobody may call it."""
 
     name: str
     type: ToolType
     description: str
     input_schema: JsonObject
     idempotency: Idempotency
+    unusable: str = ""
 
     @property
     def needs_ledger(self) -> bool:

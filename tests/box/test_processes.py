@@ -47,7 +47,7 @@ async def stop(inside: Inside, grace: float = 5.0, process_id: str = "p") -> pro
 
 @asynccontextmanager
 async def attached(
-    inside: Inside, stdout_offset: int = 0, stderr_offset: int = 0, process_id: str = "p"
+    inside: Inside, stdout_offset: int = 0, stderr_offset: int = 0, process_id: str = "p", hold: bool = False
 ) -> AsyncIterator[Attach]:
     call: Attach = inside.processes.AttachProcess()
     begin = process_pb2.AttachStart(
@@ -55,6 +55,7 @@ async def attached(
         process_id=process_id,
         stdout_offset=stdout_offset,
         stderr_offset=stderr_offset,
+        hold_output=hold,
     )
     await call.write(process_pb2.AttachProcessRequest(attach=begin))
     try:
@@ -193,6 +194,23 @@ async def test_one_who_does_not_read_holds_nobody_up(inside: Inside) -> None:
     async with attached(inside), attached(inside) as reading:
         frame = await until_out(reading, b"END\n")
     assert frame.offset + len(frame.stdout) == 30_000_004
+
+
+async def test_one_who_holds_the_output_misses_nothing_and_holds_up_no_end(inside: Inside) -> None:
+    await start(inside, "read word; head -c 8000000 /dev/zero | tr '\\0' x; echo END; sleep 60")
+    async with attached(inside, hold=True) as call:
+        await call.write(process_pb2.AttachProcessRequest(stdin=b"go\n"))
+        got = 0
+        while got < 8_000_004:
+            frame = await next_of(call)
+            assert frame.WhichOneof("kind") in ("attached", "stdout"), frame
+            got += len(frame.stdout)
+    await stop(inside)
+    await start(inside, "yes", "q")
+    async with attached(inside, process_id="q", hold=True) as silent:
+        await next_of(silent)
+        stopped = await stop(inside, process_id="q")
+        assert stopped.state == EXITED
 
 
 async def test_a_process_that_failed_is_started_again_by_its_policy(inside: Inside) -> None:

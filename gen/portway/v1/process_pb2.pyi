@@ -916,6 +916,7 @@ class AttachStart(_message.Message):
     PROCESS_ID_FIELD_NUMBER: _builtins.int
     STDOUT_OFFSET_FIELD_NUMBER: _builtins.int
     STDERR_OFFSET_FIELD_NUMBER: _builtins.int
+    HOLD_OUTPUT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Session."""
     workspace_id: _builtins.str
@@ -926,6 +927,8 @@ class AttachStart(_message.Message):
     """First byte of the output that is wanted; -1: only what is new."""
     stderr_offset: _builtins.int
     """First byte of the errors that is wanted; -1: only what is new."""
+    hold_output: _builtins.bool
+    """While attached, the process waits with its output until this caller has taken it, as at the end of a pipe, so that nothing is left out."""
     def __init__(
         self,
         *,
@@ -934,10 +937,11 @@ class AttachStart(_message.Message):
         process_id: _builtins.str = ...,
         stdout_offset: _builtins.int = ...,
         stderr_offset: _builtins.int = ...,
+        hold_output: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["process_id", b"process_id", "session_id", b"session_id", "stderr_offset", b"stderr_offset", "stdout_offset", b"stdout_offset", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hold_output", b"hold_output", "process_id", b"process_id", "session_id", b"session_id", "stderr_offset", b"stderr_offset", "stdout_offset", b"stdout_offset", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

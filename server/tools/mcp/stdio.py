@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from portway.clients.box import Box
 from portway.rpc.client_stream import send
-from portway.rpc.errors import Conflict, NotFound, PayloadTooLarge, PortwayError, Unavailable, WrongState
+from portway.rpc.errors import Conflict, NotFound, OutOfRange, PayloadTooLarge, PortwayError, Unavailable, WrongState
 from portway.rpc.status import errors_by_meaning
 from portway.server.tools.mcp.types import McpServer, Opened
 from portway.v1 import process_pb2, session_pb2
@@ -30,7 +30,7 @@ _RESUME_PAUSE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class HostMark:
-    """Whose processes these are: those of the same host's earlier epochs are leftovers."""
+    """Whose processes these are. A server has one at a time, so whatever else of this host is there is a leftover."""
 
     name: str
     epoch: int
@@ -44,8 +44,8 @@ class HostMark:
         return f"{self.prefix}{self.epoch}-{secrets.token_hex(6)}"
 
     def left_over(self, process_id: str) -> bool:
-        epoch, _, _ = process_id.removeprefix(self.prefix).partition("-")
-        return process_id.startswith(self.prefix) and epoch != str(self.epoch)
+        """Asked before the program is started: one of an earlier epoch, or one that could not be stopped."""
+        return process_id.startswith(self.prefix)
 
 
 class BoxProgram:
@@ -163,6 +163,8 @@ class BoxProgram:
                     tries = 0
                     yield piece
                 raise self._ended("ended without saying how")
+            except OutOfRange:
+                raise self._ended("was lost with the box") from None
             except Unavailable:
                 tries += 1
                 if tries > _RESUME_TRIES:
@@ -177,6 +179,7 @@ class BoxProgram:
             process_id=self._process_id,
             stdout_offset=self._taken,
             stderr_offset=self._errors_taken,
+            hold_output=True,
         )
         with errors_by_meaning():
             call = self._box.processes.AttachProcess()
@@ -193,7 +196,8 @@ class BoxProgram:
                             self._errors_taken = frame.offset + len(frame.stderr)
                             self.last_words = (self.last_words + frame.stderr.decode(errors="replace"))[-STDERR_KEPT:]
                         case "output_gap":
-                            raise self._ended("wrote faster than it was read, and a part is lost")
+                            # Written while the connection to the box was away, and more than it keeps.
+                            raise self._ended("wrote more than the box keeps, and a part is lost")
                         case "exit":
                             raise self._ended(_how(frame.exit))
             finally:

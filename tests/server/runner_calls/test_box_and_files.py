@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.sandbox import why_no_sandbox
 from tests.server.hosting import WORKSPACE, Hosted, hosted
 from tests.server.playing import played
 from tests.server.tools.real_box import RealBox, running_box
-from tests.waiting import until
+from tests.waiting import until, until_told
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,8 @@ async def boxed(tmp_path: Path, runtime: FakeRuntime, real_box: RealBox) -> Asyn
 
 def start(line: str, **more: Any) -> pb.RunBoxRequest:
     command = process_pb2.Command(shell=line)
-    return pb.RunBoxRequest(exec=process_pb2.ExecRequest(start=process_pb2.ExecStart(command=command, **more)))
+    begin = process_pb2.ExecStart(command=command, **{"session_id": "own", **more})
+    return pb.RunBoxRequest(exec=process_pb2.ExecRequest(start=begin))
 
 
 async def test_a_command_gets_its_input_and_its_output_comes_back(boxed: Hosted, runtime: FakeRuntime) -> None:
@@ -59,6 +61,91 @@ async def test_a_command_gets_its_input_and_its_output_comes_back(boxed: Hosted,
         assert frames[-1].exec.exit.exit_code == 3
 
     await played(boxed, runtime, script)
+
+
+def said(answers: list[Any]) -> bytes:
+    return b"".join(one.run_box.exec.stdout for one in answers)
+
+
+def input_of(size: int, frames: int) -> list[pb.RunBoxRequest]:
+    return [pb.RunBoxRequest(exec=process_pb2.ExecRequest(stdin=b"x" * size))] * frames
+
+
+async def test_a_mebibyte_may_be_under_way_and_more_ends_only_its_own_call(boxed: Hosted, runtime: FakeRuntime) -> None:
+    close = pb.RunBoxRequest(exec=process_pb2.ExecRequest(close_stdin=process_pb2.CloseStdin()))
+
+    async def script(run: FakeRun) -> None:
+        answers = await run.ask_all("run_box", start("sleep 0.2; wc -c"), *input_of(1024, 1024), close)
+        assert said(answers).split() == [b"1048576"]
+        assert sum(one.run_box.taken_bytes for one in answers) == 1_048_576
+        flooded = await run.ask("run_box", start("sleep 600"), *input_of(1_048_576, 32), close)
+        assert flooded.code == 8 and "taken_bytes" in flooded.message
+        assert said(await run.ask_all("run_box", start("echo still here"))) == b"still here\n"
+
+    await played(boxed, runtime, script)
+
+
+async def test_a_terminal_has_its_size_and_signals_arrive(boxed: Hosted, runtime: FakeRuntime) -> None:
+    async def script(run: FakeRun) -> None:
+        begin = start("stty size; read word; stty size")
+        begin.exec.start.command.terminal.rows, begin.exec.start.command.terminal.columns = 40, 100
+        size = process_pb2.TerminalSize(rows=50, columns=120)
+        answers = await run.ask_all(
+            "run_box",
+            begin,
+            pb.RunBoxRequest(exec=process_pb2.ExecRequest(resize=size)),
+            pb.RunBoxRequest(exec=process_pb2.ExecRequest(stdin=b"go\n")),
+        )
+        assert b"50 120" in said(answers)
+        killed = await run.ask_all(
+            "run_box", start("exec sleep 600"), pb.RunBoxRequest(exec=process_pb2.ExecRequest(signal=15))
+        )
+        assert killed[-1].run_box.exec.exit.status == process_pb2.EXIT_STATUS_KILLED
+
+    await played(boxed, runtime, script)
+
+
+async def test_a_cancelled_command_is_killed(boxed: Hosted, runtime: FakeRuntime) -> None:
+    async def script(run: FakeRun) -> None:
+        async def ticks() -> bytes:
+            return said(await run.ask_all("run_box", start("wc -c < ticks")))
+
+        line = "while true; do printf x >> ticks; sleep 0.01; done"
+        calling = asyncio.create_task(run.ask_all("run_box", start(line)))
+        await until(lambda: run.last_call == 1)
+
+        async def begun() -> bool:
+            return await ticks() != b""
+
+        async def stands_still() -> bool:
+            return await ticks() == await ticks()
+
+        await until_told(begun)
+        await run.cancel_call(1)
+        assert (await calling)[-1].error.code == 1
+        await until_told(stands_still)
+
+    await played(boxed, runtime, script)
+
+
+async def test_a_lost_box_is_told_and_no_success(tmp_path: Path, runtime: FakeRuntime) -> None:
+    if reason := why_no_sandbox():
+        pytest.skip(f"no sandbox on this machine: {reason}")
+    with running_box(tmp_path) as own:
+        box: Any = own
+        async with hosted(tmp_path, runtime, box=box) as host:
+            await host.set_agent(box_policy=BoxPolicy(tools=("*",)))
+            await until(lambda: host.parts.box_link.availability().available)
+
+            async def script(run: FakeRun) -> None:
+                calling = asyncio.create_task(run.ask_all("run_box", start("echo begun; sleep 600")))
+                assert said(await run.ask_all("run_box", start("echo there"))) == b"there\n"
+                own.kill()
+                lost = (await calling)[-1]
+                assert lost.error.code == 14
+
+            await played(host, runtime, script)
+            own.start()
 
 
 async def test_a_process_is_started_and_stopped_in_the_session(boxed: Hosted, runtime: FakeRuntime) -> None:

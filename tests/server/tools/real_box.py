@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,16 +26,19 @@ class RealBox:
     token: str
     process: subprocess.Popen[bytes] | None = None
     address: str = ""
+    mount_roots: Sequence[Path] = ()
 
     def start(self) -> None:
         ready = self.folder / "ready.json"
         ready.unlink(missing_ok=True)
+        settings = self.folder / "box.yaml"
+        settings.write_text(json.dumps({"box": {"mount_roots": [str(root) for root in self.mount_roots]}}))
         with (self.folder / "box.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "portway.box", "--listen", self.address or "127.0.0.1:0"),
                     *("--data", self.folder / "data", "--credentials", self.folder / "credentials.json"),
-                    *("--ready-file", ready),
+                    *("--ready-file", ready, "--config", settings),
                 ],
                 stdout=log,
                 stderr=log,
@@ -61,14 +64,14 @@ class RealBox:
 
 
 @contextmanager
-def running_box(folder: Path) -> Iterator[RealBox]:
+def running_box(folder: Path, mount_roots: Sequence[Path] = ()) -> Iterator[RealBox]:
     """Serves every workspace to one service token."""
     token = mint_token("service")
     entry = {"id": token.token_id, "sha256": token.secret_hash.hex(), "role": "box", "workspace_id": "*"}
     file = os.open(folder / "credentials.json", os.O_CREAT | os.O_WRONLY, 0o600)
     with open(file, "w") as credentials:
         json.dump({"tokens": [entry]}, credentials)
-    box = RealBox(folder, token.text)
+    box = RealBox(folder, token.text, mount_roots=mount_roots)
     box.start()
     try:
         yield box

@@ -159,3 +159,18 @@ async def test_without_its_runtime_a_tool_says_why_it_cannot_be_called(desk: Des
     with pytest.raises(WrongState) as caught:
         await desk.events("eff_4")
     assert caught.value.reason == Reason.TOOL_UNAVAILABLE
+
+
+async def test_a_tool_whose_schema_cannot_be_used_is_listed_with_the_reason(
+    desk: Desk, plugin: Path, runtime: RealRuntime
+) -> None:
+    text = TOOL.replace("NAME", "odd").replace("{n: {type: integer}}", "{n: {$ref: 'https://example.org/n'}}")
+    (plugin / "components" / "odd.yaml").write_text(text)
+    await runtime.reload()
+    await until(lambda: desk.knows("plugin:tests/counting/odd"))
+    odd = desk.registry.get("plugin:tests/counting/odd")
+    assert not odd.availability.available and "example.org" in odd.availability.reason
+    with pytest.raises(WrongState, match="example.org"):
+        async with aclosing(desk.registry.call(SCOPE, ToolCall(odd.spec.name, {}, "eff_9", 20.0))) as events:
+            assert [event async for event in events] == []
+    assert desk.registry.get("plugin:tests/counting/count").availability.available

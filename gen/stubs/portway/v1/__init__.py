@@ -4954,6 +4954,11 @@ class AttachStart(betterproto2.Message):
     First byte of the errors that is wanted; -1: only what is new.
     """
 
+    hold_output: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
+    """
+    While attached, the process waits with its output until this caller has taken it, as at the end of a pipe, so that nothing is left out.
+    """
+
 
 default_message_pool.register_message("portway.v1", "AttachStart", AttachStart)
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import mcp_types
-from mcp.client._transport import TransportStreams
 from mcp.client.session import ClientSession, IncomingMessage
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost, listen
 from mcp.shared.dispatcher import ProgressFnT
@@ -18,6 +17,7 @@ from pydantic import ValidationError
 
 from portway.rpc.errors import DeadlineExceeded, InvalidInput, Reason, Unavailable, WrongState
 from portway.server.tools.mcp.library.results import result_of
+from portway.server.tools.mcp.library.transports import Streams
 from portway.server.tools.mcp.peer import Listing, RemoteTool
 from portway.server.tools.types import JsonObject, ToolEvent, ToolProgress, ToolResult
 
@@ -156,7 +156,7 @@ class LibraryPeer:
 
 
 @asynccontextmanager
-async def open_session(streams: TransportStreams) -> AsyncIterator[LibraryPeer]:
+async def open_session(streams: Streams) -> AsyncIterator[LibraryPeer]:
     """Agrees on a version and gives the peer. Raises Unavailable; what the transport raises comes through a group."""
     broken, changed = asyncio.Event(), asyncio.Event()
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import httpx2
 import mcp_types
-from mcp.client._transport import TransportStreams
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
@@ -26,9 +26,12 @@ _CONNECT_SECONDS = 15.0
 _SILENCE_SECONDS = 300.0
 _EVENT_STREAM = "text/event-stream"
 
+# One to read messages from, one to write them to; the library has no public names for their types.
+Streams = tuple[Any, Any]
+
 
 @asynccontextmanager
-async def over_http(server: McpServer, opened: Opened, policy: OutboundPolicy) -> AsyncIterator[TransportStreams]:
+async def over_http(server: McpServer, opened: Opened, policy: OutboundPolicy) -> AsyncIterator[Streams]:
     """Through the policy for requests to others; each message is bounded."""
     client = _client(opened, policy)
     if server.spec.transport is Transport.SSE:
@@ -69,8 +72,9 @@ def _bound(limit: int):  # type: ignore[no-untyped-def]  # the type of a hook is
 
 
 @asynccontextmanager
-async def over_a_program(program: BoxProgram) -> AsyncIterator[TransportStreams]:
+async def over_a_program(program: BoxProgram) -> AsyncIterator[Streams]:
     """Lines of a program in the box. What is no message reaches the session as an exception and is left out."""
+    await program.start()
     to_session, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     outgoing, from_session = anyio.create_memory_object_stream[SessionMessage](0)
 
@@ -84,7 +88,6 @@ async def over_a_program(program: BoxProgram) -> AsyncIterator[TransportStreams]
             text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
             await program.write(text.encode())
 
-    await program.start()
     try:
         async with to_session, incoming, outgoing, from_session, anyio.create_task_group() as group:
             group.start_soon(read)

@@ -18,6 +18,8 @@ from mcp.server.mcpserver import Context, Image, MCPServer
 from mcp_types import ToolAnnotations
 
 mode, port_file, count_file = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+# In a sandbox, the next session may be another user.
+os.umask(0)
 server = MCPServer("tests")
 
 

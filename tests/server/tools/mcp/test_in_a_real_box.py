@@ -1,0 +1,201 @@
+"""MCP servers that are programs: each in a box session of its own, lost and found again, never two of one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from portway.clients.box import Box
+from portway.rpc.errors import NotFound, PortwayError, Reason
+from portway.rpc.status import errors_by_meaning
+from portway.server.agents.types import ResourcePolicy
+from portway.v1 import process_pb2, tool_pb2
+from tests.fakes.runtime_server import FakeRun, FakeRuntime, serve_fake_runtime
+from tests.sandbox import why_no_sandbox
+from tests.server.hosting import Hosted, hosted
+from tests.server.playing import played
+from tests.server.tools.mcp.boxed_server import PACKAGES, BoxedServer, why_not_here
+from tests.server.tools.mcp.test_over_http import asking, get, make, result_of, stub
+from tests.server.tools.real_box import RealBox, running_box
+from tests.waiting import until, until_told
+
+RUNNING = (process_pb2.PROCESS_STATE_RUNNING, process_pb2.PROCESS_STATE_RESTARTING)
+
+
+@pytest.fixture
+def real_box(tmp_path: Path) -> Iterator[RealBox]:
+    if reason := why_no_sandbox() or why_not_here():
+        pytest.skip(f"no MCP server in a sandbox of this machine: {reason}")
+    (tmp_path / "box").mkdir()
+    (tmp_path / "seen").mkdir()
+    with running_box(tmp_path / "box", [tmp_path / "seen", PACKAGES]) as box:
+        yield box
+
+
+@pytest.fixture
+def server(real_box: RealBox, tmp_path: Path) -> BoxedServer:
+    return BoxedServer(tmp_path / "seen" / "notes")
+
+
+@pytest.fixture
+async def runtime() -> AsyncIterator[FakeRuntime]:
+    async with serve_fake_runtime(FakeRuntime()) as serving:
+        yield serving
+
+
+@pytest.fixture
+async def host(tmp_path: Path, runtime: FakeRuntime, real_box: RealBox) -> AsyncIterator[Hosted]:
+    box: Any = real_box
+    async with hosted(tmp_path, runtime, box=box) as serving:
+        await serving.set_agent(resource_policy=ResourcePolicy(tools=("mcp:tests/*",)))
+        await until(lambda: serving.parts.box_link.availability().available)
+        yield serving
+
+
+async def running(box: RealBox) -> list[str]:
+    """Processes of the server that run now."""
+    async with Box(box.address, token=box.token) as client:
+        try:
+            found = await client.list_processes("mcp:tests", "default")
+        except NotFound:
+            return []
+    return [one.process_id for one in found if one.state in RUNNING]
+
+
+async def connected(host: Hosted) -> bool:
+    return (await get(host)).state == "connected"
+
+
+async def calls(host: Hosted, runtime: FakeRuntime, word: str) -> None:
+    async def script(run: FakeRun) -> None:
+        result = await result_of(run, asking("count", word=word))
+        assert result.text == f"counted {word}"
+
+    await played(host, runtime, script)
+
+
+async def test_its_tools_are_called_in_a_session_of_its_own(
+    host: Hosted, runtime: FakeRuntime, real_box: RealBox, server: BoxedServer
+) -> None:
+    made = await make(host, server.written())
+    assert made.mcp_server.state == "connected" and "mcp:tests/add" in [tool.name for tool in made.tools]
+
+    async def script(run: FakeRun) -> None:
+        assert (await result_of(run, asking("add", a=2, b=3))).text == "5"
+        # More than the box keeps of a process's output: nothing of it is lost.
+        long = await result_of(run, asking("big", size=3_000_000))
+        (whole,) = [one for one in long.artifacts if one.mime_type == "text/plain"]
+        assert whole.size >= 3_000_000
+        assert (await result_of(run, asking("count", word="w" * 600_000))).text.startswith("counted www")
+
+    await played(host, runtime, script)
+    assert len(await running(real_box)) == 1
+
+
+async def test_a_program_that_ends_is_started_again_and_a_lost_call_is_not_made_twice(
+    host: Hosted, runtime: FakeRuntime, real_box: RealBox, server: BoxedServer
+) -> None:
+    await make(host, server.written())
+
+    async def script(run: FakeRun) -> None:
+        lost = await run.ask("call_tool", asking("die", "c1"))
+        assert (lost.code, lost.reason) == (9, Reason.EFFECT_UNKNOWN)
+        again = await run.ask("call_tool", asking("die", "c1"))
+        assert again.reason == Reason.EFFECT_UNKNOWN
+
+    await played(host, runtime, script)
+    assert server.counted == ["die"]
+    await until_told(lambda: connected(host))
+    await calls(host, runtime, "after")
+    assert server.counted == ["die", "after"] and len(await running(real_box)) == 1
+
+
+async def test_a_killed_box_comes_back_with_one_program(
+    host: Hosted, runtime: FakeRuntime, real_box: RealBox, server: BoxedServer
+) -> None:
+    await make(host, server.written())
+    await calls(host, runtime, "before")
+    real_box.kill()
+
+    async def lost() -> bool:
+        return (await get(host)).state != "connected"
+
+    async def away(run: FakeRun) -> None:
+        refused = await run.ask("call_tool", asking("count", "away", word="away"))
+        assert refused.code == 9 and refused.reason in (Reason.TOOL_UNAVAILABLE, Reason.EFFECT_UNKNOWN)
+
+    await until_told(lost)
+    await played(host, runtime, away)
+    await asyncio.to_thread(real_box.start)
+    await until_told(lambda: connected(host))
+    await calls(host, runtime, "after")
+    assert server.counted == ["before", "after"] and len(await running(real_box)) == 1
+
+
+async def test_a_host_that_comes_back_leaves_no_second_program(
+    tmp_path: Path, runtime: FakeRuntime, real_box: RealBox, server: BoxedServer
+) -> None:
+    """What a killed host leaves behind is a process of an earlier epoch, which this test puts there itself."""
+    box: Any = real_box
+    async with hosted(tmp_path, runtime, box=box) as host:
+        await until(lambda: host.parts.box_link.availability().available)
+        await make(host, server.written())
+        (process_id,) = await running(real_box)
+    assert await running(real_box) == []
+    left = process_id.rsplit("-", 2)[0] + "-1-0123456789ab"
+    async with Box(real_box.address, token=real_box.token) as client:
+        await client.processes.StartProcess(
+            process_pb2.StartProcessRequest(
+                session_id="mcp:tests",
+                workspace_id="default",
+                process_id=left,
+                command=process_pb2.Command(shell="sleep 600"),
+            )
+        )
+    async with hosted(tmp_path, runtime, box=box) as host:
+        await until_told(lambda: connected(host))
+        (now,) = await running(real_box)
+        assert now not in (left, process_id)
+
+
+async def test_disabling_and_deleting_stop_the_program(host: Hosted, real_box: RealBox, server: BoxedServer) -> None:
+    made = await make(host, server.written())
+
+    async def none_runs() -> bool:
+        return await running(real_box) == []
+
+    shown = made.mcp_server
+    shown.disabled = True
+    with errors_by_meaning():
+        await stub(host).UpdateMcpServer(tool_pb2.UpdateMcpServerRequest(mcp_server=shown))
+    await until_told(none_runs)
+    assert (await get(host)).state == "disabled"
+    shown = await get(host)
+    shown.disabled = False
+    with errors_by_meaning():
+        await stub(host).UpdateMcpServer(tool_pb2.UpdateMcpServerRequest(mcp_server=shown))
+    await until_told(lambda: connected(host))
+    assert len(await running(real_box)) == 1
+    await host.set_agent()
+    with errors_by_meaning():
+        await stub(host).DeleteMcpServer(tool_pb2.DeleteMcpServerRequest(server_id="tests"))
+    await until_told(none_runs)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("echo no such word >&2; exit 7", "exit code 7.*no such word"),
+        ("while true; do echo this is no message; done", "version"),
+        ("head -c 20000000 /dev/zero", "bytes"),
+    ],
+)
+async def test_a_program_that_is_no_server_says_why(host: Hosted, server: BoxedServer, line: str, why: str) -> None:
+    wrong = server.written()
+    wrong.command[:] = ["/bin/sh", "-c", line]
+    with pytest.raises(PortwayError, match=why):
+        await make(host, wrong)
