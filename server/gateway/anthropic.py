@@ -46,7 +46,7 @@ class Messages:
         choice = fields.an_object(body.get("tool_choice") or {"type": "auto"}, "tool_choice")
         question = ModelRequest(
             messages=(*_system(body.get("system")), *_messages(body)),
-            tools=tuple(_tool(one, path) for path, one in fields.objects(body.get("tools"), "tools") if _is_own(one)),
+            tools=tuple(_tool(one, path) for path, one in fields.objects(body.get("tools"), "tools")),
             tool_choice=_choice(choice),
             temperature=fields.number(body, "temperature", 0, 1),
             top_p=fields.number(body, "top_p", 0, 1),
@@ -77,12 +77,9 @@ def _status(error: PortwayError, status: int) -> int:
     return 402 if error.reason == Reason.BUDGET_EXHAUSTED else status
 
 
-def _is_own(tool: Mapping[str, Any]) -> bool:
-    """Tools that the vendor itself would run are not offered: nobody here runs them."""
-    return tool.get("type") in (None, "custom")
-
-
 def _tool(tool: Mapping[str, Any], path: str) -> ToolDefinition:
+    if tool.get("type") not in (None, "custom"):
+        raise fields.of_the_vendor(path, tool["type"])
     schema = fields.an_object(tool.get("input_schema"), f"{path}.input_schema")
     return ToolDefinition(fields.text(tool, "name", path), fields.text(tool, "description", path, ""), schema)
 

@@ -54,6 +54,15 @@ def text(source: Json, name: str, path: str = "", default: str | None = None) ->
     return value
 
 
+def of_the_vendor(path: str, kind: object) -> InvalidInput:
+    """What is said of a tool that the vendor's own servers would run, or that only its own models know."""
+    return wrong(
+        f"{path}.type",
+        f"{str(kind)[:60]!r} is a tool of the vendor's own, which this gateway cannot run; leave it out, or declare a "
+        "tool with a schema that the program runs itself",
+    )
+
+
 def number(source: Json, name: str, low: float, high: float) -> float | None:
     value = source.get(name)
     if value is None:

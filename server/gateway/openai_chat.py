@@ -67,10 +67,7 @@ class ChatCompletions:
         options = fields.an_object(body.get("stream_options") or {}, "stream_options")
         question = ModelRequest(
             messages=_messages(body),
-            tools=tuple(
-                _tool(fields.an_object(one.get("function"), f"{path}.function"), path)
-                for path, one in fields.objects(body.get("tools"), "tools")
-            ),
+            tools=tuple(_tool(one, path) for path, one in fields.objects(body.get("tools"), "tools")),
             tool_choice=_choice(body.get("tool_choice")),
             temperature=fields.number(body, "temperature", 0, 2),
             top_p=fields.number(body, "top_p", 0, 1),
@@ -154,7 +151,10 @@ def _parts(content: object, path: str) -> Iterable[Part]:
                 raise fields.wrong(f"{where}.type", f"{kind!r} is nothing that this gateway takes")
 
 
-def _tool(function: Mapping[str, Any], path: str) -> ToolDefinition:
+def _tool(tool: Mapping[str, Any], path: str) -> ToolDefinition:
+    if tool.get("type", "function") != "function":
+        raise fields.of_the_vendor(path, tool["type"])
+    function = fields.an_object(tool.get("function"), f"{path}.function")
     schema = function.get("parameters") or {"type": "object", "properties": {}}
     name = fields.text(function, "name", path)
     return ToolDefinition(

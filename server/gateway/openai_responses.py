@@ -83,7 +83,7 @@ def _effort(value: object) -> ReasoningEffort | None:
 
 
 def _tools(body: Mapping[str, Any]) -> Iterable[ToolDefinition]:
-    """Functions and tools of free text. What the vendor itself would run is not offered: nobody here runs it."""
+    """Functions and tools of free text."""
     for path, tool in fields.objects(body.get("tools"), "tools"):
         description = fields.text(tool, "description", path, "")
         if tool.get("type") == "function":
@@ -91,6 +91,8 @@ def _tools(body: Mapping[str, Any]) -> Iterable[ToolDefinition]:
             yield ToolDefinition(fields.text(tool, "name", path), description, schema)
         elif tool.get("type") == "custom":
             yield ToolDefinition(fields.text(tool, "name", path), description, _FREE_TEXT)
+        else:
+            raise fields.of_the_vendor(path, tool.get("type"))
 
 
 def _choice(value: object, offered: set[str]) -> ToolChoice:

@@ -8,10 +8,11 @@ import pytest
 
 from portway.server.agents.types import ModelAlias, ResourcePolicy
 from tests.fakes.runtime_server import FakeRun, FakeRuntime
-from tests.server.gateway.programs import PIXEL, TOOL, openai_of
+from tests.server.gateway.programs import PIXEL, TOOL, http_of, openai_of
 from tests.server.hosting import Hosted
 from tests.server.playing import played
 
+HELLO = [{"role": "user", "content": "hello"}]
 EXEC = {"type": "function", "function": {"name": "exec", "description": "Runs it.", "parameters": TOOL}}
 
 
@@ -130,9 +131,7 @@ async def test_a_response_calls_a_tool(host: Hosted, runtime: FakeRuntime, kind:
     async def script(run: FakeRun) -> None:
         conversation: Any = [{"role": "user", "content": "run: echo hi"}]
         async with openai_of(run) as client:
-            async with client.responses.stream(
-                model="demo", input=conversation, tools=[tool, {"type": "web_search"}]
-            ) as stream:
+            async with client.responses.stream(model="demo", input=conversation, tools=[tool]) as stream:
                 kinds = [event.type async for event in stream]
                 first = await stream.get_final_response()
             calls = [item for item in first.output if item.type in ("function_call", "custom_tool_call")]
@@ -174,5 +173,45 @@ async def test_names_of_models(host: Hosted, runtime: FakeRuntime) -> None:
             with pytest.raises(openai.NotFoundError) as caught:
                 await said("claude-4")
             assert caught.value.code == "model_not_found"
+
+    await played(host, runtime, script)
+
+
+async def test_embeddings_are_of_the_runs_own_model_in_either_coding(host: Hosted, runtime: FakeRuntime) -> None:
+    await host.set_agent(resource_policy=ResourcePolicy(model_ids=("demo", "demo-embed")))
+
+    async def script(run: FakeRun) -> None:
+        async with openai_of(run) as client:
+            plain = await client.embeddings.create(model="demo-embed", input=["a", "b"], encoding_format="float")
+            # The client asks for base64 by itself and reads it.
+            packed = await client.embeddings.create(model="demo-embed", input=["a", "b"])
+            assert [one.index for one in plain.data] == [0, 1]
+            assert plain.data[0].embedding != plain.data[1].embedding
+            for one, other in zip(plain.data, packed.data, strict=True):
+                assert one.embedding == pytest.approx(other.embedding, abs=1e-6)
+        async with http_of(run) as http:
+            wrong = await http.post("/openai/v1/embeddings", json={"model": "demo-embed", "input": []})
+            assert wrong.status_code == 400 and "input" in wrong.json()["error"]["message"]
+
+    await played(host, runtime, script)
+
+
+async def test_tools_of_the_vendors_own_are_refused_by_their_field(host: Hosted, runtime: FakeRuntime) -> None:
+    async def script(run: FakeRun) -> None:
+        hosted_tools = {
+            "/openai/v1/responses": ({"input": "hi"}, {"type": "web_search"}),
+            "/openai/v1/chat/completions": ({"messages": HELLO}, {"type": "web_search_preview"}),
+            "/anthropic/v1/messages": (
+                {"messages": HELLO, "max_tokens": 9},
+                {"type": "web_search_20250305", "name": "web_search"},
+            ),
+        }
+        async with http_of(run) as http:
+            for path, (body, tool) in hosted_tools.items():
+                answer = await http.post(path, json={"model": "demo", **body, "tools": [tool]})
+                assert answer.status_code == 400
+                error = answer.json()["error"]
+                assert error["type"] == "invalid_request_error"
+                assert "tools[0].type" in error["message"] and tool["type"] in error["message"]
 
     await played(host, runtime, script)
