@@ -135,7 +135,8 @@ def complaint(response: httpx.Response, token: str) -> str:
 async def test_nothing_that_a_program_sends_breaks_the_gateway(tmp_path: Path) -> None:
     number = seed()
     print(f"PORTWAY_FUZZ_SEED={number}")
-    random, logs, problems = Random(number), Logs(), []
+    random, logs = Random(number), Logs()
+    problems: list[str] = []
     codes: dict[int, int] = {}
 
     async def script(run: FakeRun) -> None:

@@ -198,7 +198,7 @@ async def test_embeddings_are_of_the_runs_own_model_in_either_coding(host: Hoste
 
 async def test_tools_of_the_vendors_own_are_refused_by_their_field(host: Hosted, runtime: FakeRuntime) -> None:
     async def script(run: FakeRun) -> None:
-        hosted_tools = {
+        hosted_tools: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
             "/openai/v1/responses": ({"input": "hi"}, {"type": "web_search"}),
             "/openai/v1/chat/completions": ({"messages": HELLO}, {"type": "web_search_preview"}),
             "/anthropic/v1/messages": (
