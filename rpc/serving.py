@@ -25,6 +25,8 @@ DEFAULT_GRACE = 10.0
 # Calls past our own limit are refused by us; past this one by the library, without any details.
 _BACKSTOP_FACTOR = 2
 
+_PENDING_CALLS = 20_000
+
 
 @dataclass(frozen=True, slots=True)
 class TlsConfig:
@@ -142,6 +144,10 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.enable_channelz", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 2_000),
         ("grpc.http2.max_ping_strikes", 5),
+        # Calls that nobody has looked at yet: past a thousand the library drops them with a bare CANCELLED. The gate
+        # refuses with a reason and a time to come again instead.
+        ("grpc.server.max_pending_requests", _PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", _PENDING_CALLS),
     ]
 
 

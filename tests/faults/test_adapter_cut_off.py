@@ -155,6 +155,7 @@ def host_frozen(adapter: AdapterProcess, network: CuttingProxy, host: HostProces
     return lambda: os.kill(host.pid, signal.SIGCONT)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("freeze", [frozen, host_frozen])
 async def test_one_side_is_frozen_for_longer_than_the_other_waits(
     tmp_path: Path, freeze: Callable[[AdapterProcess, CuttingProxy, HostProcess], Callable[[], None]]

@@ -103,8 +103,8 @@ async def test_what_is_accepted_over_steps_and_restarts_is_there_once_and_in_ord
                 accepted += [await submit(host, f"m{number}-{n}", f"key-{number}-{n}", "chat") for n in range(4)]
             # Leases and epochs of the last life may lie in the future of this one.
             await process.restart()
-        for one in accepted:
-            assert (await ended(process, one.run_id)).state == COMPLETED
+            for one in accepted:
+                assert (await ended(process, one.run_id)).state == COMPLETED
         texts = [text for _, text in await said(process, accepted[0].conversation_id)]
         assert texts == [f"hello, m{number}-{n}" for number in range(len(STEPS)) for n in range(4)]
         async with process.client() as host:
@@ -117,6 +117,7 @@ async def test_what_is_accepted_over_steps_and_restarts_is_there_once_and_in_ord
         assert len(sequences) == len(accepted)
 
 
+@pytest.mark.heavy
 async def test_a_schedule_fires_each_time_once_and_does_not_wait_for_a_clock_that_was_set_back(tmp_path: Path) -> None:
     async with stepped_host(tmp_path) as (stepped, _):
         stepped.step(HOUR)

@@ -127,14 +127,14 @@ class Installation:
 
 
 @asynccontextmanager
-async def installation(folder: Path, kind: str) -> AsyncIterator[Installation]:
-    """Serves, with the adapter connected."""
+async def installation(folder: Path, kind: str, **more: str) -> AsyncIterator[Installation]:
+    """Serves, with the adapter connected. `more` are settings as in the environment, without `PORTWAY__`."""
     port = free_port()
     config = CONFIG.format(plugins=PLUGINS)
     os.environ["STORM_MARKS"] = str(folder / "marks")
     with ExitStack() as use:
         networks = {network: use.enter_context(cutting_proxy(port)) for network in (ADAPTER, CALLERS)}
-        server, name, settings = None, "", dict[str, str]()
+        server, name, settings = None, "", more
         if kind == "postgresql":
             server = use.enter_context(postgres_server(durable=True))
             name = server.new_database()
