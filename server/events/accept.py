@@ -210,6 +210,8 @@ class Acceptor:
             self._outbox.wake(taken.delivery)
         if taken.replaced is not None:
             self._work.replace(taken.replaced, EDITED if submit.facts.type == EDIT else RECALLED)
+        if taken.unsteered is not None:
+            self._work.unsteer(taken.unsteered.workspace_id, taken.unsteered.run_id, taken.unsteered.event_id)
         run = taken.run
         if run is None:
             return

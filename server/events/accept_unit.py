@@ -16,7 +16,7 @@ from portway.server.deliveries.types import Delivery
 from portway.server.events.routing import Route
 from portway.server.events.store import append_event, find_duplicate
 from portway.server.events.submit import Submit
-from portway.server.events.types import Accepted, EventOutcome, NewEvent
+from portway.server.events.types import Accepted, Event, EventOutcome, NewEvent
 from portway.server.runs.attempts import add_run
 from portway.server.runs.ledger import add_steer
 from portway.server.runs.pending import Arrival, QueuedRun
@@ -33,13 +33,14 @@ BUSY_RETRY_SECONDS = 5.0
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What the transaction did. `arrival` is set where the message goes into the executing `run`; `replaced` is a run
-    that was fenced off, because its message is not what it was."""
+    that was fenced off, because its message is not what it was; `unsteered` a message that its run will not get."""
 
     accepted: Accepted
     run: QueuedRun | None = None
     arrival: Arrival | None = None
     replaced: Run | None = None
     delivery: Delivery | None = None
+    unsteered: Event | None = None
 
 
 class AcceptUnit:

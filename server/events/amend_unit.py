@@ -12,7 +12,7 @@ from portway.server.events.store import append_event, find_duplicate, find_later
 from portway.server.events.submit import Submit
 from portway.server.events.types import Event, EventOutcome, NewEvent
 from portway.server.runs.attempts import fence_off, request_cancel
-from portway.server.runs.ledger import add_steer, has_spoken
+from portway.server.runs.ledger import add_steer, has_spoken, withdraw_steer
 from portway.server.runs.pending import Arrival
 from portway.server.runs.store import read_run
 from portway.server.runs.types import Run, RunState
@@ -74,6 +74,9 @@ class AmendUnit(AcceptUnit):
             return self._begin(tx, event)
         run = self._unanswered(tx, original)
         policy = self._amendment.policy
+        steered = original.outcome is EventOutcome.STEER
+        if run is not None and steered and event.type == RECALL:
+            return self._unsteer(tx, event, original)
         if run is None or policy is EditPolicy.IGNORE:
             why = "its agent takes no edits" if run is not None else "the message was answered, or nobody answers it"
             return Taken(append_event(tx, dataclasses.replace(event, outcome_reason=why)))
@@ -81,7 +84,8 @@ class AmendUnit(AcceptUnit):
             event = dataclasses.replace(event, outcome_reason=f"it cancels the run {run.run_id}")
             accepted = append_event(tx, event)
             return Taken(accepted, replaced=self._give_up(tx, run, RECALLED))
-        if policy is EditPolicy.STEER and run.state is not RunState.QUEUED:
+        # A message that went into the run of another does not end that one.
+        if (policy is EditPolicy.STEER or steered) and run.state is not RunState.QUEUED:
             return self._steer(tx, event, run)
         why = f"it takes the place of the run {run.run_id}"
         taken = self._begin(tx, dataclasses.replace(event, outcome_reason=why))
@@ -120,6 +124,13 @@ class AmendUnit(AcceptUnit):
                 arrival = Arrival(self._steering_id, event.event_id, event.payload, position)
                 return Taken(accepted, self._queued(accepted, fence, agent, 0), arrival)
         return Taken(append_event(tx, dataclasses.replace(event, outcome_reason=why)))
+
+    def _unsteer(self, tx: Transaction, event: NewEvent, original: Event) -> Taken:
+        """The run is of another message and goes on, without this one where it has not taken it yet."""
+        gone = withdraw_steer(tx, original.workspace_id, original.run_id, original.event_id)
+        why = f"it is withdrawn from the run {original.run_id}" if gone else "its run has taken the message already"
+        accepted = append_event(tx, dataclasses.replace(event, outcome_reason=why))
+        return Taken(accepted, unsteered=original if gone else None)
 
     def _give_up(self, tx: Transaction, run: Run, reason: str) -> Run:
         """Fenced off in this very transaction: whatever it still says is refused, so that there is one answer."""

@@ -24,6 +24,7 @@ CURSOR_EPOCH = 1
 _GAPS = {
     GapKind.EXPIRED: stream_pb2.GAP_REASON_EXPIRED,
     GapKind.OVERFLOW: stream_pb2.GAP_REASON_OVERFLOW,
+    GapKind.EPOCH: stream_pb2.GAP_REASON_EPOCH,
 }
 
 _Call = Call[Never, Never]

@@ -19,6 +19,7 @@ class GapKind(StrEnum):
 
     EXPIRED = "expired"
     OVERFLOW = "overflow"
+    EPOCH = "epoch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,10 @@ async def watch_events(
     is further behind in the log, and that is all. Ends when the host stops."""
     latest = await log.latest_sequence(workspace_id)
     seen = latest if after is None else after
+    if seen > latest:
+        # The host was restored from a backup of before: what the cursor followed is not there any more.
+        yield EventBatch(gap=GapKind.EPOCH, resume=latest)
+        seen = latest
     while not draining.is_set():
         latest = await log.latest_sequence(workspace_id)
         if reset and latest - seen > FAR_BEHIND:

@@ -86,15 +86,17 @@ class SteeringCalls:
             return run_pull_pb2.PullSteeringResponse()
         positions = [arrival.position for arrival in taken]
 
-        def unit(tx: Transaction) -> None:
+        def unit(tx: Transaction) -> list[int]:
             check_fence(tx, run.fence)
-            mark_injected(tx, run.fence, positions)
+            return mark_injected(tx, run.fence, positions)
 
         try:
-            await self._writer.run(unit)
+            handed = set(await self._writer.run(unit))
         except BaseException:
             run.arrivals = [*taken, *run.arrivals]
             raise
+        # What its sender has taken back meanwhile is not handed over.
+        taken = [arrival for arrival in taken if arrival.position in handed]
         run.injected(taken)
         return run_pull_pb2.PullSteeringResponse(
             messages=[steering_message(arrival, run.workspace_id) for arrival in taken]

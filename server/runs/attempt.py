@@ -20,7 +20,7 @@ from portway.server.runs.journal import Journal
 from portway.server.runs.outgoing import Outgoing
 from portway.server.runs.pending import Arrival
 from portway.server.runs.results import MAX_RESULT_BYTES, Results, TextRun
-from portway.server.runs.types import Failure
+from portway.server.runs.types import Failure, SteerState
 from portway.server.runtimes.link import RuntimeLink
 from portway.server.runtimes.stream import RunStream
 from portway.server.storage_engine.clock import SECOND, now
@@ -110,8 +110,17 @@ class Attempt:
     def steer(self, arrival: Arrival) -> None:
         """Tell the runner that a message has arrived; it pulls it when it is ready for it."""
         self.scope.arrivals.append(arrival)
+        if self.scope.ended is None:
+            self.results.record_steering([arrival], SteerState.QUEUED)
         message = steering_message(arrival, self.scope.workspace_id)
         self._outgoing.put(run_agent_pb2.RunInputFrame(steer=message))
+
+    def unsteer(self, event_id: str) -> None:
+        """The message of that event was taken back before the runner pulled it."""
+        gone = [one for one in self.scope.arrivals if one.event_id == event_id]
+        self.scope.arrivals = [one for one in self.scope.arrivals if one.event_id != event_id]
+        if self.scope.ended is None:
+            self.results.record_steering(gone, SteerState.WITHDRAWN)
 
     async def converse(self, runtime: RuntimeLink, operations: Mapping[str, Operation]) -> Ending:
         """Run the runner to its end. Raises nothing but cancellation and bugs."""

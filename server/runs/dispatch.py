@@ -108,6 +108,11 @@ class Dispatcher:
         if attempt is not None and attempt.scope.fence == fence:
             attempt.steer(arrival)
 
+    def unsteer(self, workspace_id: str, run_id: str, event_id: str) -> None:
+        attempt = self._means.live.of_run(workspace_id, run_id)
+        if attempt is not None:
+            attempt.unsteer(event_id)
+
     def interrupt(self, workspace_id: str, conversation_id: str, event_id: str) -> None:
         run = self._queue.active_in((workspace_id, conversation_id))
         if run is not None and run.event_id != event_id:

@@ -30,7 +30,7 @@ from portway.server.runs.journal import Journal
 from portway.server.runs.live import TOKEN_KIND, LiveAttempts
 from portway.server.runs.pending import Arrival, QueuedRun, Work
 from portway.server.runs.prepare import Preparer
-from portway.server.runs.results import Results
+from portway.server.runs.results import Results, record_steering
 from portway.server.runs.settle import Settler
 from portway.server.runs.side_effects import SideEffects
 from portway.server.runs.stage import Stage
@@ -288,12 +288,14 @@ class Execution:
         if isinstance(ending, Completed):
             ending = checked_end(attempt, ending, voice)
         if isinstance(ending, Completed):
+            _drop_arrivals(attempt)
             settler.complete(ending, usage)
         elif isinstance(ending, Failed):
             delay = delay_before_next(attempt, ending, voice)
             if delay is None:
                 # Who has the whole answer need not be told that the runner misbehaved after it.
                 answered = voice.has_spoken and attempt.results.has_completed
+                _drop_arrivals(attempt)
                 settler.fail(ending, usage, answered=answered)
             else:
                 attempt.goes_on = True
@@ -317,6 +319,12 @@ def _clock(assignment: Assignment, scope: RunScope, meter: Meter, sign: Sign) ->
         sign.show()
 
     return RunClock(assignment.deadline, may_wait(assignment.snapshot.spec), stopped, added)
+
+
+def _drop_arrivals(attempt: Attempt) -> None:
+    """Messages that the run never took: each becomes a run of its own in the unit of the end."""
+    for arrival in attempt.scope.arrivals:
+        record_steering(attempt.journal, arrival, SteerState.DROPPED)
 
 
 def _payer(assignment: Assignment) -> Payer:

@@ -29,6 +29,12 @@ SELECT 1 FROM run_events WHERE workspace_id = :workspace_id AND run_id = :run_id
 _END_STEER = """
 UPDATE run_steers SET state = :state, end_time = :now
 WHERE workspace_id = :workspace_id AND run_id = :run_id AND position = :position AND state = 'queued'
+RETURNING position
+"""
+_WITHDRAW_STEER = """
+UPDATE run_steers SET state = 'withdrawn', end_time = :now
+WHERE workspace_id = :workspace_id AND run_id = :run_id AND event_id = :event_id AND state = 'queued'
+RETURNING position
 """
 _DROP_STEERS = f"""
 UPDATE run_steers SET state = 'dropped', end_time = :now
@@ -113,22 +119,27 @@ def add_steer(tx: Transaction, fence: Fence, steering_id: str, event_id: str, pa
     return int(taken) + 1
 
 
-def mark_injected(tx: Transaction, fence: Fence, positions: Sequence[int]) -> None:
-    """The runner has these messages now."""
+def mark_injected(tx: Transaction, fence: Fence, positions: Sequence[int]) -> list[int]:
+    """The runner gets these messages now; answers those that nobody has withdrawn meanwhile."""
     check_fence(tx, fence)
-    tx.executemany(
-        _END_STEER,
-        [
-            {
-                "workspace_id": fence.workspace_id,
-                "run_id": fence.run_id,
-                "position": position,
-                "state": SteerState.INJECTED,
-                "now": tx.now,
-            }
-            for position in positions
-        ],
-    )
+    mark: dict[str, SqlValue] = {
+        "workspace_id": fence.workspace_id,
+        "run_id": fence.run_id,
+        "state": SteerState.INJECTED,
+        "now": tx.now,
+    }
+    return [one for one in positions if tx.one(_END_STEER, {**mark, "position": one}) is not None]
+
+
+def withdraw_steer(tx: Transaction, workspace_id: str, run_id: str, event_id: str) -> bool:
+    """Its sender takes a message back; false where the run has it already, or never had it."""
+    params: dict[str, SqlValue] = {
+        "workspace_id": workspace_id,
+        "run_id": run_id,
+        "event_id": event_id,
+        "now": tx.now,
+    }
+    return tx.one(_WITHDRAW_STEER, params) is not None
 
 
 def drop_steers(tx: Transaction, workspace_id: str, run_id: str) -> list[Steer]:

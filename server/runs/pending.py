@@ -77,5 +77,8 @@ class Work(Protocol):
     def steer(self, fence: Fence, arrival: Arrival) -> None:
         """The message is on disk and belongs to the executing run."""
 
+    def unsteer(self, workspace_id: str, run_id: str, event_id: str) -> None:
+        """The message of that event was withdrawn on disk before the run took it."""
+
     def interrupt(self, workspace_id: str, conversation_id: str, event_id: str) -> None:
         """A newer message takes the place of the executing run."""

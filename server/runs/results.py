@@ -11,6 +11,7 @@ from portway.server.runs.feed import RunFeed
 from portway.server.runs.journal import Journal
 from portway.server.runs.pending import Arrival
 from portway.server.runs.side_effects import SideEffects
+from portway.server.runs.types import SteerState
 from portway.server.runs.usage import UsageSum
 from portway.server.runs.voice import Voice
 from portway.server.storage_engine.clock import now
@@ -129,12 +130,14 @@ class Results:
 
     def record_injected(self, arrivals: Sequence[Arrival]) -> None:
         """The runner has these messages now."""
-        for arrival in arrivals:
-            steering = run_pb2.SteeringRecorded(
-                steering_id=arrival.steering_id, event_id=arrival.event_id, outcome="injected"
-            )
-            self._journal.append("steering", run_pb2.RunEvent(steering=steering))
-        self.commit()
+        self.record_steering(arrivals, SteerState.INJECTED)
+
+    def record_steering(self, arrivals: Sequence[Arrival], state: SteerState) -> None:
+        """What became of messages that arrived. Nothing follows the last event of a run."""
+        if self.terminal is None and arrivals:
+            for arrival in arrivals:
+                record_steering(self._journal, arrival, state)
+            self.commit()
 
     def note(self, reason: str, summary: str) -> None:
         """Something about the run that is worth keeping, between its results."""
@@ -266,3 +269,9 @@ def _delta_event(chunk: Chunk) -> run_pb2.RunEvent:
     else:
         delta.text = chunk.text
     return event
+
+
+def record_steering(journal: Journal, arrival: Arrival, state: SteerState) -> None:
+    """An entry of the ledger about a message that arrived during the run."""
+    steering = run_pb2.SteeringRecorded(steering_id=arrival.steering_id, event_id=arrival.event_id, outcome=state.value)
+    journal.append("steering", run_pb2.RunEvent(steering=steering))

@@ -28,11 +28,12 @@ class AttemptState(StrEnum):
 
 
 class SteerState(StrEnum):
-    """What became of a message that arrived during a run."""
+    """What became of a message that arrived during a run. WITHDRAWN: its sender recalled it before the run took it."""
 
     QUEUED = "queued"
     INJECTED = "injected"
     DROPPED = "dropped"
+    WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True, slots=True)

@@ -658,7 +658,7 @@ class SteeringRecorded(_message.Message):
     event_id: _builtins.str
     """Event that it came with."""
     outcome: _builtins.str
-    """`queued`, `injected`, `dropped`."""
+    """`queued` (it waits for the run), then one of `injected` (the run has it), `dropped` (it becomes a run of its own) and `withdrawn` (its sender recalled it)."""
     def __init__(
         self,
         *,

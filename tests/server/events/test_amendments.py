@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from portway.server.agents.types import EditPolicy, InboundGuards
+from portway.server.agents.types import EditPolicy, InboundGuards, QueuePolicy
 from portway.server.transcript.types import SearchQuery
 from portway.v1 import event_pb2, run_pb2, run_pull_pb2
 from tests.fakes.runtime_server import FakeRun, FakeRuntime, a_manifest
@@ -200,6 +200,40 @@ async def test_a_recalled_message_gets_no_answer(held: Held, host: Hosted, execu
     await host.ended(before.run_id)
     items = [item for item in await host.transcript(old.conversation_id) if item.event_id == old.event_id]
     assert [(item.text, bool(item.redact_time)) for item in items] == [("", True)]
+
+
+@pytest.mark.parametrize("pulled", [False, True])
+async def test_a_recalled_message_that_was_steered_is_withdrawn_and_its_run_goes_on(
+    held: Held, host: Hosted, runtime: FakeRuntime, pulled: bool
+) -> None:
+    assert not held.begun.qsize(), "the runner says that it takes messages"
+    taken, recalled_now = asyncio.Event(), asyncio.Event()
+    messages: list[Any] = []
+
+    async def listens(run: FakeRun) -> None:
+        await asyncio.wait_for(run.steered.wait(), PATIENCE)
+        if pulled:
+            messages.extend((await run.ask("pull_steering", run_pull_pb2.PullSteeringRequest())).messages)
+        taken.set()
+        await asyncio.wait_for(recalled_now.wait(), PATIENCE)
+        messages.extend((await run.ask("pull_steering", run_pull_pb2.PullSteeringRequest())).messages)
+        await run.answer("done")
+
+    runtime.script = listens
+    await host.set_agent(queue_policy=QueuePolicy.STEER)
+    first = await host.submit(said("begin", "m1"))
+    await until(lambda: host.parts.dispatcher.steerable(WORKSPACE, first.conversation_id) is not None)
+    second = await host.submit(said("and this", "m2"))
+    assert second.outcome == event_pb2.EVENT_OUTCOME_STEER
+    await asyncio.wait_for(taken.wait(), PATIENCE)
+    await host.submit(recalled("m2"))
+    recalled_now.set()
+    assert (await host.ended(first.run_id)).state == run_pb2.RUN_STATE_COMPLETED
+    assert len(messages) == int(pulled)
+    ledger = [e.steering.outcome for e in await host.watch(first.run_id) if e.WhichOneof("kind") == "steering"]
+    assert ledger == ["queued", "injected" if pulled else "withdrawn"]
+    assert await told(host, first.conversation_id) == ["begin", "", "done"]
+    assert len(runtime.runs) == 1
 
 
 async def test_a_kill_between_the_edit_and_the_end_of_the_old_run_changes_nothing(

@@ -20869,7 +20869,7 @@ class SteeringRecorded(betterproto2.Message):
 
     outcome: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    `queued`, `injected`, `dropped`.
+    `queued` (it waits for the run), then one of `injected` (the run has it), `dropped` (it becomes a run of its own) and `withdrawn` (its sender recalled it).
     """
 
 
