@@ -44,7 +44,7 @@ class RunServiceStub:
     WatchRun: _grpc.UnaryStreamMultiCallable[_run_pb2.WatchRunRequest, _run_pb2.WatchRunResponse]
     """WatchRun replays a run's ledger after a sequence and goes on live until the terminal event, which is the last one.
     Committed events come without gap or repeat and are the same bytes each time; provisional deltas come in between (see RunEvent).
-    A slow watcher gets coalesced text. Errors: NOT_FOUND, OUT_OF_RANGE (a sequence that the run does not have yet, or a cursor of another run).
+    A slow watcher gets coalesced text. Errors: NOT_FOUND, OUT_OF_RANGE (a sequence that the run does not have yet), INVALID_ARGUMENT with INVALID_CURSOR (a cursor that was not given out for this run).
     Cancelling ends the watch; the run goes on.
     """
     CancelRun: _grpc.UnaryUnaryMultiCallable[_run_pb2.CancelRunRequest, _run_pb2.CancelRunResponse]
@@ -103,7 +103,7 @@ class RunServiceAsyncStub(RunServiceStub):
     WatchRun: _aio.UnaryStreamMultiCallable[_run_pb2.WatchRunRequest, _run_pb2.WatchRunResponse]  # type: ignore[assignment]
     """WatchRun replays a run's ledger after a sequence and goes on live until the terminal event, which is the last one.
     Committed events come without gap or repeat and are the same bytes each time; provisional deltas come in between (see RunEvent).
-    A slow watcher gets coalesced text. Errors: NOT_FOUND, OUT_OF_RANGE (a sequence that the run does not have yet, or a cursor of another run).
+    A slow watcher gets coalesced text. Errors: NOT_FOUND, OUT_OF_RANGE (a sequence that the run does not have yet), INVALID_ARGUMENT with INVALID_CURSOR (a cursor that was not given out for this run).
     Cancelling ends the watch; the run goes on.
     """
     CancelRun: _aio.UnaryUnaryMultiCallable[_run_pb2.CancelRunRequest, _run_pb2.CancelRunResponse]  # type: ignore[assignment]
@@ -177,7 +177,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_run_pb2.WatchRunResponse], _abc.AsyncIterator[_run_pb2.WatchRunResponse]]:
         """WatchRun replays a run's ledger after a sequence and goes on live until the terminal event, which is the last one.
         Committed events come without gap or repeat and are the same bytes each time; provisional deltas come in between (see RunEvent).
-        A slow watcher gets coalesced text. Errors: NOT_FOUND, OUT_OF_RANGE (a sequence that the run does not have yet, or a cursor of another run).
+        A slow watcher gets coalesced text. Errors: NOT_FOUND, OUT_OF_RANGE (a sequence that the run does not have yet), INVALID_ARGUMENT with INVALID_CURSOR (a cursor that was not given out for this run).
         Cancelling ends the watch; the run goes on.
         """
 

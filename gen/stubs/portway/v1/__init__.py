@@ -29174,7 +29174,7 @@ class RunServiceSyncStub:
         """
         WatchRun replays a run's ledger after a sequence and goes on live until the terminal event, which is the last one.
         Committed events come without gap or repeat and are the same bytes each time; provisional deltas come in between (see RunEvent).
-        A slow watcher gets coalesced text. Errors: NOT_FOUND, OUT_OF_RANGE (a sequence that the run does not have yet, or a cursor of another run).
+        A slow watcher gets coalesced text. Errors: NOT_FOUND, OUT_OF_RANGE (a sequence that the run does not have yet), INVALID_ARGUMENT with INVALID_CURSOR (a cursor that was not given out for this run).
         Cancelling ends the watch; the run goes on.
         """
 
@@ -29348,7 +29348,7 @@ class RunServiceStub(betterproto2_grpclib.ServiceStub):
         """
         WatchRun replays a run's ledger after a sequence and goes on live until the terminal event, which is the last one.
         Committed events come without gap or repeat and are the same bytes each time; provisional deltas come in between (see RunEvent).
-        A slow watcher gets coalesced text. Errors: NOT_FOUND, OUT_OF_RANGE (a sequence that the run does not have yet, or a cursor of another run).
+        A slow watcher gets coalesced text. Errors: NOT_FOUND, OUT_OF_RANGE (a sequence that the run does not have yet), INVALID_ARGUMENT with INVALID_CURSOR (a cursor that was not given out for this run).
         Cancelling ends the watch; the run goes on.
         """
 
