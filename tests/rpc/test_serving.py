@@ -111,7 +111,14 @@ async def test_ending_in_the_middle_of_many_streams_logs_no_bug(method: str, log
             with pytest.raises(Unavailable), errors_by_meaning():
                 while await call.read() is not grpc.aio.EOF:
                     pass
-    assert [line for line in logs.lines() if line["level"] == "error"] == []
+    assert [line for line in logs.lines() if line["level"] == "error" and not _of_an_earlier_test(line)] == []
+
+
+def _of_an_earlier_test(line: dict[str, Any]) -> bool:
+    """The library has one queue of completed operations for all event loops of a process. What was left in it by the
+    loop of an earlier test, which is closed, is handed out in this one and fails there. A server has one loop."""
+    told = f"{line['event']} {line.get('exception', '')}"
+    return "PollerCompletionQueue" in told and "Event loop is closed" in told
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
