@@ -81,7 +81,9 @@ def runtime(endpoint: Endpoint) -> Runtime:
 
 def _told(error: PortwayError) -> str:
     lines = [str(error)]
-    lines += [f"  {violation.field}: {violation.description}" for violation in error.fields]
+    told = [f"{violation.field}: {violation.description}" for violation in error.fields]
+    # An error of one field says the same in its message.
+    lines += [f"  {line}" for line in told if line not in lines[0]]
     if isinstance(error, Unavailable):
         lines.append("  is Portway running? `portway up` starts it, `portway status` tells how it is")
     return "\n".join(lines)

@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from portway.clients.supervisor.layout import Layout
-from portway.rpc.configuration import ENVIRONMENT_PREFIX, SECTIONS
+from portway.clients.supervisor.surroundings import environment_of
+from portway.rpc.configuration import SECTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +33,22 @@ class Part:
     optional: bool = False
     sections: tuple[str, ...] = ()
     """Those of the configuration that it reads. Others may hold keys, and what reads them not is not told of them."""
+    config: Path | None = None
 
     def command(self, ready_file: Path, listen: str) -> list[str]:
         own = ["--listen", listen, "--ready-file", str(ready_file)]
         return [sys.executable, "-m", self.module, *own, *self.arguments]
 
     def environment(self, whole: Mapping[str, str]) -> dict[str, str]:
-        """Without the settings of other parts."""
-        return {name: value for name, value in whole.items() if self._reads(name)}
-
-    def _reads(self, name: str) -> bool:
-        if not name.startswith(ENVIRONMENT_PREFIX):
-            return True
-        section = name[len(ENVIRONMENT_PREFIX) :].split("__")[0].lower()
-        # A section that nobody knows is a typing error: every part says so.
-        return section in self.sections or section not in SECTIONS
+        """What it is given of the supervisor's."""
+        return environment_of(self.name, self.sections, whole, self.config)
 
 
 def parts_of(settings: Settings, layout: Layout) -> tuple[Part, ...]:
     """All parts. They start at once, but for those that need another one first."""
     config = ("--config", str(settings.config)) if settings.config else ()
     anywhere = "127.0.0.1:0"
-    return (
+    parts = (
         Part(
             *("runtime", "portway.runtime", (*_own(layout, "runtime"), *config), anywhere),
             sections=("runtime", "log"),
@@ -94,6 +89,7 @@ def parts_of(settings: Settings, layout: Layout) -> tuple[Part, ...]:
             sections=("web", "log"),
         ),
     )
+    return tuple(replace(part, config=settings.config) for part in parts)
 
 
 def _own(layout: Layout, part: str) -> tuple[str, ...]:

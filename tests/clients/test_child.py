@@ -116,3 +116,28 @@ def test_a_part_finds_only_its_own_settings_in_its_environment(tmp_path: Path) -
         "box": shared | {"PORTWAY__BOX__ENABLED"},
         "host": shared | {"PORTWAY__MODELS__PROVIDERS"},
     }
+
+
+def test_a_variable_that_a_setting_names_reaches_the_part_of_the_setting_alone(tmp_path: Path) -> None:
+    config = tmp_path / "portway.yaml"
+    config.write_text(
+        "models:\n  providers:\n    one: {kind: openai, api_key_env: KEY_IN_FILE}\n"
+        "runtime:\n  grants:\n    some/plugin: [FOR_A_PLUGIN]\n"
+    )
+    secrets = {
+        "KEY_IN_FILE": "1",
+        "KEY_IN_ENVIRONMENT": "2",
+        "FOR_A_PLUGIN": "3",
+        "FOR_NOBODY": "4",
+        "PORTWAY_TOKEN": "5",
+        "PGPASSWORD": "6",
+    }
+    whole = {"PATH": "/bin", **secrets, "PORTWAY__MODELS__PROVIDERS__TWO__API_KEY_ENV": "KEY_IN_ENVIRONMENT"}
+    parts = parts_of(Settings(tmp_path, 0, 0, config), Layout(tmp_path))
+    found = {part.name: set(part.environment(whole)) & set(secrets) for part in parts}
+    assert found == {
+        "runtime": {"FOR_A_PLUGIN"},
+        "web": set(),
+        "box": set(),
+        "host": {"KEY_IN_FILE", "KEY_IN_ENVIRONMENT", "PGPASSWORD"},
+    }
