@@ -11,7 +11,6 @@ import structlog
 from portway.box import installation
 from portway.box.backends.namespace.backend import NamespaceBackend, NamespacePaths
 from portway.box.config import BoxConfig
-from portway.box.credentials import AcceptedTokens
 from portway.box.files.servicer import FileServicer
 from portway.box.files.session_files import FileThreads
 from portway.box.paging import Pager
@@ -36,6 +35,8 @@ from portway.rpc.limits import Limits
 from portway.rpc.metrics.calls import CallCounts
 from portway.rpc.metrics.listener import show_metrics
 from portway.rpc.serving import RunningServer, TlsConfig, serve
+from portway.rpc.streams import OpenStreams
+from portway.rpc.token_file import TokenFile
 from portway.v1 import box_pb2, file_pb2, image_pb2, process_pb2, session_pb2
 
 _CURSOR_KEY_BYTES = 32
@@ -57,7 +58,7 @@ class Box:
     async def serving(self) -> AsyncIterator[RunningServer]:
         """Leaving the block drains, ends what runs, and takes everything down in the opposite order of the start."""
         config = self._config
-        authenticator = AcceptedTokens(config.credentials)
+        authenticator = TokenFile(config.credentials)
         async with AsyncExitStack() as stack:
             own = installation.take(config.data)
             stack.callback(own.close)
@@ -68,6 +69,8 @@ class Box:
             if calls is not None:
                 shown = show_metrics(config.metrics, _tls(config), [calls, parts.numbers()])
                 await stack.enter_async_context(shown)
+            streams = OpenStreams()
+            await stack.enter_async_context(in_background(streams.watch(authenticator.check_standing)))
             server = await stack.enter_async_context(
                 serve(
                     parts.services(self.shut_down),
@@ -77,6 +80,7 @@ class Box:
                     limits=Limits(concurrent_calls=config.max_concurrent_calls),
                     grace=0,
                     counts=calls,
+                    streams=streams,
                 )
             )
             try:

@@ -54,7 +54,7 @@ async def _serve(config: RuntimeConfig, authenticator: TokenFile, ready_file: Pa
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with run_runtime(config, authenticator) as server:
+    async with run_runtime(config, authenticator, authenticator.check_standing) as server:
         if ready_file is not None:
             await asyncio.to_thread(_write_ready_file, ready_file, server.address)
         await stop.wait()

@@ -1,5 +1,6 @@
 """Builds the runtime. The order of entering is the order of start; leaving goes backwards: the server, then plugins."""
 
+import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from portway.rpc.metrics.calls import CallCounts
 from portway.rpc.metrics.families import Source
 from portway.rpc.metrics.listener import show_metrics
 from portway.rpc.serving import RunningServer, serve
+from portway.rpc.streams import OpenStreams, Standing
 from portway.runtime.config import RuntimeConfig
 from portway.runtime.data_folder import PLUGINS, open_data_folder
 from portway.runtime.metrics import RuntimeNumbers
@@ -35,15 +37,31 @@ SERVICE = runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"]
 
 
 @asynccontextmanager
-async def run_runtime(config: RuntimeConfig, authenticator: Authenticator) -> AsyncIterator[RunningServer]:
-    """A runtime that serves for the time of the block. Raises `WrongState` for a folder or address in use."""
+async def run_runtime(
+    config: RuntimeConfig, authenticator: Authenticator, standing: Standing | None = None
+) -> AsyncIterator[RunningServer]:
+    """A runtime that serves for the time of the block; `standing` raises for callers whose streams are to end.
+
+    Raises `WrongState` for a folder or address in use.
+    """
+    streams = OpenStreams()
     with open_data_folder(config.data):
-        async with _run(config, authenticator) as server:
-            yield server
+        async with _run(config, authenticator, streams) as server:
+            if standing is None:
+                yield server
+                return
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(streams.watch(standing))
+                try:
+                    yield server
+                finally:
+                    watching.cancel()
 
 
 @asynccontextmanager
-async def _run(config: RuntimeConfig, authenticator: Authenticator) -> AsyncIterator[RunningServer]:
+async def _run(
+    config: RuntimeConfig, authenticator: Authenticator, streams: OpenStreams
+) -> AsyncIterator[RunningServer]:
     catalog = Catalog(partial(find_plugins, [BUNDLED], [*config.plugins, config.data / PLUGINS]))
     await catalog.reload()
     for problem in catalog.contents.problems:
@@ -75,6 +93,7 @@ async def _run(config: RuntimeConfig, authenticator: Authenticator) -> AsyncIter
             tls=config.tls,
             grace=config.grace_seconds,
             counts=calls,
+            streams=streams,
         ) as server:
             yield server
 

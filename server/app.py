@@ -73,6 +73,7 @@ from portway.server.storage.store import StoredStorage
 from portway.server.storage_engine.blobs import Blobs
 from portway.server.storage_engine.database import Database, DatabaseOptions, open_database
 from portway.server.storage_engine.keyring import load_keyring
+from portway.server.tokens.admins_file import AdminsFile
 from portway.server.tokens.authenticator import TokenAuthenticator
 from portway.server.tokens.store import StoredTokens
 from portway.server.tokens.token_file import TokenFile, ensure_token_file
@@ -317,6 +318,8 @@ async def _enter_jobs(stack: AsyncExitStack, parts: Parts) -> None:
         parts.people.expiry.run(),
         parts.mcp.fleet.serve(),
     ]
+    if (admins := parts.config.host.admins_file) is not None:
+        jobs.append(AdminsFile(admins, stores.tokens, parts.authenticator).run())
     if parts.config.host.runtime:
         jobs += [parts.runtime.serve(), PluginToolWatch(parts.runtime, parts.tools).serve()]
     if parts.box is not None and parts.box_link is not None:

@@ -79,6 +79,7 @@ class HostConfig:
     box_credential: Path | None = None
     admin_token_file: Path | None = None
     adapter_token_file: Path | None = None
+    admins_file: Path | None = None
     limits: HostLimits = HostLimits()
     tls: TlsConfig | None = None
     runtime_tls: ClientTls | None = None

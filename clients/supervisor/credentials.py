@@ -12,14 +12,15 @@ EVERY_WORKSPACE = "*"
 
 
 def write_credentials(layout: Layout) -> None:
-    """Give the host one token for each part, and tell each part which tokens it accepts: the host's and the admin's."""
-    admin = _first_token(layout.admin_token, "admin")
+    """Give the host one token for each part, and tell each part which tokens it accepts: the host's, and those of
+    administrators, which the host writes down for it."""
+    _first_token(layout.admin_token, "admin")
     _first_token(layout.adapter_token, "adapter")
     for part in _PARTS:
         service = mint_token("service")
         write_private(layout.credential(part), service.text + "\n")
-        accepted = [_accepted(service, part), _accepted(admin, "admin")]
-        write_private(layout.accepted(part), json.dumps({"tokens": accepted}) + "\n")
+        accepted = {"tokens": [_accepted(service, part)], "include": [layout.admins.name]}
+        write_private(layout.accepted(part), json.dumps(accepted) + "\n")
 
 
 def _first_token(path: Path, kind: str) -> MintedToken | ParsedToken:
@@ -34,7 +35,7 @@ def _first_token(path: Path, kind: str) -> MintedToken | ParsedToken:
         raise StartError(f"{path}: holds no token; remove the file and start again to get a new one") from error
 
 
-def _accepted(token: MintedToken | ParsedToken, role: str) -> dict[str, str]:
+def _accepted(token: MintedToken, role: str) -> dict[str, str]:
     return {
         "id": token.token_id,
         "sha256": token.secret_hash.hex(),

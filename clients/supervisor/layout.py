@@ -34,6 +34,11 @@ class Layout:
     def ready(self) -> Path:
         return self.run / "ready.json"
 
+    @property
+    def admins(self) -> Path:
+        """Hashes of administrators' tokens, which the host keeps up to date for the other parts."""
+        return self.run / "admins.json"
+
     def of(self, part: str) -> Path:
         """The folder that a part may call its own."""
         return self.data / part

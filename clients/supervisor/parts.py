@@ -71,6 +71,7 @@ def parts_of(settings: Settings, layout: Layout) -> tuple[Part, ...]:
                 ),
                 *("--box", str(layout.ready_of("box")), "--box-credential", str(layout.credential("box"))),
                 *("--admin-token-file", str(layout.admin_token), "--adapter-token-file", str(layout.adapter_token)),
+                *("--admins-file", str(layout.admins)),
                 *config,
             ),
             f"{settings.bind}:{settings.port}",

@@ -48,6 +48,8 @@ class TokenAuthenticator:
         self._writer = writer
         self._known: Remembered[str, Token] = Remembered(IN_MEMORY)
         self._used: dict[str, int] = {}
+        # Set when tokens or their users changed, for who tells other servers.
+        self.changed = asyncio.Event()
         self._log = structlog.get_logger("portway.server.tokens")
 
     async def authenticate(self, token: str, peer: Peer) -> Caller:
@@ -79,6 +81,10 @@ class TokenAuthenticator:
         role = await self._standing(found, time.time_ns() // 1_000)
         if role is not caller.role:
             raise NotAuthenticated("the role of the token's user has changed; call again", reason=Reason.TOKEN_REVOKED)
+
+    async def role_now(self, token: Token) -> Role:
+        """Raises NotAuthenticated, WrongState for one that opens nothing now."""
+        return await self._standing(token, time.time_ns() // 1_000)
 
     async def _standing(self, token: Token, now: int) -> Role:
         """The role that a token has now. Raises what it is refused with."""
@@ -112,13 +118,15 @@ class TokenAuthenticator:
             self._workspaces.check_open(workspace_id)
 
     def forget(self, token_id: str) -> None:
-        """It has changed."""
+        """It has changed, or is new."""
         self._known.forget(token_id)
+        self.changed.set()
 
     def forget_all(self) -> None:
         """Users, or the tokens of many, have changed."""
         self._known.forget_all()
         self._persons.forget_all()
+        self.changed.set()
 
     async def run(self) -> None:
         """Notes now and then when tokens were used and forgets those that ended long ago, until it is cancelled."""

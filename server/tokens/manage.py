@@ -71,7 +71,7 @@ class TokenManager:
             )
             return token
 
-        return await self._writer.run(unit), minted
+        return await self._writer.run(unit, then=lambda _: self._authenticator.forget(minted.token_id)), minted
 
     async def revoke(self, caller: Caller, token_id: str) -> Token:
         """Raises NotFound, NotPermitted. Revoking twice changes nothing."""

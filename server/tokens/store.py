@@ -15,6 +15,9 @@ _BY_ID = f"SELECT {_COLUMNS} FROM tokens WHERE token_id = :token_id"
 _PAGE = f"""
 SELECT {_COLUMNS} FROM tokens WHERE workspace_id = :workspace_id AND token_id > :after ORDER BY token_id LIMIT :limit
 """
+_ADMINISTRATORS = f"""
+SELECT {_COLUMNS} FROM tokens WHERE role = 'admin' AND revoke_time = 0 ORDER BY create_time DESC, token_id LIMIT :limit
+"""
 _REVOKE = """
 UPDATE tokens SET revoke_time = CASE WHEN revoke_time = 0 THEN :now ELSE revoke_time END
 WHERE workspace_id = :workspace_id AND token_id = :token_id
@@ -42,6 +45,9 @@ class Tokens(Protocol):
 
     async def page(self, workspace_id: str, after: str, limit: int) -> list[Token]:
         """By id, after the id `after` ('' to begin)."""
+
+    async def administrators(self, limit: int) -> list[Token]:
+        """Those of administrators in every workspace that were not revoked, the newest first."""
 
 
 def add_token(tx: Transaction, token: NewToken) -> Token:
@@ -116,6 +122,10 @@ class StoredTokens:
         if row is None:
             raise NotFound.of("token", token_id)
         return Token(*row)
+
+    async def administrators(self, limit: int) -> list[Token]:
+        rows = await self._reader.run(lambda tx: tx.all(_ADMINISTRATORS, {"limit": limit}))
+        return [Token(*row) for row in rows]
 
     async def page(self, workspace_id: str, after: str, limit: int) -> list[Token]:
         params: dict[str, SqlValue] = {"workspace_id": workspace_id, "after": after, "limit": limit}

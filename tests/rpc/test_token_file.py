@@ -1,6 +1,7 @@
 """Service credentials come from a private file that holds only hashes."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,57 @@ async def test_a_wrong_secret_and_an_unknown_token_are_refused_alike(tmp_path: P
             await file.authenticate(text, PEER)
         messages.add(caught.value.message)
     assert len(messages) == 1
+
+
+async def test_tokens_are_given_and_taken_away_while_it_is_used(tmp_path: Path) -> None:
+    first, second = mint_token("service"), mint_token("service")
+    path = _write(tmp_path / "file", first)
+    file = TokenFile(path)
+    caller = await file.authenticate(first.text, PEER)
+    _write(tmp_path / "next", second).replace(path)
+    await file.authenticate(second.text, PEER)
+    with pytest.raises(NotAuthenticated):
+        await file.authenticate(first.text, PEER)
+    with pytest.raises(NotAuthenticated):
+        await file.check_standing(caller)
+    # Torn, or open to others: the last good one holds.
+    path.write_text("{")
+    await file.authenticate(second.text, PEER)
+    path.unlink()
+    await file.authenticate(second.text, PEER)
+
+
+async def test_what_is_included_may_come_late_and_what_is_taken_out_is_gone(tmp_path: Path) -> None:
+    own, admin = mint_token("service"), mint_token("admin")
+    path = _write(tmp_path / "file", own)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "include": ["admins.json"]}))
+    file = TokenFile(path)
+    with pytest.raises(NotAuthenticated):
+        await file.authenticate(admin.text, PEER)
+    _write(tmp_path / "new", admin, "admin").replace(tmp_path / "admins.json")
+    assert (await file.authenticate(admin.text, PEER)).role is Role.ADMIN
+    await file.authenticate(own.text, PEER)
+    (tmp_path / "admins.json").unlink()
+    with pytest.raises(NotAuthenticated):
+        await file.authenticate(admin.text, PEER)
+    await file.authenticate(own.text, PEER)
+
+
+async def test_a_token_may_have_two_secrets_and_each_its_end(tmp_path: Path) -> None:
+    old = mint_token("admin")
+    new = mint_token("admin", old.token_id)
+    path = _write(tmp_path / "file", new, "admin")
+    (entry,) = json.loads(path.read_text())["tokens"]
+    for ends, works in ((time.time() + 3600, True), (time.time() - 1, False)):
+        earlier = {**entry, "sha256": old.secret_hash.hex(), "expire_time": ends}
+        path.write_text(json.dumps({"tokens": [entry, earlier]}))
+        file = TokenFile(path)
+        await file.authenticate(new.text, PEER)
+        if works:
+            await file.authenticate(old.text, PEER)
+        else:
+            with pytest.raises(NotAuthenticated):
+                await file.authenticate(old.text, PEER)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"tokens": [{"id": "x"}]}', '{"tokens": [{"role": "king"}]}'])
