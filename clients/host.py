@@ -16,6 +16,7 @@ from portway.v1 import (
     agent_pb2,
     agent_pb2_grpc,
     artifact_pb2_grpc,
+    audit_pb2_grpc,
     binding_pb2_grpc,
     content_pb2,
     conversation_pb2,
@@ -33,6 +34,7 @@ from portway.v1 import (
     status_pb2_grpc,
     token_pb2_grpc,
     transcript_pb2,
+    workspace_pb2_grpc,
 )
 
 _MAX_LAUNCHER = 256
@@ -63,7 +65,8 @@ class Portway:
 
     Calls raise `portway.rpc.errors` by meaning: `NotFound`, `InvalidInput`, `Unavailable` and so on. The raw stubs are
     there for what has no wrapper: `host.events`, `host.bindings`, `host.deliveries`, `host.models`, `host.schedules`,
-    `host.skills`, `host.tokens`, `host.adapters`, `host.operations`.
+    `host.skills`, `host.tokens`, `host.adapters`, `host.operations`, `host.workspaces`,
+    `host.audit`.
     """
 
     def __init__(self, address: str, *, token: str, tls: ClientTls | None = None) -> None:
@@ -77,6 +80,8 @@ class Portway:
         self.schedules = schedule_pb2_grpc.ScheduleServiceStub(self._channel)
         self.skills = skill_pb2_grpc.SkillServiceStub(self._channel)
         self.tokens = token_pb2_grpc.TokenServiceStub(self._channel)
+        self.workspaces = workspace_pb2_grpc.WorkspaceServiceStub(self._channel)
+        self.audit = audit_pb2_grpc.AuditServiceStub(self._channel)
         self.operations = operations_pb2_grpc.OperationsServiceStub(self._channel)
         self.adapters = adapter_pb2_grpc.AdapterServiceStub(self._channel)
         self.status_stub = status_pb2_grpc.StatusServiceStub(self._channel)

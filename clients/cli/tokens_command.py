@@ -1,4 +1,4 @@
-"""`portway tokens`: create, list, revoke; a new one for an administrator who lost theirs."""
+"""`portway tokens`: create, list, rotate, revoke; a new one for an administrator who lost theirs."""
 
 import os
 import sys
@@ -26,13 +26,18 @@ def create(
     name: Annotated[str, typer.Argument(help="What it is for.")],
     role: Annotated[str, typer.Option(help="admin, operator, adapter, node, viewer or member.")] = "member",
     days: Annotated[int, typer.Option(min=0, help="Days until it ends; 0: when it is revoked.")] = 0,
+    user: Annotated[str, typer.Option(help="Whose it is; empty: nobody's.")] = "",
+    workspace: Annotated[str, typer.Option(help="Workspace of the token; empty: your own.")] = "",
     as_json: Json = False,
 ) -> None:
     """Make a token. Its secret is printed once."""
 
     async def work(endpoint: Endpoint) -> None:
         request = token_pb2.CreateTokenRequest(
-            name=name, role=options_pb2.Role.ValueType(session.value_of(options_pb2.Role.DESCRIPTOR, role, "role"))
+            name=name,
+            role=options_pb2.Role.ValueType(session.value_of(options_pb2.Role.DESCRIPTOR, role, "role")),
+            user_id=user,
+            workspace_id=workspace,
         )
         if days:
             request.ttl.CopyFrom(Duration(seconds=days * 86400))
@@ -70,6 +75,28 @@ def list_tokens(as_json: Json = False) -> None:
             for token in page.tokens
         ]
         session.print_table(("token", "name", "role", "ends", "last used"), rows)
+
+    session.run(work)
+
+
+@tokens.command()
+def rotate(
+    token_id: Annotated[str, typer.Argument(help="Token id.")],
+    overlap: Annotated[int, typer.Option(min=0, help="Seconds for which the old secret works too.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Give a token a new secret, which is printed once. Its id and its streams stay."""
+
+    async def work(endpoint: Endpoint) -> None:
+        request = token_pb2.RotateTokenRequest(token_id=token_id, overlap=Duration(seconds=overlap))
+        async with session.host(endpoint) as host:
+            with errors_by_meaning():
+                answer = await host.tokens.RotateToken(request, timeout=CALL_SECONDS)
+        if as_json:
+            session.print_json(answer)
+            return
+        typer.echo(answer.secret)
+        typer.echo(f"token {token_id}; the line above is shown only now", err=True)
 
     session.run(work)
 
