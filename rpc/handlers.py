@@ -7,7 +7,7 @@ request, so that the token is looked at first and a call without any message get
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import grpc
@@ -40,6 +40,7 @@ from portway.rpc.validation import check, parse
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Refused = Callable[[Call[Any, Any], PortwayError], None]
+Answered = Mapping[str, Callable[[Call[Any, Any], Any], None]]
 Handler = Callable[[Any, Context], Awaitable[Any]]
 _HEAR_OUT_SECONDS = 0.2
 _AT_ONCE = (RateLimited, Unavailable)
@@ -58,9 +59,12 @@ class Gate:
         certificates: Certificates | None = None,
         standing: Standing | None = None,
         counts: CallCounts | None = None,
+        answered: Answered | None = None,
     ) -> None:
-        """`refused` is told of every call that is refused."""
+        """`refused` is told of every call that is refused; `answered`, by path, of those with one request that went
+        well, with the request."""
         self._counts = counts
+        self.answered = answered or {}
         self.draining = asyncio.Event()
         self._limits = limits
         self._slots = Slots(limits.concurrent_calls)
@@ -237,6 +241,7 @@ def handlers_of(service: BoundService, gate: Gate) -> "dict[str, grpc.RpcMethodH
 
 def _handler(method: BoundMethod, gate: Gate) -> "grpc.RpcMethodHandler[Any, Any]":
     target = method.target or _never
+    told = gate.answered.get(method.path)
 
     # One function from start to end: what a call costs is nearly all in the number of steps here.
     async def answer(_requests: object, context: Context) -> bytes:
@@ -253,6 +258,8 @@ def _handler(method: BoundMethod, gate: Gate) -> "grpc.RpcMethodHandler[Any, Any
                 gate.leave(method, call)
         except (Exception, asyncio.CancelledError, BaseExceptionGroup) as error:  # noqa: BLE001 - all become a status
             await gate.fail(call, started, context, error)
+        if told is not None:
+            told(call, arguments[0])
         gate.finish(call, started)
         return raw
 

@@ -13,7 +13,7 @@ from portway.rpc import diagnostics
 from portway.rpc.binding import BoundService, Service, bind
 from portway.rpc.certificates import Certificates, ClientRule, TokenPolicy
 from portway.rpc.errors import NotFound, WrongState
-from portway.rpc.handlers import Gate, Refused, handlers_of
+from portway.rpc.handlers import Answered, Gate, Refused, handlers_of
 from portway.rpc.health import Health
 from portway.rpc.identity import Authenticator
 from portway.rpc.limits import Limits
@@ -105,11 +105,13 @@ async def serve(
     refused: Refused | None = None,
     standing: Standing | None = None,
     counts: CallCounts | None = None,
+    answered: Answered | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serves while the block runs. `address` is `host:port` (port 0: any) or `unix:/path`.
 
     `streams` are those that are open, for who ends them early; `refused` is told of every call that is refused;
-    `standing` raises for a caller known by a certificate who is not let in all the same; `counts` counts calls.
+    `standing` raises for a caller known by a certificate who is not let in all the same; `counts` counts calls;
+    `answered`, by path, is told of those that went well.
 
     Raises `RegistrationError` for a servicer that does not fit and `WrongState` for an address that cannot be bound.
     """
@@ -117,7 +119,7 @@ async def serve(
     names = [service.name or service.descriptor.full_name for service in services]
     health = Health(names)
     certificates = Certificates(tls.clients, tls.tokens) if tls and tls.clients else None
-    gate = Gate(authenticator, limits, streams, refused, certificates, standing, counts)
+    gate = Gate(authenticator, limits, streams, refused, certificates, standing, counts, answered)
     inner = diagnostics.services([*names, health.service().descriptor.full_name])
     bound = [bind(service) for service in (*services, health.service(), *inner)]
     most = (limits.concurrent_calls + limits.concurrent_streams) * _BACKSTOP_FACTOR

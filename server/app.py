@@ -20,6 +20,7 @@ from portway.server.agents.directory import AgentDirectory
 from portway.server.agents.store import StoredAgents
 from portway.server.artifacts.reaper import Reaper
 from portway.server.artifacts.store import StoredArtifacts
+from portway.server.audit.actions import told_of
 from portway.server.audit.recorder import AuditRecorder
 from portway.server.audit.refusals import Refusals
 from portway.server.bindings.directory import BindingDirectory
@@ -358,6 +359,7 @@ async def _serve(parts: Parts, calls: CallCounts | None) -> AsyncIterator[Runnin
         grace=LAST_SECONDS,
         streams=parts.access.streams,
         refused=Refusals(parts.audit).refused,
+        answered=told_of(parts.audit),
         standing=parts.authenticator.check_standing,
         counts=calls,
     )

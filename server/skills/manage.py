@@ -85,7 +85,7 @@ class SkillKeeper:
                     return found
                 raise
 
-        return await self._change(caller, "CreateSkill", spec.name, unit)
+        return await self._change(caller, "skill.create", spec.name, unit)
 
     async def update(self, caller: Caller, name: str, document: Document, writable: bool, expected: int) -> Skill:
         """Its description, instructions and version; the other files stay. Raises NotFound, Stale, WrongState."""
@@ -99,7 +99,7 @@ class SkillKeeper:
             spec = _spec_of(skill, changed, checked, writable)
             return change_skill(tx, caller.workspace_id, spec, expected)
 
-        return await self._change(caller, "UpdateSkill", name, unit)
+        return await self._change(caller, "skill.update", name, unit)
 
     async def delete(self, caller: Caller, name: str) -> None:
         """Raises NotFound, WrongState (kept by the folder)."""
@@ -108,7 +108,7 @@ class SkillKeeper:
             _current(tx, caller.workspace_id, name)
             remove_skill(tx, caller.workspace_id, name)
 
-        await self._change(caller, "DeleteSkill", name, unit)
+        await self._change(caller, "skill.delete", name, unit)
 
     async def write_file(self, caller: Caller, name: str, path: str, pieces: AsyncIterator[bytes]) -> SkillFile:
         """Raises NotFound, InvalidInput (path, SKILL.md), PayloadTooLarge, WrongState."""
@@ -134,7 +134,7 @@ class SkillKeeper:
             change_skill(tx, caller.workspace_id, spec)
             return written
 
-        return await self._change(caller, "WriteSkillFile", f"{name}/{path}", unit)
+        return await self._change(caller, "skill.write", f"{name}/{path}", unit)
 
     async def preview(self, caller: Caller, source_folder: str, suffix: str, pieces: AsyncIterator[bytes]) -> Preview:
         """Nothing stays of it but bytes that the reaper drops. Raises InvalidInput, PayloadTooLarge."""
@@ -152,7 +152,7 @@ class SkillKeeper:
         def unit(tx: Transaction) -> list[Skill]:
             return [add_skill(tx, caller.workspace_id, spec) for spec in found.specs]
 
-        return await self._change(caller, "InstallSkillZip", ", ".join(spec.name for spec in found.specs), unit)
+        return await self._change(caller, "skill.install", ", ".join(spec.name for spec in found.specs), unit)
 
     async def activate(self, caller: Caller, conversation_id: str, name: str, active: bool) -> bool:
         """Raises NotFound (conversation, skill)."""
@@ -162,7 +162,7 @@ class SkillKeeper:
             set_active(tx, caller.workspace_id, conversation_id, name, active)
             return active
 
-        return await self._change(caller, "ActivateSkill", name, unit)
+        return await self._change(caller, "skill.activate", name, unit)
 
     async def make_active(self, workspace_id: str, conversation_id: str, name: str) -> None:
         """For runs, whose calls are in their ledger. Raises NotFound."""
