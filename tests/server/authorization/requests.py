@@ -110,7 +110,6 @@ REQUESTS = {
 _NOTHING = ("OK", "")
 _SILENCE = ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
 _NOT_GRANTED = ("PERMISSION_DENIED", "NOT_GRANTED")
-_NOT_SERVED = ("UNIMPLEMENTED", "NOT_AVAILABLE")
 
 # Where the answer is another one than NOT_FOUND: an empty page of what a filter names, or an earlier refusal.
 TOLD: dict[str, tuple[str, str]] = {
@@ -126,13 +125,11 @@ TOLD: dict[str, tuple[str, str]] = {
     "RunService.ListRuns": _NOTHING,
     "RunService.ListInteractions": _NOTHING,
     "RunService.ListApprovals": _NOTHING,
-    "RunService.ListOwned": _NOTHING,
-    "RunService.ListOwned:run_id": ("NOT_FOUND", "NOT_FOUND"),
-    # This run was given no tools at all.
+    # This run was given no tools and no files.
     "RunnerService.GetTool": _NOT_GRANTED,
     "RunnerService.CallTool": _NOT_GRANTED,
-    "RunnerService.GetFile": _NOT_SERVED,
-    "RunnerService.ReadFile": _NOT_SERVED,
+    "RunnerService.GetFile": _NOT_GRANTED,
+    "RunnerService.ReadFile": _NOT_GRANTED,
     "SpendingService.ListSpending": _NOTHING,
     "TokenService.CreateToken:workspace_id": _NOT_GRANTED,
 }
