@@ -103,7 +103,9 @@ def _work(parts: Parts, connections: Connections) -> list[Service]:
     """Events, runs, what runs ask, and what leaves."""
     stores, cursors = parts.stores, parts.stores.cursors
     writer = stores.database.writer
-    explainer = RunExplainer(stores.runs, stores.runs, stores.deliveries, stores.effects, cursors)
+    explainer = RunExplainer(
+        stores.runs, stores.runs, stores.deliveries, stores.effects, parts.people.interactions, cursors
+    )
     events = EventServicer(
         acceptor=parts.acceptor,
         events=stores.events,

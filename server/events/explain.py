@@ -7,7 +7,7 @@ from portway.server.events.store import EventLog
 from portway.server.events.types import Event, EventOutcome
 from portway.server.runs.explain import RunExplainer, conclusion
 from portway.server.runs.store import FIRST_PAGE, Runs
-from portway.server.runs.types import Run, RunFilter
+from portway.server.runs.types import Run, RunFilter, RunState
 from portway.server.transcript.store import Transcript
 from portway.v1 import event_pb2 as pb
 
@@ -36,6 +36,7 @@ class MessageExplainer:
             runs = [await self._runs.run(workspace_id, event.run_id)]
         response = pb.ExplainMessageResponse(event_id=event.event_id)
         response.steps.append(_accepted(event))
+        response.steps.extend(_entered(event))
         response.steps.extend([_accepted(other) for other in await self._about(event)])
         for run in reversed(runs):
             response.run_ids.append(run.run_id)
@@ -43,6 +44,7 @@ class MessageExplainer:
             of_run = await self._deliveries.of_run(workspace_id, run.run_id, 200)
             response.delivery_ids.extend(delivery.delivery_id for delivery in of_run)
         response.conclusion = _conclusion(event, runs)
+        response.steps.add(stage="outcome", summary=response.conclusion, ok=_is_well(event, runs), ref=event.event_id)
         return response
 
     async def _about(self, event: Event) -> list[Event]:
@@ -76,6 +78,25 @@ def _accepted(event: Event) -> pb.ExplainStep:
     )
     step.time.FromMicroseconds(event.accept_time)
     return step
+
+
+def _entered(event: Event) -> list[pb.ExplainStep]:
+    """Between the door and the binding: the same steps as in a simulation."""
+    key = f"the key {event.dedupe_key!r} of {event.source} was new; whoever sends it again is told of this event"
+    steps = [pb.ExplainStep(stage="dedupe", summary=key, ok=True, ref=event.event_id)]
+    if event.outcome is EventOutcome.REFUSED:
+        steps.append(pb.ExplainStep(stage="guard", summary=event.outcome_reason, ok=False, ref=event.event_id))
+    elif event.run_id:
+        steps.append(pb.ExplainStep(stage="guard", summary="no guard refused it", ok=True, ref=event.event_id))
+    for step in steps:
+        step.time.FromMicroseconds(event.accept_time)
+    return steps
+
+
+def _is_well(event: Event, runs: list[Run]) -> bool:
+    if runs:
+        return runs[0].state is not RunState.FAILED
+    return event.outcome is not EventOutcome.REFUSED
 
 
 def _conclusion(event: Event, runs: list[Run]) -> str:

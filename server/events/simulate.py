@@ -94,6 +94,7 @@ class Simulator:
             response.refusal_reason = "REFUSED_BY_POLICY"
             _step(response, "guard", refusal, ok=False)
             return
+        _step(response, "guard", "no guard refuses it")
         unpaid = await self._budgets.refusal(agent, facts.conversation_id)
         if unpaid:
             response.outcome = pb.EVENT_OUTCOME_REFUSED

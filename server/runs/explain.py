@@ -6,7 +6,10 @@ from portway.server.deliveries.store import Deliveries
 from portway.server.deliveries.types import Delivery
 from portway.server.effects.store import Effects
 from portway.server.effects.types import Effect, EffectState
+from portway.server.interactions.store import Interactions
+from portway.server.interactions.types import Interaction, InteractionState
 from portway.server.runs.ending import AWAITING
+from portway.server.runs.explain_grant import attempt_steps, binding_step, grant_steps
 from portway.server.runs.store import Ledgers, Runs
 from portway.server.runs.types import Attempt, Run, RunState
 from portway.server.runs.wire import run_message
@@ -31,8 +34,15 @@ class RunExplainer:
     """Puts together what is on record of a run."""
 
     def __init__(
-        self, runs: Runs, ledgers: Ledgers, deliveries: Deliveries, effects: Effects, cursors: CursorCodec
+        self,
+        runs: Runs,
+        ledgers: Ledgers,
+        deliveries: Deliveries,
+        effects: Effects,
+        interactions: Interactions,
+        cursors: CursorCodec,
     ) -> None:
+        self._interactions = interactions
         self._runs = runs
         self._ledgers = ledgers
         self._deliveries = deliveries
@@ -64,7 +74,8 @@ class RunExplainer:
 
     async def steps(self, run: Run) -> list[event_pb2.ExplainStep]:
         """What happened in order: what it was allowed, what an operator can use of the ledger, effects, deliveries."""
-        steps = [_bound(run), *await self._granted(run)]
+        begun = await self._begun(run)
+        steps = attempt_steps(await self._runs.attempts(run.workspace_id, run.run_id))
         after = 0
         while len(steps) < MAX_STEPS:
             page = await self._ledgers.ledger(run.workspace_id, run.run_id, after, 200)
@@ -77,22 +88,24 @@ class RunExplainer:
             after = page[-1].sequence
         for effect in await self._effects.of_run(run.workspace_id, run.run_id, 200):
             steps.append(effect_step(effect))
+        for question in await self._interactions.of_run(run.workspace_id, run.run_id):
+            if question.end_time:
+                steps.append(_question_step(question))
         for delivery in await self._deliveries.of_run(run.workspace_id, run.run_id, 200):
             steps.append(delivery_step(delivery))
         steps.sort(key=lambda step: step.time.ToMicroseconds())
-        return steps
+        # What it was allowed comes before everything that it did, whatever was on disk first.
+        return begun + steps
 
-    async def _granted(self, run: Run) -> list[event_pb2.ExplainStep]:
-        """What each layer of the authorization took away; nothing before the first attempt."""
+    async def _begun(self, run: Run) -> list[event_pb2.ExplainStep]:
+        """How it came to its agent and what it was allowed; of the latter nothing before the first attempt."""
         try:
             kept, raw = await self._ledgers.snapshot(run.workspace_id, run.run_id)
         except NotFound:
-            return []
-        resources = run_context_pb2.RunContext.FromString(raw).resources
-        layers = run_snapshot_pb2.RunSnapshot.FromString(kept).layers
-        taken = "; ".join(f"{layer.name} takes away {', '.join(layer.removed)}" for layer in layers if layer.removed)
-        may = f"{len(resources.models)} models, {len(resources.tools)} tools"
-        return [_step("snapshot", f"it may use {may}; {taken or 'nothing was taken away'}", run.start_time, run.run_id)]
+            return [binding_step(run, None)]
+        snapshot = run_snapshot_pb2.RunSnapshot.FromString(kept)
+        context = run_context_pb2.RunContext.FromString(raw)
+        return [binding_step(run, snapshot), *grant_steps(run, snapshot, context)]
 
 
 def conclusion(run: Run) -> str:
@@ -102,11 +115,6 @@ def conclusion(run: Run) -> str:
     if run.state.final:
         return f"It {run.state.value} with {run.failure.code}: {run.failure.message}"
     return "It was asked to stop and has not stopped yet." if run.cancelling else _CONCLUSIONS[run.state]
-
-
-def _bound(run: Run) -> event_pb2.ExplainStep:
-    chose = f"the binding {run.binding_id} chose" if run.binding_id else "the caller named"
-    return _step("binding", f"{chose} the agent {run.agent_id}", run.create_time, run.binding_id or run.agent_id)
 
 
 def _what(delivery: Delivery) -> str:
@@ -142,6 +150,15 @@ def effect_step(effect: Effect) -> event_pb2.ExplainStep:
             "state": effect.state.value,
         }
     )
+    return step
+
+
+def _question_step(question: Interaction) -> event_pb2.ExplainStep:
+    """What became of what it asked people."""
+    became = f"; its answer started {question.answer_run_id}" if question.answer_run_id else ""
+    summary = f"the question {question.interaction_id} was {question.state}{became}"
+    step = _step("interaction", summary, question.end_time, question.answer_event_id or question.run_id)
+    step.ok = question.state is InteractionState.ANSWERED
     return step
 
 

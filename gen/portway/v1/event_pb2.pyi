@@ -642,7 +642,9 @@ class ExplainStep(_message.Message):
     REF_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """`accept`, `dedupe`, `guard`, `binding`, `snapshot`, `queue`, `run`, `model`, `tool`, `delivery`, `outcome`."""
+    """`accept`, `dedupe`, `guard`, `binding`, `budget`, `snapshot`, `queue`, `run`, `model`, `tool` (also its effect), `interaction`, `delivery`, `outcome`;
+    more may come.
+    """
     summary: _builtins.str
     """What happened, for people."""
     ok: _builtins.bool

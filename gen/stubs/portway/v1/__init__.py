@@ -9146,7 +9146,8 @@ class ExplainStep(betterproto2.Message):
 
     stage: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    `accept`, `dedupe`, `guard`, `binding`, `snapshot`, `queue`, `run`, `model`, `tool`, `delivery`, `outcome`.
+    `accept`, `dedupe`, `guard`, `binding`, `budget`, `snapshot`, `queue`, `run`, `model`, `tool` (also its effect), `interaction`, `delivery`, `outcome`;
+    more may come.
     """
 
     time: "datetime.datetime | None" = betterproto2.field(
