@@ -176,7 +176,8 @@ def _build(config: Config, stores: Stores, programs: str) -> Parts:
     run_tokens = RunTokens(live, stores.runs)
     spending = SpendingAccounts(writer, access.directory, audit)
     people = build_decisions(database, stores.events, stores.deliveries, stores.transcript, outbox, audit)
-    calls = build_calls(stores, models, tools, access, people, BoxCalls(box_client, native.availability, people.gate))
+    box_calls = BoxCalls(box_client, native.availability, people.gate, access.switches)
+    calls = build_calls(stores, models, tools, access, people, box_calls)
     grants = GrantBook(models, tools)
     facts = HostFacts(host.name, version("portway"))
     means = Means(

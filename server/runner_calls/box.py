@@ -21,6 +21,8 @@ from portway.server.runner_calls.emit import Emit
 from portway.server.runner_calls.holdings import Held
 from portway.server.runner_calls.scope import RunScope
 from portway.server.snapshot.freeze import Snapshot
+from portway.server.switches.directory import KillSwitches
+from portway.server.switches.types import SwitchKind
 from portway.server.tools.box_client import BoxClient
 from portway.server.tools.types import Availability, BoxSession
 from portway.v1 import process_pb2
@@ -34,10 +36,13 @@ Frames = AsyncIterator[pb.RunBoxRequest]
 class BoxCalls:
     """RunBox. `state` tells how the box is now."""
 
-    def __init__(self, box: BoxClient, state: Callable[[], Availability], gate: ApprovalGate) -> None:
+    def __init__(
+        self, box: BoxClient, state: Callable[[], Availability], gate: ApprovalGate, switches: KillSwitches
+    ) -> None:
         self._box = box
         self._state = state
         self._gate = gate
+        self._switches = switches
 
     async def run_box(self, run: RunScope, frames: Frames, emit: Emit) -> None:
         first = await anext(frames, None)
@@ -45,6 +50,8 @@ class BoxCalls:
         if first is None or kind is None:
             raise InvalidInput.field("kind", "the first frame says what is to be done")
         run.allow("box_exec" if kind == "exec" else "box_processes", "RunBox")
+        # It is what the tool `exec` does, by another way.
+        self._switches.check(run.workspace_id, SwitchKind.TOOL, "exec")
         session = session_of(run.snapshot, run.workspace_id)
         state = self._state()
         if not state.available:

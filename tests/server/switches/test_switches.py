@@ -109,6 +109,10 @@ async def test_a_stopped_tool_is_refused_before_it_acts(tmp_path: Path, runtime:
         request.arguments["command"] = "echo hi"
         error = await run.ask("call_tool", request)
         assert error.reason == "KILL_SWITCH", error
+        frame = run_pull_pb2.RunBoxRequest()
+        frame.exec.start.session_id, frame.exec.start.command.shell = "its own", "echo hi"
+        error = await run.ask("run_box", frame)
+        assert error.reason == "KILL_SWITCH", error
 
     async with serve_fake_box(box), hosted(tmp_path, runtime, box=box) as host:
         await host.set_agent(box_policy=BoxPolicy(tools=("*",)))
