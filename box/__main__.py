@@ -18,6 +18,7 @@ from portway.rpc.configuration import EXIT_CODE, ConfigurationError, check_envir
 from portway.rpc.errors import PortwayError
 from portway.rpc.supervised import follow_supervisor
 from portway.rpc.telemetry import configure_logging
+from portway.rpc.traces.config import TelemetryConfig
 
 _LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
 CANNOT_START = 1
@@ -29,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     follow_supervisor(os.environ)
     try:
         config = _read_config(flags)
-        asyncio.run(_run(config, flags.ready_file))
+        telemetry = load(TelemetryConfig, "telemetry", file=flags.config, environment=os.environ)
+        asyncio.run(_run(config, telemetry, flags.ready_file))
     except ConfigurationError as error:
         print(f"portway box: {error}", file=sys.stderr)
         return EXIT_CODE
@@ -66,11 +68,11 @@ def _read_config(flags: argparse.Namespace) -> BoxConfig:
     return config
 
 
-async def _run(config: BoxConfig, ready_file: Path | None) -> None:
+async def _run(config: BoxConfig, telemetry: TelemetryConfig, ready_file: Path | None) -> None:
     # Three descriptors a session and five a command add up.
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    box = Box(config)
+    box = Box(config, telemetry)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, box.stopping.set)

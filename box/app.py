@@ -37,6 +37,8 @@ from portway.rpc.metrics.listener import show_metrics
 from portway.rpc.serving import RunningServer, TlsConfig, serve
 from portway.rpc.streams import OpenStreams
 from portway.rpc.token_file import TokenFile
+from portway.rpc.traces.config import TelemetryConfig
+from portway.rpc.traces.export import export_spans
 from portway.v1 import box_pb2, file_pb2, image_pb2, process_pb2, session_pb2
 
 _CURSOR_KEY_BYTES = 32
@@ -45,8 +47,9 @@ _CURSOR_KEY_BYTES = 32
 class Box:
     """A box that serves. `stopping` is set when somebody asks it to end; `grace` is then the time in seconds."""
 
-    def __init__(self, config: BoxConfig) -> None:
+    def __init__(self, config: BoxConfig, telemetry: TelemetryConfig | None = None) -> None:
         self._config = config
+        self._telemetry = telemetry or TelemetryConfig()
         self.stopping = asyncio.Event()
         self._grace = config.drain_grace
 
@@ -65,6 +68,7 @@ class Box:
             errors = ErrorLog()
             parts = _Parts(config, own, errors)
             await parts.start(stack)
+            recorder = await stack.enter_async_context(export_spans(self._telemetry, "box"))
             calls = CallCounts() if config.metrics.listen else None
             if calls is not None:
                 shown = show_metrics(config.metrics, _tls(config), [calls, parts.numbers()])
@@ -81,6 +85,7 @@ class Box:
                     grace=0,
                     counts=calls,
                     streams=streams,
+                    recorder=recorder,
                 )
             )
             try:

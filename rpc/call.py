@@ -10,6 +10,7 @@ from portway.rpc.binding import BoundMethod
 from portway.rpc.errors import Cancelled, PayloadTooLarge, PortwayError
 from portway.rpc.identity import Caller, Peer
 from portway.rpc.telemetry import Trace
+from portway.rpc.traces.span import OpenSpan
 from portway.rpc.validation import check, parse
 
 Req = TypeVar("Req")
@@ -33,6 +34,7 @@ class Call(Generic[Req, Resp]):
         "draining",
         "metadata",
         "method",
+        "span",
         "trace",
     )
 
@@ -49,6 +51,8 @@ class Call(Generic[Req, Resp]):
         self.draining = draining
         self.metadata: tuple[tuple[str, str | bytes], ...] = context.invocation_metadata() or ()  # type: ignore[assignment]
         self.trace = Trace(self.metadata)
+        # Set where the trace is recorded here.
+        self.span: OpenSpan | None = None
         self._context = context
         self._first_is_read = False
         self._headers_are_sent = False

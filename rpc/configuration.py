@@ -27,6 +27,7 @@ SECTIONS = (
     "schedules",
     "tools",
     "log",
+    "telemetry",
     "retention",
 )
 ENVIRONMENT_PREFIX = "PORTWAY__"

@@ -36,6 +36,8 @@ from portway.rpc.metrics.calls import CallCounts
 from portway.rpc.status import to_wire
 from portway.rpc.streams import OpenStreams, Standing
 from portway.rpc.telemetry import current_trace
+from portway.rpc.traces.span import OpenSpan
+from portway.rpc.traces.types import Kind, Recorder
 from portway.rpc.validation import check, parse
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -60,11 +62,13 @@ class Gate:
         standing: Standing | None = None,
         counts: CallCounts | None = None,
         answered: Answered | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         """`refused` is told of every call that is refused; `answered`, by path, of those with one request that went
         well, with the request."""
         self._counts = counts
         self.answered = answered or {}
+        self._recorder = recorder
         self.draining = asyncio.Event()
         self._limits = limits
         self._slots = Slots(limits.concurrent_calls)
@@ -80,6 +84,13 @@ class Gate:
 
     def open(self, method: BoundMethod, context: Context) -> Call[Any, Any]:
         call: Call[Any, Any] = Call(method, context, self.draining, self._message_bytes)
+        if self._recorder is not None:
+            trace = call.trace
+            trace.recorder = self._recorder
+            # Calls that nobody's trace leads to are told by metrics and logs.
+            if trace.is_recorded and trace.is_joined:
+                call.span = OpenSpan(trace, method.path.lstrip("/"), Kind.SERVER)
+                call.trace = call.span.trace
         current_trace.set(call.trace)
         return call
 
@@ -145,6 +156,10 @@ class Gate:
         seconds, method = time.perf_counter() - started, call.method
         if self._counts is not None:
             self._counts.add(method.path, code, seconds, method.streams)
+        if call.span is not None:
+            if code != "OK":
+                call.span.fail(code)
+            call.span.end()
         if method.quiet and code == "OK":
             return
         self._log.info("rpc", code=code, ms=round(seconds * 1000, 2), **dict(call.log_fields()), **fields)

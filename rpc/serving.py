@@ -19,6 +19,7 @@ from portway.rpc.identity import Authenticator
 from portway.rpc.limits import Limits
 from portway.rpc.metrics.calls import CallCounts
 from portway.rpc.streams import OpenStreams, Standing
+from portway.rpc.traces.types import Recorder
 from portway.rpc.transport import common_options, is_loopback
 
 DEFAULT_GRACE = 10.0
@@ -106,12 +107,13 @@ async def serve(
     standing: Standing | None = None,
     counts: CallCounts | None = None,
     answered: Answered | None = None,
+    recorder: Recorder | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serves while the block runs. `address` is `host:port` (port 0: any) or `unix:/path`.
 
     `streams` are those that are open, for who ends them early; `refused` is told of every call that is refused;
     `standing` raises for a caller known by a certificate who is not let in all the same; `counts` counts calls;
-    `answered`, by path, is told of those that went well.
+    `answered`, by path, is told of those that went well; `recorder` takes their spans.
 
     Raises `RegistrationError` for a servicer that does not fit and `WrongState` for an address that cannot be bound.
     """
@@ -119,7 +121,7 @@ async def serve(
     names = [service.name or service.descriptor.full_name for service in services]
     health = Health(names)
     certificates = Certificates(tls.clients, tls.tokens) if tls and tls.clients else None
-    gate = Gate(authenticator, limits, streams, refused, certificates, standing, counts, answered)
+    gate = Gate(authenticator, limits, streams, refused, certificates, standing, counts, answered, recorder)
     inner = diagnostics.services([*names, health.service().descriptor.full_name])
     bound = [bind(service) for service in (*services, health.service(), *inner)]
     most = (limits.concurrent_calls + limits.concurrent_streams) * _BACKSTOP_FACTOR

@@ -13,42 +13,82 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import structlog
 
 from portway.rpc.log_writer import LogWriter, Render
 from portway.rpc.redaction import redact_fields, redact_text
 
+if TYPE_CHECKING:
+    from portway.rpc.traces.types import Recorder
+
 TRACE_HEADER = "traceparent"
-_TRACEPARENT = re.compile(r"00-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-[0-9a-f]{2}")
+_TRACEPARENT = re.compile(r"00-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})")
 _NO_TRACE = "0" * 32
 
 LogFormat = Literal["json", "console"]
 
 
 class Trace:
-    """The trace that a call belongs to. Its id is made when somebody asks for it first: most calls log nothing."""
+    """The trace that a call belongs to, and where in it. Its id is made when somebody asks for it first: most calls
+    log nothing. `recorder` takes its spans, where there is one."""
 
-    __slots__ = ("_metadata", "_trace_id")
+    __slots__ = ("_metadata", "_span_id", "_trace_id", "is_joined", "recorder")
 
-    def __init__(self, metadata: Iterable[tuple[str, str | bytes]] = ()) -> None:
+    def __init__(self, metadata: Iterable[tuple[str, str | bytes]] = (), recorder: "Recorder | None" = None) -> None:
         """Goes on with the trace in a call's metadata, or begins one."""
         self._metadata = metadata
         self._trace_id: str | None = None
+        self._span_id = ""
+        # Whether it goes on with one that somebody else records.
+        self.is_joined = False
+        self.recorder = recorder
+
+    @classmethod
+    def at(cls, trace_id: str, span_id: str = "", recorder: "Recorder | None" = None) -> "Trace":
+        """A place in a trace that is known."""
+        trace = cls((), recorder)
+        trace._trace_id, trace._span_id = trace_id, span_id
+        return trace
 
     @property
     def trace_id(self) -> str:
         if self._trace_id is None:
-            parent = next((value for key, value in self._metadata if key == TRACE_HEADER), "")
-            match = _TRACEPARENT.fullmatch(parent) if isinstance(parent, str) else None
-            taken = match["trace"] if match else _NO_TRACE
-            self._trace_id = taken if taken != _NO_TRACE else f"{random.getrandbits(128):032x}"
+            self._read()
+        assert self._trace_id is not None
         return self._trace_id
 
+    @property
+    def span_id(self) -> str:
+        """The span that what happens now is part of; '' for none that anybody records."""
+        if self._trace_id is None:
+            self._read()
+        return self._span_id
+
+    @property
+    def is_recorded(self) -> bool:
+        """Follows from the id alone: every server, and every attempt after a kill, decides alike."""
+        return self.recorder is not None and self.recorder.samples(self.trace_id)
+
+    def _read(self) -> None:
+        parent = next((value for key, value in self._metadata if key == TRACE_HEADER), "")
+        match = _TRACEPARENT.fullmatch(parent) if isinstance(parent, str) else None
+        if match is None or match["trace"] == _NO_TRACE:
+            self._trace_id = f"{random.getrandbits(128):032x}"
+            return
+        self._trace_id = match["trace"]
+        if int(match["flags"], 16) & 1:
+            self._span_id, self.is_joined = match["span"], True
+
+    def child(self, span_id: str) -> "Trace":
+        """What happens within a span of this trace."""
+        return Trace.at(self.trace_id, span_id, self.recorder)
+
     def traceparent(self) -> str:
-        """The header for a call made on behalf of this trace; each has a span id of its own."""
-        return f"00-{self.trace_id}-{random.getrandbits(64):016x}-01"
+        """The header for a call made on behalf of this trace. Without a recorded span it has an id of its own."""
+        flags = "01" if self.span_id else "00"
+        return f"00-{self.trace_id}-{self.span_id or f'{random.getrandbits(64):016x}'}-{flags}"
 
 
 current_trace: ContextVar[Trace | None] = ContextVar("portway_trace", default=None)

@@ -16,6 +16,7 @@ from portway.rpc.errors import PortwayError
 from portway.rpc.supervised import follow_supervisor
 from portway.rpc.telemetry import configure_logging
 from portway.rpc.token_file import TokenFile
+from portway.rpc.traces.config import TelemetryConfig
 from portway.runtime.app import run_runtime
 from portway.runtime.config import RuntimeConfig
 
@@ -50,11 +51,13 @@ def _config(arguments: argparse.Namespace) -> RuntimeConfig:
     return config
 
 
-async def _serve(config: RuntimeConfig, authenticator: TokenFile, ready_file: Path | None) -> None:
+async def _serve(
+    config: RuntimeConfig, telemetry: TelemetryConfig, authenticator: TokenFile, ready_file: Path | None
+) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with run_runtime(config, authenticator, authenticator.check_standing) as server:
+    async with run_runtime(config, authenticator, authenticator.check_standing, telemetry) as server:
         if ready_file is not None:
             await asyncio.to_thread(_write_ready_file, ready_file, server.address)
         await stop.wait()
@@ -73,13 +76,14 @@ def main(argv: Sequence[str]) -> int:
     configure_logging("runtime")
     try:
         config = _config(arguments)
+        telemetry = load(TelemetryConfig, "telemetry", file=arguments.config, environment=os.environ)
         assert config.credentials is not None, "_config refuses a configuration without it"
         authenticator = TokenFile(config.credentials)
     except ConfigurationError as error:
         print(f"portway runtime: {error}", file=sys.stderr)
         return EXIT_CODE
     try:
-        uvloop.run(_serve(config, authenticator, arguments.ready_file))
+        uvloop.run(_serve(config, telemetry, authenticator, arguments.ready_file))
     except PortwayError as error:
         print(f"portway runtime: {error.message}", file=sys.stderr)
         return _REFUSED

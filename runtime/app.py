@@ -20,6 +20,9 @@ from portway.rpc.metrics.families import Source
 from portway.rpc.metrics.listener import show_metrics
 from portway.rpc.serving import RunningServer, serve
 from portway.rpc.streams import OpenStreams, Standing
+from portway.rpc.traces.config import TelemetryConfig
+from portway.rpc.traces.export import export_spans
+from portway.rpc.traces.types import Recorder
 from portway.runtime.config import RuntimeConfig
 from portway.runtime.data_folder import PLUGINS, open_data_folder
 from portway.runtime.metrics import RuntimeNumbers
@@ -38,7 +41,10 @@ SERVICE = runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"]
 
 @asynccontextmanager
 async def run_runtime(
-    config: RuntimeConfig, authenticator: Authenticator, standing: Standing | None = None
+    config: RuntimeConfig,
+    authenticator: Authenticator,
+    standing: Standing | None = None,
+    telemetry: TelemetryConfig | None = None,
 ) -> AsyncIterator[RunningServer]:
     """A runtime that serves for the time of the block; `standing` raises for callers whose streams are to end.
 
@@ -46,7 +52,10 @@ async def run_runtime(
     """
     streams = OpenStreams()
     with open_data_folder(config.data):
-        async with _run(config, authenticator, streams) as server:
+        async with (
+            export_spans(telemetry or TelemetryConfig(), "runtime") as recorder,
+            _run(config, authenticator, streams, recorder) as server,
+        ):
             if standing is None:
                 yield server
                 return
@@ -60,7 +69,7 @@ async def run_runtime(
 
 @asynccontextmanager
 async def _run(
-    config: RuntimeConfig, authenticator: Authenticator, streams: OpenStreams
+    config: RuntimeConfig, authenticator: Authenticator, streams: OpenStreams, recorder: Recorder | None
 ) -> AsyncIterator[RunningServer]:
     catalog = Catalog(partial(find_plugins, [BUNDLED], [*config.plugins, config.data / PLUGINS]))
     await catalog.reload()
@@ -94,6 +103,7 @@ async def _run(
             grace=config.grace_seconds,
             counts=calls,
             streams=streams,
+            recorder=recorder,
         ) as server:
             yield server
 

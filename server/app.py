@@ -15,6 +15,8 @@ from portway.rpc.cursor import CursorCodec
 from portway.rpc.identity import Role
 from portway.rpc.metrics.calls import CallCounts
 from portway.rpc.serving import RunningServer, serve
+from portway.rpc.traces.export import export_spans
+from portway.rpc.traces.types import Recorder
 from portway.server.agents.config_secrets import ConfigSecrets
 from portway.server.agents.directory import AgentDirectory
 from portway.server.agents.store import StoredAgents
@@ -85,6 +87,7 @@ from portway.server.tools.mcp.declared import declare_servers
 from portway.server.tools.native import NativeTools
 from portway.server.tools.plugin_watch import PluginToolWatch
 from portway.server.tools.registry import ToolRegistry
+from portway.server.traces.build import attach_traces
 from portway.server.transcript.store import StoredTranscript
 from portway.server.workspaces.access import build_access
 from portway.server.workspaces.quotas import WorkspaceQuotas
@@ -116,6 +119,8 @@ async def run_host(config: Config) -> AsyncIterator[RunningHost]:
         )
         http = stack.enter_context(bound(host.http_listen, host.tls)) if host.serves_http else None
         parts = _build(config, _stores(host, database), gateway_url(host, http))
+        recorder = await stack.enter_async_context(export_spans(config.telemetry, "host", host.name))
+        attach_traces(parts, recorder)
         stack.push_async_callback(parts.models.close)
         await _first_start(parts)
         await _enter_jobs(stack, parts)
@@ -125,7 +130,7 @@ async def run_host(config: Config) -> AsyncIterator[RunningHost]:
             await stack.enter_async_context(serve_gateway(parts, *http))
         calls = CallCounts() if host.metrics.listen else None
         metrics_url = await stack.enter_async_context(show_host_metrics(parts, calls)) if calls else ""
-        server = await stack.enter_async_context(_serve(parts, calls))
+        server = await stack.enter_async_context(_serve(parts, calls, recorder))
         try:
             yield RunningHost(server, parts, metrics_url)
         finally:
@@ -308,6 +313,7 @@ async def _enter_jobs(stack: AsyncExitStack, parts: Parts) -> None:
         stores.database.writer.broken(),
         parts.audit.run(),
         parts.outbox.run(),
+        parts.means.traces.look_up(),
         parts.means.signs.run(),
         parts.authenticator.run(),
         parts.erasures.run(),
@@ -349,7 +355,7 @@ async def _first_contact(parts: Parts) -> None:
 
 
 @asynccontextmanager
-async def _serve(parts: Parts, calls: CallCounts | None) -> AsyncIterator[RunningServer]:
+async def _serve(parts: Parts, calls: CallCounts | None, recorder: Recorder | None) -> AsyncIterator[RunningServer]:
     host = parts.config.host
     serving = serve(
         services_of(parts),
@@ -363,6 +369,7 @@ async def _serve(parts: Parts, calls: CallCounts | None) -> AsyncIterator[Runnin
         answered=told_of(parts.audit),
         standing=parts.authenticator.check_standing,
         counts=calls,
+        recorder=recorder,
     )
     async with serving as server:
         yield server

@@ -9,6 +9,7 @@ from portway.rpc.configuration import load
 from portway.rpc.limits import Limits
 from portway.rpc.metrics.config import MetricsConfig
 from portway.rpc.serving import TlsConfig
+from portway.rpc.traces.config import TelemetryConfig
 from portway.server.gateway.config import GatewayLimits
 from portway.server.models.config import ModelsConfig
 from portway.server.outbound.policy import OutboundPolicy
@@ -106,6 +107,7 @@ class Config:
     models: ModelsConfig = ModelsConfig()
     retention: RetentionConfig = RetentionConfig()
     outbound: OutboundPolicy = OutboundPolicy()
+    telemetry: TelemetryConfig = TelemetryConfig()
     environment: Mapping[str, str] = field(default_factory=dict)
     file: Path | None = None
 
@@ -117,6 +119,7 @@ def read_config(file: Path | None, environment: Mapping[str, str], flags: Mappin
         models=load(ModelsConfig, "models", file=file, environment=environment),
         retention=load(RetentionConfig, "retention", file=file, environment=environment),
         outbound=load(OutboundPolicy, "outbound", file=file, environment=environment),
+        telemetry=load(TelemetryConfig, "telemetry", file=file, environment=environment),
         environment=environment,
         file=file,
     )

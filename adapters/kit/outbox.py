@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from portway.adapters.kit.types import Accepted
 from portway.rpc.errors import Conflict, LimitExceeded, PayloadTooLarge, PortwayError, Quota, Reason
+from portway.rpc.telemetry import Trace, current_trace
 from portway.v1 import adapter_pb2, event_pb2
 
 MAX_EVENTS = 1000
@@ -20,6 +21,7 @@ class _Waiting:
     ref: int
     body: bytes
     answer: asyncio.Future[Accepted]
+    traceparent: str
     sent: bool = False
 
 
@@ -51,7 +53,8 @@ class EventOutbox:
         self._check_room(len(body))
         self._last_ref += 1
         answer: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
-        self._by_key[submit.idempotency_key] = _Waiting(self._last_ref, body, answer)
+        trace = current_trace.get() or Trace()
+        self._by_key[submit.idempotency_key] = _Waiting(self._last_ref, body, answer, trace.traceparent())
         self._by_ref[self._last_ref] = submit.idempotency_key
         self._bytes += len(body)
         return answer
@@ -78,7 +81,8 @@ class EventOutbox:
             if not waiting.sent:
                 waiting.sent = True
                 submit = event_pb2.SubmitEventRequest.FromString(waiting.body)
-                yield adapter_pb2.ConnectRequest(event=adapter_pb2.AdapterEvent(ref=waiting.ref, submit=submit))
+                event = adapter_pb2.AdapterEvent(ref=waiting.ref, submit=submit, traceparent=waiting.traceparent)
+                yield adapter_pb2.ConnectRequest(event=event)
 
     def accepted(self, ref: int, accepted: Accepted) -> None:
         waiting = self._take(ref)

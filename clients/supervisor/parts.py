@@ -51,10 +51,12 @@ def parts_of(settings: Settings, layout: Layout) -> tuple[Part, ...]:
     parts = (
         Part(
             *("runtime", "portway.runtime", (*_own(layout, "runtime"), *config), anywhere),
-            sections=("runtime", "log"),
+            sections=("runtime", "log", "telemetry"),
         ),
         Part(
-            *("box", "portway.box", (*_own(layout, "box"), *config), anywhere), optional=True, sections=("box", "log")
+            *("box", "portway.box", (*_own(layout, "box"), *config), anywhere),
+            optional=True,
+            sections=("box", "log", "telemetry"),
         ),
         Part(
             "host",

@@ -15,6 +15,7 @@ import grpc
 from portway.rpc.errors import PortwayError, Reason, Unavailable
 from portway.rpc.limits import MESSAGE_BYTES
 from portway.rpc.status import error_from_rpc
+from portway.rpc.telemetry import TRACE_HEADER, current_trace
 from portway.runtime.plugins.types import Command, PluginDefinition
 from portway.runtime.workers.environment import WorkerFolder
 from portway.runtime.workers.log import Output, PluginLog
@@ -93,7 +94,9 @@ class Worker:
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        return (("authorization", f"Bearer {self._cookie}"),)
+        own = (("authorization", f"Bearer {self._cookie}"),)
+        trace = current_trace.get()
+        return own if trace is None else (*own, (TRACE_HEADER, trace.traceparent()))
 
     def open_run(self) -> "grpc.aio.StreamStreamCall[bytes, bytes]":
         """A run's stream, in bytes: nothing is parsed on the way."""

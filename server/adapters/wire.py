@@ -1,6 +1,5 @@
 """Between the frames of an adapter's stream and their messages."""
 
-import os
 from dataclasses import replace
 from typing import assert_never
 
@@ -19,6 +18,7 @@ from portway.rpc.errors import (
     Stale,
     Unavailable,
 )
+from portway.rpc.telemetry import TRACE_HEADER, Trace
 from portway.rpc.validation import check
 from portway.server.adapters.frames import (
     CursorAnswered,
@@ -119,8 +119,9 @@ class AdapterStream:
         try:
             check(event.submit)
             event.submit.event.source = self._source
-            # The stream lives for days: each event begins a trace of its own.
-            submit = submitted(event.submit, self._call.caller.workspace_id, os.urandom(16).hex())
+            # The stream lives for days: each event has a trace of its own, the adapter's where it names one.
+            trace = Trace([(TRACE_HEADER, event.traceparent)])
+            submit = submitted(event.submit, self._call.caller.workspace_id, trace)
         except InvalidInput as error:
             return EventSubmitted(event.ref, error)
         return EventSubmitted(event.ref, submit)

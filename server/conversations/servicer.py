@@ -49,7 +49,7 @@ class ConversationServicer:
 
     async def SendMessage(self, request: pb.SendMessageRequest, call: Call[None, pb.SendMessageResponse]) -> None:
         key = request.idempotency_key or new_id("key")
-        submit = submit_of(submit_request(request, key, call.caller), call.caller.workspace_id, call.trace_id)
+        submit = submit_of(submit_request(request, key, call.caller), call.caller.workspace_id, call.trace)
         # Closed here and not by the garbage collector: a watcher must be gone when its caller is.
         async with aclosing(self._talk.send(call.caller, submit)) as said:
             async for item in said:

@@ -99,6 +99,7 @@ class Outbox:
         self._to_fill: dict[Channel, None] = {}
         self._work = asyncio.Event()
         self._sweep_now = asyncio.Event()
+        self.ended: Callable[[Delivery], None] = lambda _: None
         self._log = structlog.get_logger("portway.server.deliveries")
 
     def add(self, tx: Transaction, delivery: NewDelivery) -> Delivery:
@@ -219,6 +220,8 @@ class Outbox:
 
     def _moved(self, delivery: Delivery) -> None:
         """Its state has changed on disk."""
+        if delivery.state is not DeliveryState.PENDING:
+            self.ended(delivery)
         self.feed.publish(delivery)
         served = self._served.get(delivery.channel)
         if served is None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import time
 import weakref
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
@@ -65,6 +66,13 @@ class Artifacts(Protocol):
         """Raises NotFound."""
 
 
+class Traces(Protocol):
+    """Who is told what became of events."""
+
+    def accepted(self, submit: Submit, accepted: Accepted, began: int) -> None:
+        """It is on disk; `began` in nanoseconds. Never waits."""
+
+
 class Outbox(Protocol):
     """Where deliveries wait for their adapter."""
 
@@ -101,6 +109,7 @@ class Acceptor:
         self._refusals = Refusals()
         # Answers to questions are verified and take another way; whoever builds the host says which.
         self.answers: Answers | None = None
+        self.traces: Traces | None = None
         self._turns: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def submit(self, caller: Caller, submit: Submit) -> Accepted:
@@ -177,6 +186,7 @@ class Acceptor:
         return await self._commit(caller, submit, agent, unit)
 
     async def _commit(self, caller: Caller, submit: Submit, agent: Agent | None, unit: AcceptUnit) -> Accepted:
+        began = time.time_ns()
         done = self._database.writer.submit(unit)
         self._quotas.entering(submit.facts.workspace_id)
         # Not after the wait: a caller that goes away meanwhile must not leave a committed run unknown to the queue.
@@ -184,6 +194,8 @@ class Acceptor:
         taken = await asyncio.shield(done)
         if unit.refusal and agent is not None and not taken.accepted.duplicate:
             self._guards.tell(caller, agent, submit.facts, unit.refusal)
+        if self.traces is not None:
+            self.traces.accepted(submit, taken.accepted, began)
         return taken.accepted
 
     async def _unpaid(self, agent: Agent, submit: Submit) -> str:

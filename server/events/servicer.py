@@ -51,7 +51,7 @@ class EventServicer:
         self._explainer = explainer
 
     async def SubmitEvent(self, request: pb.SubmitEventRequest, call: _Call) -> pb.SubmitEventResponse:
-        submit = submitted(request, call.caller.workspace_id, call.trace_id)
+        submit = submitted(request, call.caller.workspace_id, call.trace)
         return submit_response(await self._acceptor.submit(call.caller, submit))
 
     async def GetEvent(self, request: pb.GetEventRequest, call: _Call) -> pb.GetEventResponse:

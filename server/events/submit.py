@@ -30,6 +30,7 @@ class Submit:
     agent_id: str = ""
     parent_run_id: str = ""
     trace_id: str = ""
+    parent_span: str = ""
     queue_policy: QueuePolicy | None = None
     lane_id: str = ""
     own_conversation_id: str = ""

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from portway.rpc.errors import FieldViolation, InvalidInput
+from portway.rpc.telemetry import Trace
 from portway.server.artifacts.types import Artifact
 from portway.server.artifacts.wire import artifact_ref
 from portway.server.events.facts import EDIT, MESSAGE, EventFacts
@@ -30,7 +31,7 @@ _OUTCOMES = {
 }
 
 
-def submit_of(request: event_pb2.SubmitEventRequest, workspace_id: str, trace_id: str = "") -> Submit:
+def submit_of(request: event_pb2.SubmitEventRequest, workspace_id: str, trace: Trace | None = None) -> Submit:
     """What a request submits. Raises InvalidInput for what the contract's rules cannot say."""
     event = request.event
     for name in _GIVEN_BY_HOST:
@@ -57,15 +58,16 @@ def submit_of(request: event_pb2.SubmitEventRequest, workspace_id: str, trace_id
         raw_ref=event.raw_ref.artifact_id,
         artifact_ids=artifact_ids(event),
         agent_id=request.agent_id,
-        trace_id=trace_id,
+        trace_id=trace.trace_id if trace is not None else "",
+        parent_span=trace.span_id if trace is not None else "",
     )
 
 
-def submitted(request: event_pb2.SubmitEventRequest, workspace_id: str, trace_id: str = "") -> Submit:
+def submitted(request: event_pb2.SubmitEventRequest, workspace_id: str, trace: Trace | None = None) -> Submit:
     """What somebody else submits. Raises InvalidInput, also for a source that is the host's own."""
     if request.event.source.startswith(RESERVED_SOURCES):
         raise InvalidInput.field("event.source", f"begins with `{RESERVED_SOURCES}`, which is kept for the host itself")
-    return submit_of(request, workspace_id, trace_id)
+    return submit_of(request, workspace_id, trace)
 
 
 def facts_of(event: event_pb2.Event, workspace_id: str) -> EventFacts:

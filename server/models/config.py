@@ -61,7 +61,8 @@ class ProviderConfig:
 
     The key comes from `api_key` or from the environment variable that `api_key_env` names. `headers` are sent with
     every request, for gateways with a header of their own. `proxy` is used for this provider alone; the proxy
-    variables of the environment are not read.
+    variables of the environment are not read. `trace_header` sends it the W3C `traceparent` of each call: for gateways
+    of one's own.
     """
 
     kind: ProviderKind
@@ -75,6 +76,7 @@ class ProviderConfig:
     timeouts: ProviderTimeouts = ProviderTimeouts()
     max_answer_bytes: int = 64 * 1024 * 1024
     disabled: bool = False
+    trace_header: bool = False
 
 
 @dataclass(frozen=True, slots=True)

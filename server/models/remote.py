@@ -61,7 +61,7 @@ class RemoteProvider(StreamingProvider):
             total_timeout=MAX_ANSWER_SECONDS,
             max_response_bytes=self._config.max_answer_bytes,
         )
-        options = ClientOptions(self._origin, self._config.proxy, waits.write)
+        options = ClientOptions(self._origin, self._config.proxy, waits.write, traced=self._config.trace_header)
         client = open_client(policy, options)
         endpoint = Endpoint(self.provider_id, self._config, self._api_key, client)
         vendor: Vendor

@@ -14,6 +14,7 @@ import httpcore2
 import httpx2
 
 from portway.rpc.errors import NotPermitted, Reason
+from portway.rpc.telemetry import TRACE_HEADER, current_trace
 from portway.server.outbound.policy import Origin, OutboundPolicy
 from portway.server.outbound.reading import ENCODINGS, AnswerTooLarge, BoundedStream, OutboundRefused, within
 from portway.server.outbound.resolve import Resolver, system_resolver
@@ -29,12 +30,13 @@ MAX_REDIRECTS = 5
 class ClientOptions:
     """What one use adds to the policy. `origin` pins requests to one place and forbids redirects, so that a key goes
     nowhere else; without it redirects are followed, each checked again. A proxy is the operator's own: it resolves
-    names itself, so only the URL is checked then."""
+    names itself, so only the URL is checked then. `traced` requests carry the trace of who makes them."""
 
     origin: Origin | None = None
     proxy: str = field(default="", repr=False)
     write_timeout: float = 30.0
     resolver: Resolver = system_resolver
+    traced: bool = False
 
 
 def open_client(policy: OutboundPolicy, options: ClientOptions | None = None) -> httpx2.AsyncClient:
@@ -47,7 +49,7 @@ def open_client(policy: OutboundPolicy, options: ClientOptions | None = None) ->
         pool=policy.connect_timeout,
     )
     return httpx2.AsyncClient(
-        transport=_PolicyTransport(_inner(policy, given), policy, given.origin),
+        transport=_PolicyTransport(_inner(policy, given), policy, given.origin, given.traced),
         timeout=timeout,
         trust_env=False,
         follow_redirects=given.origin is None,
@@ -124,8 +126,11 @@ class _CheckedBackend(httpcore2.AsyncNetworkBackend):
 
 
 class _PolicyTransport(httpx2.AsyncBaseTransport):
-    def __init__(self, inner: httpx2.AsyncBaseTransport, policy: OutboundPolicy, origin: Origin | None) -> None:
+    def __init__(
+        self, inner: httpx2.AsyncBaseTransport, policy: OutboundPolicy, origin: Origin | None, traced: bool
+    ) -> None:
         self._inner = inner
+        self._traced = traced
         self._policy = policy
         self._origin = origin
 
@@ -133,6 +138,10 @@ class _PolicyTransport(httpx2.AsyncBaseTransport):
         self._check(request)
         # Only what is decompressed here, within the limit of bytes.
         request.headers["accept-encoding"] = ", ".join(ENCODINGS)
+        # Never by default: an id that leads through somebody's systems is nobody else's business.
+        trace = current_trace.get() if self._traced else None
+        if trace is not None:
+            request.headers[TRACE_HEADER] = trace.traceparent()
         deadline = time.monotonic() + self._policy.total_timeout if self._policy.total_timeout else None
         response = await within(deadline, self._inner.handle_async_request(request))
         refusal = self._refusal(request, response)

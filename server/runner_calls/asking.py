@@ -6,11 +6,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from portway.rpc.errors import Reason
+from portway.rpc.traces.span import OpenSpan, entered_span
+from portway.rpc.traces.types import Kind
 from portway.server.models.errors import ModelError, PassedOver
 from portway.server.models.fallback import ResolvedModel, RoutedEvent, stream_with_fallback
 from portway.server.models.provider import AnswerBuilder
 from portway.server.models.registry import ModelRegistry, WorkspaceModels
-from portway.server.models.types import Caller, ModelAnswer, ModelKind, ModelRequest, Usage
+from portway.server.models.types import Caller, ModelAnswer, ModelInfo, ModelKind, ModelRequest, Usage
 from portway.server.models.wire import answer_to_wire, usage_to_wire
 from portway.server.runner_calls.bill import Bill, estimate_of
 from portway.server.runner_calls.scope import RunScope
@@ -79,6 +81,7 @@ class Asking:
         builder = AnswerBuilder(models[0].provider.provider_id, models[0].name)
         asked = bill.capped(replace(question, caller=caller_of(run)))
         began, outcome = time.monotonic(), "cancelled"
+        span = entered_span("model call", Kind.CLIENT)
         try:
             async with aclosing(stream_with_fallback(models[0], models[1:], asked)) as events:
                 async for event in events:
@@ -104,8 +107,7 @@ class Asking:
             raise
         finally:
             bill.close()
-            info = models[len(passed_over)].info
-            run.counts.model_asked(info.provider_id, info.model_id, outcome, time.monotonic() - began)
+            _told(run, models[len(passed_over)].info, outcome, began, span)
         raise builder.unfinished()
 
     def used(self, run: RunScope, model_id: str, usage: Usage) -> usage_pb2.Usage:
@@ -132,3 +134,14 @@ class Asking:
 def caller_of(run: RunScope) -> Caller:
     """Who asks, for the queues of providers."""
     return Caller(lane=run.run_id, patience=run.time_left())
+
+
+def _told(run: RunScope, info: ModelInfo, outcome: str, began: float, span: OpenSpan | None) -> None:
+    """The question has its end: for those who count and those who trace."""
+    run.counts.model_asked(info.provider_id, info.model_id, outcome, time.monotonic() - began)
+    if span is not None:
+        span.leave()
+        span.set(provider=info.provider_id, model=info.model_id)
+        if outcome != "ok":
+            span.fail(outcome)
+        span.end()

@@ -19,6 +19,7 @@ from portway.rpc.errors import (
     WrongState,
 )
 from portway.rpc.ids import new_id
+from portway.rpc.traces.span import spanning
 from portway.server.approvals.gate import ApprovalGate, Wanted
 from portway.server.approvals.policy import COMMAND_TOOL, tool_needs
 from portway.server.effects.store import finish_effect, plan_effect
@@ -97,8 +98,13 @@ class ToolCalls:
         began, outcome = time.monotonic(), "failed"
         kind = run.snapshot.tools[request.name].type
         try:
-            result = await self._paid(run, request, emit)
-            outcome = "error" if result.is_error else "replayed" if result.replayed else "ok"
+            with spanning("tool call") as span:
+                if span is not None:
+                    span.set(tool=request.name, kind=str(kind))
+                result = await self._paid(run, request, emit)
+                outcome = "error" if result.is_error else "replayed" if result.replayed else "ok"
+                if span is not None:
+                    span.set(outcome=outcome)
         except asyncio.CancelledError:
             outcome = "cancelled"
             raise

@@ -198,7 +198,7 @@ class Dispatcher:
                 replaced = self._replaced.pop(run.key, None)
                 if replaced is not None:
                     await self._settle_somehow(run, replaced)
-                self._say(execution, ending)
+                await self._say(execution, ending)
                 if execution.attempt is not None and execution.attempt.unresponsive:
                     group.create_task(self._recycle(execution.attempt))
             except asyncio.CancelledError:
@@ -246,10 +246,14 @@ class Dispatcher:
         except PortwayError as error:
             self._log.warning("a plugin could not be recycled", plugin=plugin_id, reason=safe_text(error))
 
-    def _say(self, execution: Execution, ending: Ending | None) -> None:
+    async def _say(self, execution: Execution, ending: Ending | None) -> None:
         if isinstance(ending, Completed | Failed):
             run = execution.run
-            self._means.counts.attempt_ended(_outcome(execution, ending), run.agent_id, run.queued, execution.began)
+            outcome = _outcome(execution, ending)
+            self._means.counts.attempt_ended(outcome, run.agent_id, run.queued, execution.began)
+            if outcome != "tried_again":
+                code = ending.failure.code if isinstance(ending, Failed) else ""
+                await self._means.traces.ended(run, outcome, code)
         if isinstance(ending, Failed):
             failure = ending.failure
             log: Callable[..., object] = self._log.info if failure.code == ends.CANCELLED else self._log.warning

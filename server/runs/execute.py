@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from portway.rpc.cursor import CursorCodec
 from portway.rpc.errors import PortwayError
-from portway.rpc.telemetry import TRACE_HEADER, Trace, tracing
+from portway.rpc.telemetry import tracing
 from portway.rpc.tokens import mint_token
+from portway.rpc.traces.span import spanning
 from portway.server.approvals.decide import Decisions
 from portway.server.approvals.policy import may_wait
 from portway.server.deliveries.compose import place_of
@@ -45,6 +46,7 @@ from portway.server.spending.types import Payer
 from portway.server.storage_engine.clock import SECOND, now
 from portway.server.storage_engine.database import Database
 from portway.server.storage_engine.transaction import Transaction
+from portway.server.traces.run_traces import RunTraces, attempt_before, attempt_span
 from portway.v1 import run_pb2
 
 EFFECTS_READ = 1_000
@@ -72,6 +74,7 @@ class Means:
     spending: SpendingAccounts
     grace: float
     counts: RunCounts = field(default_factory=RunCounts)
+    traces: RunTraces = field(default_factory=RunTraces)
 
 
 class Execution:
@@ -117,7 +120,8 @@ class Execution:
         means = self._means
         addressee = await means.preparer.address(self._run)
         self._run = addressee.run
-        with tracing(_trace(self._run.trace_id)):
+        means.traces.began(self._run, self.began)
+        with tracing(means.traces.run_of(self._run)):
             try:
                 async with asyncio.timeout(None) as self._preparing:
                     assignment = await means.preparer.prepare(addressee)
@@ -168,7 +172,16 @@ class Execution:
             attempt = await self._begin(assignment, meter, journal, feed, voice)
             meter.on_spent = lambda why: attempt.request_stop(ends.BUDGET_EXHAUSTED, why)
             meter.start(journal)
-            return await self._attend(attempt, feed, voice)
+            run_id, number = fence.run_id, fence.attempt
+            with spanning(
+                "attempt", span_id=attempt_span(run_id, number), links=attempt_before(self._run, number)
+            ) as span:
+                ending = await self._attend(attempt, feed, voice)
+                if span is not None:
+                    span.set(run_id=run_id, attempt=number, agent=self._run.agent_id)
+                    if isinstance(ending, Failed):
+                        span.fail(ending.failure.code)
+                return ending
         finally:
             means.feeds.release(feed)
 
@@ -350,8 +363,3 @@ def _announce(journal: Journal, assignment: Assignment) -> None:
 async def _written(journal: Journal) -> None:
     journal.flush()
     await journal.settled()
-
-
-def _trace(trace_id: str) -> Trace:
-    """The trace of the event goes on in its run."""
-    return Trace([(TRACE_HEADER, f"00-{trace_id}-{'0' * 15}1-01")]) if trace_id else Trace()

@@ -76,7 +76,8 @@ class AdapterClient:
             parts=[content_pb2.ContentPart(text=content_pb2.TextPart(text=text))],
         )
         request = event_pb2.SubmitEventRequest(event=event, idempotency_key=key)
-        await self.send(event=adapter_pb2.AdapterEvent(ref=self._ref, submit=request))
+        traceparent = more.pop("traceparent", "")
+        await self.send(event=adapter_pb2.AdapterEvent(ref=self._ref, submit=request, traceparent=traceparent))
         return self._ref
 
     async def tell(

@@ -146,6 +146,7 @@ class FakeRuntime:
     runs: list[FakeRun] = field(default_factory=list)
     recycled: list[str] = field(default_factory=list)
     epochs: list[str | None] = field(default_factory=list)
+    traceparents: list[str | None] = field(default_factory=list)
     address: str = ""
     token: str = ""
 
@@ -153,6 +154,7 @@ class FakeRuntime:
         first = await call.read()
         assert first is not None and first.frames[0].HasField("start"), "the first frame is the start"
         self.epochs.append(call.header("portway-host-epoch"))
+        self.traceparents.append(call.header("traceparent"))
         run = FakeRun(call, first.frames[0].start)
         self.runs.append(run)
         for frame in first.frames[1:]:

@@ -90,12 +90,18 @@ def test_an_exception_is_told_without_its_secrets() -> None:
     assert safe_text(ValueError("Bearer abcdefghijkl")) == "ValueError: Bearer ***"
 
 
-def test_a_trace_goes_on_in_what_is_called_with_a_span_of_its_own() -> None:
-    trace = Trace((("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),))
-    first, second = trace.traceparent(), trace.traceparent()
+def test_a_trace_goes_on_in_what_is_called_and_who_records_nothing_passes_the_parent_on() -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    trace = Trace((("traceparent", parent),))
     assert trace.trace_id == "0af7651916cd43dd8448eb211c80319c"
-    assert first.startswith("00-0af7651916cd43dd8448eb211c80319c-")
-    assert first != second
+    assert trace.traceparent() == parent
+    assert trace.child("00f067aa0ba902b7").traceparent() == "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"
+
+
+def test_a_parent_that_nobody_records_is_none_and_a_new_trace_says_so_too() -> None:
+    trace = Trace((("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"),))
+    assert (trace.trace_id, trace.span_id) == ("0af7651916cd43dd8448eb211c80319c", "")
+    assert Trace().traceparent().endswith("-00")
 
 
 class Stuck(io.StringIO):

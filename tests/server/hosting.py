@@ -9,6 +9,7 @@ from typing import Any
 from portway.rpc.channel import PortwayChannel, open_channel
 from portway.rpc.ids import new_id
 from portway.rpc.status import errors_by_meaning
+from portway.rpc.traces.config import TelemetryConfig
 from portway.server.agents.store import add_agent, change_agent
 from portway.server.agents.types import AgentSpec, ManagedBy
 from portway.server.app import RunningHost, run_host
@@ -176,6 +177,7 @@ async def hosted(
     limits: HostLimits = LIMITS,
     models: ModelsConfig | None = None,
     outbound: OutboundPolicy | None = None,
+    telemetry: TelemetryConfig | None = None,
     file: Path | None = None,
     **more: Any,
 ) -> AsyncIterator[Hosted]:
@@ -196,6 +198,7 @@ async def hosted(
         ),
         models=models or ModelsConfig(demo=DemoConfig(slow_chunk_seconds=0.0)),
         outbound=outbound or OutboundPolicy(),
+        telemetry=telemetry or TelemetryConfig(),
         file=file,
     )
     async with run_host(config) as host:

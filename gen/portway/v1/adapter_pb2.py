@@ -34,7 +34,7 @@ from portway.v1 import run_context_pb2 as portway_dot_v1_dot_run__context__pb2
 from portway.v1 import run_result_pb2 as portway_dot_v1_dot_run__result__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18portway/v1/adapter.proto\x12\nportway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19portway/v1/delivery.proto\x1a\x16portway/v1/event.proto\x1a\x18portway/v1/options.proto\x1a\x14portway/v1/run.proto\x1a\x1cportway/v1/run_context.proto\x1a\x1bportway/v1/run_result.proto\"\x9e\x01\n\x0e\x41\x64\x61pterSurface\x12#\n\x07surface\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x07surface\x12\"\n\x07\x62ot_ids\x18\x02 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\x06\x62otIds\x12\x43\n\x0c\x63\x61pabilities\x18\x03 \x01(\x0b\x32\x1f.portway.v1.SurfaceCapabilitiesR\x0c\x63\x61pabilities\"\x9e\x03\n\x0c\x41\x64\x61pterHello\x12)\n\nadapter_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\tadapterId\x12%\n\x08platform\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x08platform\x12!\n\x07version\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07version\x12)\n\x10protocol_version\x18\x04 \x01(\x05R\x0fprotocolVersion\x12\x42\n\x08surfaces\x18\x05 \x03(\x0b\x32\x1a.portway.v1.AdapterSurfaceB\n\xbaH\x07\x92\x01\x04\x08\x01\x10@R\x08surfaces\x12\x39\n\x12max_unacknowledged\x18\x06 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x11maxUnacknowledged\x12L\n\x0erecent_results\x18\x07 \x03(\x0b\x32\x1a.portway.v1.DeliveryResultB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\rrecentResults\x12!\n\x0clive_updates\x18\x08 \x01(\x08R\x0bliveUpdates\"X\n\x0c\x41\x64\x61pterEvent\x12\x10\n\x03ref\x18\x01 \x01(\x03R\x03ref\x12\x36\n\x06submit\x18\x02 \x01(\x0b\x32\x1e.portway.v1.SubmitEventRequestR\x06submit\"\x96\x02\n\x0e\x44\x65liveryResult\x12+\n\x0b\x64\x65livery_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\ndeliveryId\x12\x35\n\x07outcome\x18\x02 \x01(\x0e\x32\x1b.portway.v1.DeliveryOutcomeR\x07outcome\x12\x38\n\x13provider_message_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x11providerMessageId\x12*\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x14.portway.v1.RunErrorR\x05\x65rror\x12:\n\x0bretry_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\nretryAfter\"p\n\x12\x41\x64\x61pterCursorSaved\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x04name\x12\x1f\n\x05value\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x04R\x05value\x12\x19\n\x03ref\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x03ref\"u\n\x0c\x41\x64\x61pterWatch\x12!\n\x06run_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x05runId\x12.\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\rafterSequence\x12\x12\n\x04stop\x18\x03 \x01(\x08R\x04stop\"\x9e\x02\n\x0e\x43onnectRequest\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x18.portway.v1.AdapterHelloH\x00R\x05hello\x12\x30\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x18.portway.v1.AdapterEventH\x00R\x05\x65vent\x12\x34\n\x06result\x18\x03 \x01(\x0b\x32\x1a.portway.v1.DeliveryResultH\x00R\x06result\x12\x38\n\x06\x63ursor\x18\x04 \x01(\x0b\x32\x1e.portway.v1.AdapterCursorSavedH\x00R\x06\x63ursor\x12\x30\n\x05watch\x18\x05 \x01(\x0b\x32\x18.portway.v1.AdapterWatchH\x00R\x05watchB\x06\n\x04kind\"\x8b\x02\n\x0e\x41\x64\x61pterWelcome\x12!\n\x0chost_version\x18\x01 \x01(\tR\x0bhostVersion\x12\x1e\n\ngeneration\x18\x02 \x01(\x03R\ngeneration\x12\x41\n\x07\x63ursors\x18\x03 \x03(\x0b\x32\'.portway.v1.AdapterWelcome.CursorsEntryR\x07\x63ursors\x12\x37\n\tkeepalive\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\tkeepalive\x1a:\n\x0c\x43ursorsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xc8\x01\n\x0f\x41\x64\x61pterEventAck\x12\x10\n\x03ref\x18\x01 \x01(\x03R\x03ref\x12;\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x1f.portway.v1.SubmitEventResponseR\x08\x61\x63\x63\x65pted\x12*\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x14.portway.v1.RunErrorR\x05\x65rror\x12:\n\x0bretry_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\nretryAfter\"P\n\x10\x41\x64\x61pterCursorAck\x12\x10\n\x03ref\x18\x01 \x01(\x03R\x03ref\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x14.portway.v1.RunErrorR\x05\x65rror\"\xa5\x01\n\tRunUpdate\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\'\n\x0f\x63onversation_id\x18\x02 \x01(\tR\x0e\x63onversationId\x12,\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x14.portway.v1.RunEventR\x06\x65vents\x12*\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x14.portway.v1.RunErrorR\x05\x65rror\"\xa0\x01\n\x0e\x43hannelChanged\x12\x1d\n\nchannel_id\x18\x01 \x01(\tR\tchannelId\x12\x1e\n\ngeneration\x18\x02 \x01(\x03R\ngeneration\x12\x18\n\x07removed\x18\x03 \x01(\x08R\x07removed\x12\x35\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xa8\x9f\x19\x01R\x06\x63onfig\"b\n\x0c\x41\x64\x61pterDrain\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12:\n\x0bretry_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\nretryAfter\"1\n\x0f\x41\x64\x61pterReplaced\x12\x1e\n\ngeneration\x18\x01 \x01(\x03R\ngeneration\"L\n\x06Typing\x12\x32\n\x06target\x18\x01 \x01(\x0b\x32\x1a.portway.v1.DeliveryTargetR\x06target\x12\x0e\n\x02on\x18\x02 \x01(\x08R\x02on\"\xf9\x03\n\x0f\x43onnectResponse\x12\x36\n\x07welcome\x18\x01 \x01(\x0b\x32\x1a.portway.v1.AdapterWelcomeH\x00R\x07welcome\x12/\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x1b.portway.v1.AdapterEventAckH\x00R\x03\x61\x63k\x12\x32\n\x08\x64\x65livery\x18\x03 \x01(\x0b\x32\x14.portway.v1.DeliveryH\x00R\x08\x64\x65livery\x12/\n\x06update\x18\x04 \x01(\x0b\x32\x15.portway.v1.RunUpdateH\x00R\x06update\x12\x36\n\x07\x63hannel\x18\x05 \x01(\x0b\x32\x1a.portway.v1.ChannelChangedH\x00R\x07\x63hannel\x12\x30\n\x05\x64rain\x18\x06 \x01(\x0b\x32\x18.portway.v1.AdapterDrainH\x00R\x05\x64rain\x12\x39\n\x08replaced\x18\x07 \x01(\x0b\x32\x1b.portway.v1.AdapterReplacedH\x00R\x08replaced\x12,\n\x06typing\x18\x08 \x01(\x0b\x32\x12.portway.v1.TypingH\x00R\x06typing\x12=\n\ncursor_ack\x18\t \x01(\x0b\x32\x1c.portway.v1.AdapterCursorAckH\x00R\tcursorAckB\x06\n\x04kind\"\xc4\x02\n\x07\x41\x64\x61pter\x12\x1d\n\nadapter_id\x18\x01 \x01(\tR\tadapterId\x12\x1a\n\x08platform\x18\x02 \x01(\tR\x08platform\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x12\x1c\n\tconnected\x18\x04 \x01(\x08R\tconnected\x12\x1e\n\ngeneration\x18\x05 \x01(\x03R\ngeneration\x12\x36\n\x08surfaces\x18\x06 \x03(\x0b\x32\x1a.portway.v1.AdapterSurfaceR\x08surfaces\x12;\n\x0b\x63hange_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nchangeTime\x12\x31\n\x14unacknowledged_count\x18\x08 \x01(\x05R\x13unacknowledgedCount\"g\n\x13ListAdaptersRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"o\n\x14ListAdaptersResponse\x12/\n\x08\x61\x64\x61pters\x18\x01 \x03(\x0b\x32\x13.portway.v1.AdapterR\x08\x61\x64\x61pters\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*\xcc\x01\n\x0f\x44\x65liveryOutcome\x12 \n\x1c\x44\x45LIVERY_OUTCOME_UNSPECIFIED\x10\x00\x12!\n\x1d\x44\x45LIVERY_OUTCOME_ACKNOWLEDGED\x10\x01\x12\x1e\n\x1a\x44\x45LIVERY_OUTCOME_RETRYABLE\x10\x02\x12\x1b\n\x17\x44\x45LIVERY_OUTCOME_FAILED\x10\x03\x12\x1c\n\x18\x44\x45LIVERY_OUTCOME_UNKNOWN\x10\x04\x12\x19\n\x15\x44\x45LIVERY_OUTCOME_SENT\x10\x05\x32\xbe\x01\n\x0e\x41\x64\x61pterService\x12O\n\x07\x43onnect\x12\x1a.portway.v1.ConnectRequest\x1a\x1b.portway.v1.ConnectResponse\"\x07\xa2\x9f\x19\x03\n\x01\x03(\x01\x30\x01\x12[\n\x0cListAdapters\x12\x1f.portway.v1.ListAdaptersRequest\x1a .portway.v1.ListAdaptersResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18portway/v1/adapter.proto\x12\nportway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19portway/v1/delivery.proto\x1a\x16portway/v1/event.proto\x1a\x18portway/v1/options.proto\x1a\x14portway/v1/run.proto\x1a\x1cportway/v1/run_context.proto\x1a\x1bportway/v1/run_result.proto\"\x9e\x01\n\x0e\x41\x64\x61pterSurface\x12#\n\x07surface\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x07surface\x12\"\n\x07\x62ot_ids\x18\x02 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\x06\x62otIds\x12\x43\n\x0c\x63\x61pabilities\x18\x03 \x01(\x0b\x32\x1f.portway.v1.SurfaceCapabilitiesR\x0c\x63\x61pabilities\"\x9e\x03\n\x0c\x41\x64\x61pterHello\x12)\n\nadapter_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\tadapterId\x12%\n\x08platform\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x08platform\x12!\n\x07version\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07version\x12)\n\x10protocol_version\x18\x04 \x01(\x05R\x0fprotocolVersion\x12\x42\n\x08surfaces\x18\x05 \x03(\x0b\x32\x1a.portway.v1.AdapterSurfaceB\n\xbaH\x07\x92\x01\x04\x08\x01\x10@R\x08surfaces\x12\x39\n\x12max_unacknowledged\x18\x06 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x11maxUnacknowledged\x12L\n\x0erecent_results\x18\x07 \x03(\x0b\x32\x1a.portway.v1.DeliveryResultB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\rrecentResults\x12!\n\x0clive_updates\x18\x08 \x01(\x08R\x0bliveUpdates\"\x84\x01\n\x0c\x41\x64\x61pterEvent\x12\x10\n\x03ref\x18\x01 \x01(\x03R\x03ref\x12\x36\n\x06submit\x18\x02 \x01(\x0b\x32\x1e.portway.v1.SubmitEventRequestR\x06submit\x12*\n\x0btraceparent\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x0btraceparent\"\x96\x02\n\x0e\x44\x65liveryResult\x12+\n\x0b\x64\x65livery_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\ndeliveryId\x12\x35\n\x07outcome\x18\x02 \x01(\x0e\x32\x1b.portway.v1.DeliveryOutcomeR\x07outcome\x12\x38\n\x13provider_message_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x11providerMessageId\x12*\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x14.portway.v1.RunErrorR\x05\x65rror\x12:\n\x0bretry_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\nretryAfter\"p\n\x12\x41\x64\x61pterCursorSaved\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x04name\x12\x1f\n\x05value\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x04R\x05value\x12\x19\n\x03ref\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x03ref\"u\n\x0c\x41\x64\x61pterWatch\x12!\n\x06run_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x05runId\x12.\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\rafterSequence\x12\x12\n\x04stop\x18\x03 \x01(\x08R\x04stop\"\x9e\x02\n\x0e\x43onnectRequest\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x18.portway.v1.AdapterHelloH\x00R\x05hello\x12\x30\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x18.portway.v1.AdapterEventH\x00R\x05\x65vent\x12\x34\n\x06result\x18\x03 \x01(\x0b\x32\x1a.portway.v1.DeliveryResultH\x00R\x06result\x12\x38\n\x06\x63ursor\x18\x04 \x01(\x0b\x32\x1e.portway.v1.AdapterCursorSavedH\x00R\x06\x63ursor\x12\x30\n\x05watch\x18\x05 \x01(\x0b\x32\x18.portway.v1.AdapterWatchH\x00R\x05watchB\x06\n\x04kind\"\x8b\x02\n\x0e\x41\x64\x61pterWelcome\x12!\n\x0chost_version\x18\x01 \x01(\tR\x0bhostVersion\x12\x1e\n\ngeneration\x18\x02 \x01(\x03R\ngeneration\x12\x41\n\x07\x63ursors\x18\x03 \x03(\x0b\x32\'.portway.v1.AdapterWelcome.CursorsEntryR\x07\x63ursors\x12\x37\n\tkeepalive\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\tkeepalive\x1a:\n\x0c\x43ursorsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xc8\x01\n\x0f\x41\x64\x61pterEventAck\x12\x10\n\x03ref\x18\x01 \x01(\x03R\x03ref\x12;\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x1f.portway.v1.SubmitEventResponseR\x08\x61\x63\x63\x65pted\x12*\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x14.portway.v1.RunErrorR\x05\x65rror\x12:\n\x0bretry_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\nretryAfter\"P\n\x10\x41\x64\x61pterCursorAck\x12\x10\n\x03ref\x18\x01 \x01(\x03R\x03ref\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x14.portway.v1.RunErrorR\x05\x65rror\"\xa5\x01\n\tRunUpdate\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\'\n\x0f\x63onversation_id\x18\x02 \x01(\tR\x0e\x63onversationId\x12,\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x14.portway.v1.RunEventR\x06\x65vents\x12*\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x14.portway.v1.RunErrorR\x05\x65rror\"\xa0\x01\n\x0e\x43hannelChanged\x12\x1d\n\nchannel_id\x18\x01 \x01(\tR\tchannelId\x12\x1e\n\ngeneration\x18\x02 \x01(\x03R\ngeneration\x12\x18\n\x07removed\x18\x03 \x01(\x08R\x07removed\x12\x35\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xa8\x9f\x19\x01R\x06\x63onfig\"b\n\x0c\x41\x64\x61pterDrain\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12:\n\x0bretry_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\nretryAfter\"1\n\x0f\x41\x64\x61pterReplaced\x12\x1e\n\ngeneration\x18\x01 \x01(\x03R\ngeneration\"L\n\x06Typing\x12\x32\n\x06target\x18\x01 \x01(\x0b\x32\x1a.portway.v1.DeliveryTargetR\x06target\x12\x0e\n\x02on\x18\x02 \x01(\x08R\x02on\"\xf9\x03\n\x0f\x43onnectResponse\x12\x36\n\x07welcome\x18\x01 \x01(\x0b\x32\x1a.portway.v1.AdapterWelcomeH\x00R\x07welcome\x12/\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x1b.portway.v1.AdapterEventAckH\x00R\x03\x61\x63k\x12\x32\n\x08\x64\x65livery\x18\x03 \x01(\x0b\x32\x14.portway.v1.DeliveryH\x00R\x08\x64\x65livery\x12/\n\x06update\x18\x04 \x01(\x0b\x32\x15.portway.v1.RunUpdateH\x00R\x06update\x12\x36\n\x07\x63hannel\x18\x05 \x01(\x0b\x32\x1a.portway.v1.ChannelChangedH\x00R\x07\x63hannel\x12\x30\n\x05\x64rain\x18\x06 \x01(\x0b\x32\x18.portway.v1.AdapterDrainH\x00R\x05\x64rain\x12\x39\n\x08replaced\x18\x07 \x01(\x0b\x32\x1b.portway.v1.AdapterReplacedH\x00R\x08replaced\x12,\n\x06typing\x18\x08 \x01(\x0b\x32\x12.portway.v1.TypingH\x00R\x06typing\x12=\n\ncursor_ack\x18\t \x01(\x0b\x32\x1c.portway.v1.AdapterCursorAckH\x00R\tcursorAckB\x06\n\x04kind\"\xc4\x02\n\x07\x41\x64\x61pter\x12\x1d\n\nadapter_id\x18\x01 \x01(\tR\tadapterId\x12\x1a\n\x08platform\x18\x02 \x01(\tR\x08platform\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x12\x1c\n\tconnected\x18\x04 \x01(\x08R\tconnected\x12\x1e\n\ngeneration\x18\x05 \x01(\x03R\ngeneration\x12\x36\n\x08surfaces\x18\x06 \x03(\x0b\x32\x1a.portway.v1.AdapterSurfaceR\x08surfaces\x12;\n\x0b\x63hange_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nchangeTime\x12\x31\n\x14unacknowledged_count\x18\x08 \x01(\x05R\x13unacknowledgedCount\"g\n\x13ListAdaptersRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"o\n\x14ListAdaptersResponse\x12/\n\x08\x61\x64\x61pters\x18\x01 \x03(\x0b\x32\x13.portway.v1.AdapterR\x08\x61\x64\x61pters\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*\xcc\x01\n\x0f\x44\x65liveryOutcome\x12 \n\x1c\x44\x45LIVERY_OUTCOME_UNSPECIFIED\x10\x00\x12!\n\x1d\x44\x45LIVERY_OUTCOME_ACKNOWLEDGED\x10\x01\x12\x1e\n\x1a\x44\x45LIVERY_OUTCOME_RETRYABLE\x10\x02\x12\x1b\n\x17\x44\x45LIVERY_OUTCOME_FAILED\x10\x03\x12\x1c\n\x18\x44\x45LIVERY_OUTCOME_UNKNOWN\x10\x04\x12\x19\n\x15\x44\x45LIVERY_OUTCOME_SENT\x10\x05\x32\xbe\x01\n\x0e\x41\x64\x61pterService\x12O\n\x07\x43onnect\x12\x1a.portway.v1.ConnectRequest\x1a\x1b.portway.v1.ConnectResponse\"\x07\xa2\x9f\x19\x03\n\x01\x03(\x01\x30\x01\x12[\n\x0cListAdapters\x12\x1f.portway.v1.ListAdaptersRequest\x1a .portway.v1.ListAdaptersResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,6 +57,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADAPTERHELLO'].fields_by_name['max_unacknowledged']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_ADAPTERHELLO'].fields_by_name['recent_results']._loaded_options = None
   _globals['_ADAPTERHELLO'].fields_by_name['recent_results']._serialized_options = b'\272H\006\222\001\003\020\350\007'
+  _globals['_ADAPTEREVENT'].fields_by_name['traceparent']._loaded_options = None
+  _globals['_ADAPTEREVENT'].fields_by_name['traceparent']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_DELIVERYRESULT'].fields_by_name['delivery_id']._loaded_options = None
   _globals['_DELIVERYRESULT'].fields_by_name['delivery_id']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
   _globals['_DELIVERYRESULT'].fields_by_name['provider_message_id']._loaded_options = None
@@ -83,48 +85,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADAPTERSERVICE'].methods_by_name['Connect']._serialized_options = b'\242\237\031\003\n\001\003'
   _globals['_ADAPTERSERVICE'].methods_by_name['ListAdapters']._loaded_options = None
   _globals['_ADAPTERSERVICE'].methods_by_name['ListAdapters']._serialized_options = b'\242\237\031\004\n\002\002\010'
-  _globals['_DELIVERYOUTCOME']._serialized_start=3962
-  _globals['_DELIVERYOUTCOME']._serialized_end=4166
+  _globals['_DELIVERYOUTCOME']._serialized_start=4007
+  _globals['_DELIVERYOUTCOME']._serialized_end=4211
   _globals['_ADAPTERSURFACE']._serialized_start=323
   _globals['_ADAPTERSURFACE']._serialized_end=481
   _globals['_ADAPTERHELLO']._serialized_start=484
   _globals['_ADAPTERHELLO']._serialized_end=898
-  _globals['_ADAPTEREVENT']._serialized_start=900
-  _globals['_ADAPTEREVENT']._serialized_end=988
-  _globals['_DELIVERYRESULT']._serialized_start=991
-  _globals['_DELIVERYRESULT']._serialized_end=1269
-  _globals['_ADAPTERCURSORSAVED']._serialized_start=1271
-  _globals['_ADAPTERCURSORSAVED']._serialized_end=1383
-  _globals['_ADAPTERWATCH']._serialized_start=1385
-  _globals['_ADAPTERWATCH']._serialized_end=1502
-  _globals['_CONNECTREQUEST']._serialized_start=1505
-  _globals['_CONNECTREQUEST']._serialized_end=1791
-  _globals['_ADAPTERWELCOME']._serialized_start=1794
-  _globals['_ADAPTERWELCOME']._serialized_end=2061
-  _globals['_ADAPTERWELCOME_CURSORSENTRY']._serialized_start=2003
-  _globals['_ADAPTERWELCOME_CURSORSENTRY']._serialized_end=2061
-  _globals['_ADAPTEREVENTACK']._serialized_start=2064
-  _globals['_ADAPTEREVENTACK']._serialized_end=2264
-  _globals['_ADAPTERCURSORACK']._serialized_start=2266
-  _globals['_ADAPTERCURSORACK']._serialized_end=2346
-  _globals['_RUNUPDATE']._serialized_start=2349
-  _globals['_RUNUPDATE']._serialized_end=2514
-  _globals['_CHANNELCHANGED']._serialized_start=2517
-  _globals['_CHANNELCHANGED']._serialized_end=2677
-  _globals['_ADAPTERDRAIN']._serialized_start=2679
-  _globals['_ADAPTERDRAIN']._serialized_end=2777
-  _globals['_ADAPTERREPLACED']._serialized_start=2779
-  _globals['_ADAPTERREPLACED']._serialized_end=2828
-  _globals['_TYPING']._serialized_start=2830
-  _globals['_TYPING']._serialized_end=2906
-  _globals['_CONNECTRESPONSE']._serialized_start=2909
-  _globals['_CONNECTRESPONSE']._serialized_end=3414
-  _globals['_ADAPTER']._serialized_start=3417
-  _globals['_ADAPTER']._serialized_end=3741
-  _globals['_LISTADAPTERSREQUEST']._serialized_start=3743
-  _globals['_LISTADAPTERSREQUEST']._serialized_end=3846
-  _globals['_LISTADAPTERSRESPONSE']._serialized_start=3848
-  _globals['_LISTADAPTERSRESPONSE']._serialized_end=3959
-  _globals['_ADAPTERSERVICE']._serialized_start=4169
-  _globals['_ADAPTERSERVICE']._serialized_end=4359
+  _globals['_ADAPTEREVENT']._serialized_start=901
+  _globals['_ADAPTEREVENT']._serialized_end=1033
+  _globals['_DELIVERYRESULT']._serialized_start=1036
+  _globals['_DELIVERYRESULT']._serialized_end=1314
+  _globals['_ADAPTERCURSORSAVED']._serialized_start=1316
+  _globals['_ADAPTERCURSORSAVED']._serialized_end=1428
+  _globals['_ADAPTERWATCH']._serialized_start=1430
+  _globals['_ADAPTERWATCH']._serialized_end=1547
+  _globals['_CONNECTREQUEST']._serialized_start=1550
+  _globals['_CONNECTREQUEST']._serialized_end=1836
+  _globals['_ADAPTERWELCOME']._serialized_start=1839
+  _globals['_ADAPTERWELCOME']._serialized_end=2106
+  _globals['_ADAPTERWELCOME_CURSORSENTRY']._serialized_start=2048
+  _globals['_ADAPTERWELCOME_CURSORSENTRY']._serialized_end=2106
+  _globals['_ADAPTEREVENTACK']._serialized_start=2109
+  _globals['_ADAPTEREVENTACK']._serialized_end=2309
+  _globals['_ADAPTERCURSORACK']._serialized_start=2311
+  _globals['_ADAPTERCURSORACK']._serialized_end=2391
+  _globals['_RUNUPDATE']._serialized_start=2394
+  _globals['_RUNUPDATE']._serialized_end=2559
+  _globals['_CHANNELCHANGED']._serialized_start=2562
+  _globals['_CHANNELCHANGED']._serialized_end=2722
+  _globals['_ADAPTERDRAIN']._serialized_start=2724
+  _globals['_ADAPTERDRAIN']._serialized_end=2822
+  _globals['_ADAPTERREPLACED']._serialized_start=2824
+  _globals['_ADAPTERREPLACED']._serialized_end=2873
+  _globals['_TYPING']._serialized_start=2875
+  _globals['_TYPING']._serialized_end=2951
+  _globals['_CONNECTRESPONSE']._serialized_start=2954
+  _globals['_CONNECTRESPONSE']._serialized_end=3459
+  _globals['_ADAPTER']._serialized_start=3462
+  _globals['_ADAPTER']._serialized_end=3786
+  _globals['_LISTADAPTERSREQUEST']._serialized_start=3788
+  _globals['_LISTADAPTERSREQUEST']._serialized_end=3891
+  _globals['_LISTADAPTERSRESPONSE']._serialized_start=3893
+  _globals['_LISTADAPTERSRESPONSE']._serialized_end=4004
+  _globals['_ADAPTERSERVICE']._serialized_start=4214
+  _globals['_ADAPTERSERVICE']._serialized_end=4404
 # @@protoc_insertion_point(module_scope)

@@ -159,8 +159,11 @@ class AdapterEvent(_message.Message):
 
     REF_FIELD_NUMBER: _builtins.int
     SUBMIT_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     ref: _builtins.int
     """Correlation id on this connection."""
+    traceparent: _builtins.str
+    """W3C `traceparent` of the event, the same each time it is sent; empty or malformed: the host begins a trace."""
     @_builtins.property
     def submit(self) -> _event_pb2.SubmitEventRequest:
         """As in SubmitEvent."""
@@ -170,10 +173,11 @@ class AdapterEvent(_message.Message):
         *,
         ref: _builtins.int = ...,
         submit: _event_pb2.SubmitEventRequest | None = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["submit", b"submit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref", "submit", b"submit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref", "submit", b"submit", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4180,6 +4180,11 @@ class AdapterEvent(betterproto2.Message):
     As in SubmitEvent.
     """
 
+    traceparent: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    W3C `traceparent` of the event, the same each time it is sent; empty or malformed: the host begins a trace.
+    """
+
 
 default_message_pool.register_message("portway.v1", "AdapterEvent", AdapterEvent)
 

@@ -1,0 +1,1 @@
+"""Spans of the host: what an event became, across kills."""
