@@ -33,6 +33,7 @@ from portway.v1 import (
     status_pb2,
     status_pb2_grpc,
     token_pb2_grpc,
+    tool_pb2_grpc,
     transcript_pb2,
     workspace_pb2_grpc,
 )
@@ -65,7 +66,7 @@ class Portway:
 
     Calls raise `portway.rpc.errors` by meaning: `NotFound`, `InvalidInput`, `Unavailable` and so on. The raw stubs are
     there for what has no wrapper: `host.events`, `host.bindings`, `host.deliveries`, `host.models`, `host.schedules`,
-    `host.skills`, `host.tokens`, `host.adapters`, `host.operations`, `host.workspaces`,
+    `host.skills`, `host.tools`, `host.tokens`, `host.adapters`, `host.operations`, `host.workspaces`,
     `host.audit`.
     """
 
@@ -79,6 +80,7 @@ class Portway:
         self.models = model_pb2_grpc.ModelServiceStub(self._channel)
         self.schedules = schedule_pb2_grpc.ScheduleServiceStub(self._channel)
         self.skills = skill_pb2_grpc.SkillServiceStub(self._channel)
+        self.tools = tool_pb2_grpc.ToolServiceStub(self._channel)
         self.tokens = token_pb2_grpc.TokenServiceStub(self._channel)
         self.workspaces = workspace_pb2_grpc.WorkspaceServiceStub(self._channel)
         self.audit = audit_pb2_grpc.AuditServiceStub(self._channel)

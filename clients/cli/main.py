@@ -21,6 +21,8 @@ COMMANDS = (
     "bindings",
     "schedule",
     "skill",
+    "tool",
+    "mcp",
     "box",
     "plugin",
     "tokens",
