@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portway.clients.host import Portway
-from portway.rpc.channel import open_channel
+from portway.rpc.channel import ClientTls, open_channel
 from portway.v1 import run_pb2_grpc
 from tests.ownership import assert_no_work_left
 
@@ -141,10 +141,12 @@ async def command(environment: Mapping[str, str], *arguments: str, stdin: bytes 
 
 
 @asynccontextmanager
-async def started(folder: Path, *arguments: str, config: str = "", **settings: str) -> AsyncIterator[Stack]:
+async def started(
+    folder: Path, *arguments: str, config: str = "", tls: ClientTls | None = None, **settings: str
+) -> AsyncIterator[Stack]:
     """An installation with its data below the folder. `settings` are variables without their `PORTWAY__`.
 
-    After the block nothing of its work may be left.
+    After the block nothing of its work may be left; `tls` is how the host is asked.
     """
     data, ready_file, log = folder / "data", folder / "ready.json", folder / "up.log"
     more = list(arguments)
@@ -169,7 +171,7 @@ async def started(folder: Path, *arguments: str, config: str = "", **settings: s
         assert process.returncode is None, f"portway up ended:\n{_tail(log)}"
         yield stack
         if process.returncode is None:
-            async with open_channel(stack.host_address, token=stack.token) as channel:
+            async with open_channel(stack.host_address, token=stack.token, tls=tls) as channel:
                 await assert_no_work_left(run_pb2_grpc.RunServiceStub(channel))
     finally:
         await _stop(process, log)
