@@ -41,6 +41,7 @@ class Stack:
     def __init__(self, process: asyncio.subprocess.Process, data: Path, ready_file: Path) -> None:
         self.process = process
         self.data = data
+        self.tls: ClientTls | None = None
         self.ready_file = ready_file
 
     @property
@@ -141,12 +142,10 @@ async def command(environment: Mapping[str, str], *arguments: str, stdin: bytes 
 
 
 @asynccontextmanager
-async def started(
-    folder: Path, *arguments: str, config: str = "", tls: ClientTls | None = None, **settings: str
-) -> AsyncIterator[Stack]:
+async def started(folder: Path, *arguments: str, config: str = "", **settings: str) -> AsyncIterator[Stack]:
     """An installation with its data below the folder. `settings` are variables without their `PORTWAY__`.
 
-    After the block nothing of its work may be left; `tls` is how the host is asked.
+    After the block nothing of its work may be left.
     """
     data, ready_file, log = folder / "data", folder / "ready.json", folder / "up.log"
     more = list(arguments)
@@ -171,7 +170,7 @@ async def started(
         assert process.returncode is None, f"portway up ended:\n{_tail(log)}"
         yield stack
         if process.returncode is None:
-            async with open_channel(stack.host_address, token=stack.token, tls=tls) as channel:
+            async with open_channel(stack.host_address, token=stack.token, tls=stack.tls) as channel:
                 await assert_no_work_left(run_pb2_grpc.RunServiceStub(channel))
     finally:
         await _stop(process, log)

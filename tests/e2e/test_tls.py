@@ -30,9 +30,9 @@ web: {{host_tls: {client}}}
 
 @needs_sandbox
 async def test_the_whole_installation_over_tls(tmp_path: Path) -> None:
-    settings = config(tmp_path)
-    async with started(tmp_path, config=settings, tls=ClientTls(ca=tmp_path / "server.pem")) as stack:
+    async with started(tmp_path, config=config(tmp_path)) as stack:
         ca = tmp_path / "server.pem"
+        stack.tls = ClientTls(ca=ca)
         environment = stack.environment() | {"PORTWAY_CA": str(ca)}
         answer = await command(environment, "send", "run: echo over tls", "--wait", "--json")
         assert answer.code == 0, answer.err
