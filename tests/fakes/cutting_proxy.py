@@ -92,7 +92,11 @@ class CuttingProxy:
                         if self._tells:
                             server.shutdown(socket.SHUT_WR)
                         return
-                    break
+                    # Broken for both: unlike a stranded one it does not stay there in silence.
+                    with self._lock:
+                        self._pairs.pop((client, server), None)
+                    _close(client, server)
+                    return
                 server.sendall(data)
         self._end(client, server, dead)
 
