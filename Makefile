@@ -22,7 +22,7 @@ run: setup ## start everything; the ready line names the page
 
 test: $(VENV)/.installed ## set up and run the tests
 	@.ci/system-packages run test
-	$(BIN)/pytest -n auto $(ARGS)
+	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 fuzz: $(VENV)/.installed ## send nonsense to every method of every server; MINUTES=n, SEED=n
 	@.ci/system-packages run test
