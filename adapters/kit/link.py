@@ -67,6 +67,8 @@ class Link:
         self._retry_after: float | None = None
         self._told = LinkState(LinkKind.CONNECTING)
         self.cursors: Mapping[str, str] = {}
+        self.ever_connected = asyncio.Event()
+        """The host has welcomed this adapter at least once."""
 
     async def run(self, platform: Platform) -> None:
         """Keeps the connection until cancelled. Raises `LinkEnded` where connecting again is useless."""
@@ -170,6 +172,7 @@ class Link:
             self._ledger.restore(self.cursors)
             self._restored = True
         self._tell(platform, LinkState(LinkKind.CONNECTED))
+        self.ever_connected.set()
 
     async def _write(self, call: _Call) -> None:
         # A connection that broke is the reader's to report, and what was not written is written on the next one.

@@ -33,6 +33,7 @@ from portway.rpc.configuration import ConfigurationError
 GRACE = 2.0
 _BACKLOG = 256
 _OTHER_CONNECTIONS = 256
+_PATIENCE_SECONDS = 2.0
 """Connections beside those of open pages: files, uploads, the page itself."""
 
 log = structlog.get_logger("portway.web_chat")
@@ -59,12 +60,13 @@ class _Server(uvicorn.Server):
 @dataclass(slots=True)
 class RunningChat:
     """`address` is what a person opens: it holds the key. `stop` is set when it should end; `ended` says why, where the
-    host does not want this adapter any more."""
+    host does not want this adapter any more. `connected` is set once the host has welcomed it."""
 
     address: str
     port: int
     key: WebKey
     stop: asyncio.Event
+    connected: asyncio.Event
     ended: LinkEnded | None = None
 
     def sign_in(self) -> str:
@@ -80,6 +82,9 @@ async def run(settings: WebSettings, options: Options) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, chat.stop.set)
         if options.ready_file is not None:
+            # Ready means that a message goes through. A host that is away must not keep the page from saying so.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(chat.connected.wait(), _PATIENCE_SECONDS)
             _write_ready(options.ready_file, chat.address)
         await chat.stop.wait()
     if chat.ended is not None:
@@ -101,7 +106,7 @@ async def serving(settings: WebSettings, options: Options) -> AsyncIterator[Runn
     platform = WebPlatform(rooms, sockets)
     application = make_application(Pages(key, places), sockets, Uploads(host), Files(host), places, key)
     server = _Server(_config(application, settings.max_connections + _OTHER_CONNECTIONS))
-    chat = RunningChat(_address(key, settings, port), port, key, asyncio.Event())
+    chat = RunningChat(_address(key, settings, port), port, key, asyncio.Event(), link.ever_connected)
     async with contextlib.aclosing(dial), asyncio.TaskGroup() as group:
         background = [
             group.create_task(_keep(link, platform, chat), name="link"),
