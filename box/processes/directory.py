@@ -30,7 +30,13 @@ class ProcessDirectory:
         self._tasks = TaskOwner("managed processes")
 
     async def start(
-        self, ref: SessionRef, process_id: str, command: CommandRequest, policy: RestartPolicy
+        self,
+        ref: SessionRef,
+        process_id: str,
+        command: CommandRequest,
+        policy: RestartPolicy,
+        *,
+        hold_output: bool = False,
     ) -> tuple[Process, bool]:
         """The process, running, and whether it was there before."""
         self._sessions.require_open()
@@ -44,7 +50,9 @@ class ProcessDirectory:
         # What cannot be executed is refused before anything is kept.
         to_spec(command, session.spec, wants_input=True)
         self._require_room(ref)
-        process = ManagedProcess(process_id, ref, command, policy, partial(self._run, ref, command))
+        process = ManagedProcess(
+            process_id, ref, command, policy, partial(self._run, ref, command), hold_output=hold_output
+        )
         self._of(ref)[process_id] = process
         self._keep(process)
         self._tasks.start(self._live(process, process.run()))

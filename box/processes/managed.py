@@ -33,6 +33,8 @@ class ManagedProcess:
         command: CommandRequest,
         policy: RestartPolicy,
         start: Start,
+        *,
+        hold_output: bool = False,
     ) -> None:
         self.process_id = process_id
         self.session = session
@@ -46,6 +48,9 @@ class ManagedProcess:
         self._exit: Exit | None = None
         self._restarts = 0
         self._attached: set[Attachment] = set()
+        # Whether what nobody has seen yet is kept by holding it up; over with the first attachment.
+        self._hold_output = hold_output
+        self._unseen = hold_output
         self._room = asyncio.Event()
         self._rings = {stream: RingBuffer(REPLAY_BYTES) for stream in Stream}
         self._stdin_taken = 0
@@ -58,7 +63,7 @@ class ManagedProcess:
     @classmethod
     def lost(cls, session: SessionRef, record: ProcessRecord, start: Start) -> "ManagedProcess":
         """One of an earlier life of the box, whose end nobody saw."""
-        process = cls(record.process_id, session, record.command, record.policy, start)
+        process = cls(record.process_id, session, record.command, record.policy, start, hold_output=record.hold_output)
         process._start_time = record.start_time
         process._restarts = record.restart_count
         process._state = ProcessState.LOST
@@ -68,7 +73,9 @@ class ManagedProcess:
 
     @property
     def record(self) -> ProcessRecord:
-        return ProcessRecord(self.process_id, self.command, self.policy, self._start_time, self._restarts)
+        return ProcessRecord(
+            self.process_id, self.command, self.policy, self._start_time, self._restarts, self._hold_output
+        )
 
     async def run_again(self) -> None:
         """A lost process that its policy starts again."""
@@ -161,6 +168,8 @@ class ManagedProcess:
         if self._stopping.is_set():
             return False
         limit = self._rings[stream].end + size - REPLAY_BYTES
+        if self._unseen and limit > 0:
+            return True
         return any(one.holds and one.offset(stream) < limit for one in self._attached)
 
     async def _change(self, state: ProcessState) -> None:
@@ -245,6 +254,8 @@ class ManagedProcess:
 
     def joined(self, attachment: "Attachment") -> None:
         self._attached.add(attachment)
+        self._unseen = False
+        self._room.set()
 
     def left(self, attachment: "Attachment") -> None:
         self._attached.discard(attachment)

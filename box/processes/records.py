@@ -25,6 +25,7 @@ class ProcessRecord:
     policy: RestartPolicy
     start_time: float
     restart_count: int
+    hold_output: bool = False
 
 
 class ProcessRecords:
@@ -63,4 +64,5 @@ def _record(entry: dict[str, Any]) -> ProcessRecord:
         RestartPolicy(entry["policy"]),
         float(entry["start_time"]),
         int(entry["restart_count"]),
+        bool(entry.get("hold_output")),
     )

@@ -64,7 +64,9 @@ class ProcessServicer:
     async def StartProcess(self, request: pb.StartProcessRequest, call: Call[Never, Never]) -> pb.StartProcessResponse:
         ref = session_ref(call.caller, request.workspace_id, request.session_id)
         policy = POLICY_OF[request.restart_policy]
-        process, existed = await self._processes.start(ref, request.process_id, command_from(request.command), policy)
+        process, existed = await self._processes.start(
+            ref, request.process_id, command_from(request.command), policy, hold_output=request.hold_output
+        )
         return pb.StartProcessResponse(process=process_to(process), existed=existed)
 
     async def GetProcess(self, request: pb.GetProcessRequest, call: Call[Never, Never]) -> pb.GetProcessResponse:

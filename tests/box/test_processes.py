@@ -24,10 +24,19 @@ ON_FAILURE = process_pb2.RESTART_POLICY_ON_FAILURE
 
 
 async def start(
-    inside: Inside, script: str, process_id: str = "p", policy: process_pb2.RestartPolicy.ValueType = NEVER
+    inside: Inside,
+    script: str,
+    process_id: str = "p",
+    policy: process_pb2.RestartPolicy.ValueType = NEVER,
+    *,
+    hold: bool = False,
 ) -> process_pb2.StartProcessResponse:
     request = process_pb2.StartProcessRequest(
-        session_id=inside.session_id, process_id=process_id, command=command(shell=script), restart_policy=policy
+        session_id=inside.session_id,
+        process_id=process_id,
+        command=command(shell=script),
+        restart_policy=policy,
+        hold_output=hold,
     )
     answer: process_pb2.StartProcessResponse = await ask(inside.channel, request)
     return answer
@@ -211,6 +220,31 @@ async def test_one_who_holds_the_output_misses_nothing_and_holds_up_no_end(insid
         await next_of(silent)
         stopped = await stop(inside, process_id="q")
         assert stopped.state == EXITED
+
+
+async def test_output_before_the_first_attachment_is_kept_where_the_start_asks_for_it(inside: Inside) -> None:
+    await start(inside, "head -c 8000000 /dev/zero | tr '\\0' x; echo bad >&2; echo END", hold=True)
+    while (await get(inside)).stdout_bytes < 65_536:
+        pass
+    async with attached(inside, hold=True) as call:
+        said = b""
+        while (frame := await next_of(call)).WhichOneof("kind") != "exit":
+            assert not frame.HasField("output_gap"), frame
+            assert frame.WhichOneof("kind") != "stdout" or frame.offset == len(said)
+            said += frame.stdout
+    assert said == b"x" * 8_000_000 + b"END\n"
+
+
+async def test_what_is_held_for_the_first_attachment_flows_after_it_and_holds_up_no_stop(inside: Inside) -> None:
+    await start(inside, "yes", hold=True)
+    while (await get(inside)).stdout_bytes < 65_536:
+        pass
+    assert (await stop(inside)).state == EXITED
+    await start(inside, "head -c 8000000 /dev/zero; sleep 60", "q", hold=True)
+    async with attached(inside, process_id="q") as call:
+        await next_of(call)
+    while (await get(inside, "q")).stdout_bytes < 8_000_000:
+        pass
 
 
 async def test_a_process_that_failed_is_started_again_by_its_policy(inside: Inside) -> None:

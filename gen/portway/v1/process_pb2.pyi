@@ -672,6 +672,7 @@ class StartProcessRequest(_message.Message):
     PROCESS_ID_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
     RESTART_POLICY_FIELD_NUMBER: _builtins.int
+    HOLD_OUTPUT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Session."""
     workspace_id: _builtins.str
@@ -680,6 +681,10 @@ class StartProcessRequest(_message.Message):
     """Id of the process; letters, digits, `_`, `-`, `.`. The same id and command again returns the first one."""
     restart_policy: Global___RestartPolicy.ValueType
     """When it is started again."""
+    hold_output: _builtins.bool
+    """Until the first attachment, the process waits with output beyond the 64 KiB that are kept, as at the end of a full pipe, instead of
+    losing the oldest of it. From then on each attachment says for itself (`AttachStart.hold_output`). A stop is never held up.
+    """
     @_builtins.property
     def command(self) -> Global___Command:
         """What to run; its timeout is ignored."""
@@ -692,10 +697,11 @@ class StartProcessRequest(_message.Message):
         process_id: _builtins.str = ...,
         command: Global___Command | None = ...,
         restart_policy: Global___RestartPolicy.ValueType = ...,
+        hold_output: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "process_id", b"process_id", "restart_policy", b"restart_policy", "session_id", b"session_id", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "hold_output", b"hold_output", "process_id", b"process_id", "restart_policy", b"restart_policy", "session_id", b"session_id", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

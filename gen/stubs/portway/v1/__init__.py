@@ -20645,6 +20645,12 @@ class StartProcessRequest(betterproto2.Message):
     When it is started again.
     """
 
+    hold_output: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
+    """
+    Until the first attachment, the process waits with output beyond the 64 KiB that are kept, as at the end of a full pipe, instead of
+    losing the oldest of it. From then on each attachment says for itself (`AttachStart.hold_output`). A stop is never held up.
+    """
+
 
 default_message_pool.register_message("portway.v1", "StartProcessRequest", StartProcessRequest)
 
