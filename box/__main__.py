@@ -16,8 +16,8 @@ from portway.box.app import Box
 from portway.box.config import BoxConfig
 from portway.rpc.configuration import EXIT_CODE, ConfigurationError, check_environment, load
 from portway.rpc.errors import PortwayError
+from portway.rpc.log_config import start_logging
 from portway.rpc.supervised import follow_supervisor
-from portway.rpc.telemetry import configure_logging
 from portway.rpc.traces.config import TelemetryConfig
 
 _LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
@@ -26,9 +26,9 @@ CANNOT_START = 1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     flags = _parser().parse_args(arguments)
-    configure_logging("box", format="console" if sys.stderr.isatty() else "json", level=flags.log_level)
     follow_supervisor(os.environ)
     try:
+        start_logging("box", flags.config, os.environ, flags.log_level)
         config = _read_config(flags)
         telemetry = load(TelemetryConfig, "telemetry", file=flags.config, environment=os.environ)
         asyncio.run(_run(config, telemetry, flags.ready_file))
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--credentials", type=Path, metavar="FILE", help="JSON file of accepted tokens, mode 0600")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with a section `box`")
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="written with the address when the box serves")
-    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
     return parser
 
 

@@ -13,8 +13,8 @@ import uvloop
 
 from portway.rpc.configuration import EXIT_CODE, ConfigurationError, load
 from portway.rpc.errors import PortwayError
+from portway.rpc.log_config import start_logging
 from portway.rpc.supervised import follow_supervisor
-from portway.rpc.telemetry import configure_logging
 from portway.rpc.token_file import TokenFile
 from portway.rpc.traces.config import TelemetryConfig
 from portway.runtime.app import run_runtime
@@ -73,8 +73,8 @@ def _write_ready_file(path: Path, address: str) -> None:
 def main(argv: Sequence[str]) -> int:
     arguments = _arguments(argv)
     follow_supervisor(os.environ)
-    configure_logging("runtime")
     try:
+        start_logging("runtime", arguments.config, os.environ)
         config = _config(arguments)
         telemetry = load(TelemetryConfig, "telemetry", file=arguments.config, environment=os.environ)
         assert config.credentials is not None, "_config refuses a configuration without it"

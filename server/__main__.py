@@ -16,8 +16,8 @@ import uvloop
 
 from portway.rpc.configuration import EXIT_CODE, ConfigurationError
 from portway.rpc.errors import InvalidInput, PortwayError
+from portway.rpc.log_config import start_logging
 from portway.rpc.supervised import follow_supervisor
-from portway.rpc.telemetry import configure_logging
 from portway.server.app import run_host
 from portway.server.config import Config, read_config
 
@@ -89,8 +89,8 @@ def _write_ready_file(path: Path, address: str) -> None:
 def main(argv: Sequence[str]) -> int:
     arguments = _arguments(argv)
     follow_supervisor(os.environ)
-    configure_logging("host")
     try:
+        start_logging("host", arguments.config, os.environ)
         # What the file declares is checked only where the models are known, so settings can be wrong later too.
         uvloop.run(_serve(_config(arguments), arguments.ready_file))
     except (PortwayError, ConfigurationError, BaseExceptionGroup) as error:

@@ -12,8 +12,8 @@ from portway.adapters.kit.link import LinkEnded
 from portway.adapters.web_chat.app import Options, run
 from portway.adapters.web_chat.settings import WebSettings
 from portway.rpc.configuration import EXIT_CODE, ConfigurationError, load
+from portway.rpc.log_config import start_logging
 from portway.rpc.supervised import follow_supervisor
-from portway.rpc.telemetry import configure_logging
 
 REPLACED = 3
 """What the process ends with when the host does not want this adapter any more."""
@@ -22,9 +22,9 @@ REPLACED = 3
 def main() -> int:
     arguments = _parser().parse_args()
     follow_supervisor(os.environ)
-    configure_logging("web_chat", format="console" if sys.stderr.isatty() else "json")
     options = Options(arguments.host, arguments.token_file, arguments.data, arguments.ready_file)
     try:
+        start_logging("web_chat", arguments.config, os.environ)
         settings = load(
             WebSettings,
             "web",
