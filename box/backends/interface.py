@@ -8,6 +8,7 @@ from portway.box.backends.types import (
     CommandSpec,
     Exit,
     FileAccess,
+    HeldThing,
     SandboxSpec,
     SandboxUsage,
     TerminalSize,
@@ -105,6 +106,10 @@ class Backend(Protocol):
 
     async def discard(self, key: str) -> None:
         """Removes the workspace of a key that has no sandbox now; nothing happens where there is none."""
+        ...
+
+    async def held(self, key: str) -> tuple[HeldThing, ...]:
+        """What this machine still has of a key, found by looking and not by remembering; empty after its deletion."""
         ...
 
     async def cleanup(self, keep: frozenset[str]) -> int:

@@ -94,6 +94,20 @@ class SandboxUsage:
     disk_bytes: int | None = None
     pids: int | None = None
     cpu_seconds: float | None = None
+    peak_memory: int | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class HeldThing:
+    """Something that a session holds on the machine: `kind` such as `control_group`, an id, and its state in words.
+
+    `since` in seconds since the epoch, 0 where it is not known.
+    """
+
+    kind: str
+    name: str
+    state: str = ""
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,10 @@ class CgroupTree:
         groups.make(limits)
         return groups
 
+    def of_key(self, key: str) -> list[Path]:
+        """The groups that a session has now."""
+        return [base for placed in self._placed if (base := placed.base / key).is_dir()]
+
     def sweep(self, note: Path) -> tuple[int, int]:
         """Kills and removes every session below this installation's bases. Returns (groups, processes).
 
@@ -121,6 +125,9 @@ class SessionGroups:
 
     def memory_used(self) -> int | None:
         return self._read_number("memory", {1: "memory.usage_in_bytes", 2: "memory.current"})
+
+    def memory_peak(self) -> int | None:
+        return self._read_number("memory", _PEAK)
 
     def pids_used(self) -> int | None:
         return self._read_number("pids", {1: "pids.current", 2: "pids.current"})

@@ -11,12 +11,21 @@ from pathlib import Path
 
 from portway.box.backends.interface import Sandbox
 from portway.box.backends.namespace import wire
+from portway.box.backends.namespace.held import held_by
 from portway.box.backends.namespace.machine import Machine
 from portway.box.backends.namespace.probe import measure
 from portway.box.backends.namespace.sandbox import NamespaceSandbox, SandboxParts
 from portway.box.backends.namespace.stage import StagedSession
 from portway.box.backends.namespace.zygote_client import ZygoteClient, ZygoteSetup
-from portway.box.backends.types import BackendReport, HostMount, IsolationProbe, MountMode, Network, SandboxSpec
+from portway.box.backends.types import (
+    BackendReport,
+    HeldThing,
+    HostMount,
+    IsolationProbe,
+    MountMode,
+    Network,
+    SandboxSpec,
+)
 from portway.box.installation import Installation
 from portway.box.isolation.cgroups import CgroupTree, SessionGroups
 from portway.box.isolation.disk_images import ImageMaker
@@ -220,6 +229,10 @@ class NamespaceBackend:
 
     async def discard(self, key: str) -> None:
         await asyncio.to_thread(shutil.rmtree, self._paths.home(key), True)
+
+    async def held(self, key: str) -> tuple[HeldThing, ...]:
+        groups = self._tree.of_key(key) if self._tree else []
+        return await asyncio.to_thread(held_by, self._paths.home(key), groups)
 
     async def cleanup(self, keep: frozenset[str]) -> int:
         """Ends and removes what an earlier life of this installation left behind."""

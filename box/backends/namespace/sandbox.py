@@ -220,7 +220,7 @@ class NamespaceSandbox:
         if parts.groups is None:
             return SandboxUsage(None, disk, None, self._cpu_of_ended)
         groups = parts.groups
-        return SandboxUsage(groups.memory_used(), disk, groups.pids_used(), groups.cpu_seconds())
+        return SandboxUsage(groups.memory_used(), disk, groups.pids_used(), groups.cpu_seconds(), groups.memory_peak())
 
     async def delete(self, *, keep_workspace: bool = False) -> int:
         self._deleted = True

@@ -124,6 +124,12 @@ class ZygoteClient:
                 answered, received = await answer
         except TimeoutError:
             raise Unavailable(f"the launcher process did not answer within {ANSWER_SECONDS:.0f} s") from None
+        except BaseException:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                # It came in the moment in which nobody wanted it any more.
+                for descriptor in answer.result()[1]:
+                    os.close(descriptor)
+            raise
         finally:
             del self._answers[request]
         if answered["kind"] == "failed":

@@ -26,9 +26,10 @@ from portway.vendored.buf.validate import validate_pb2 as buf_dot_validate_dot_v
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from portway.v1 import options_pb2 as portway_dot_v1_dot_options__pb2
+from portway.v1 import session_pb2 as portway_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14portway/v1/box.proto\x12\nportway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18portway/v1/options.proto\"\xcc\x01\n\x0b\x42\x61\x63kendInfo\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n\tavailable\x18\x02 \x01(\x08R\tavailable\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n\x04mode\x18\x04 \x01(\tR\x04mode\x12+\n\x11unenforced_limits\x18\x05 \x03(\tR\x10unenforcedLimits\x12\x32\n\x06probes\x18\x06 \x03(\x0b\x32\x1a.portway.v1.IsolationProbeR\x06probes\"\\\n\x0eIsolationProbe\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n\tcontained\x18\x02 \x01(\x08R\tcontained\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\"\x15\n\x13GetBoxStatusRequest\"\xf5\x02\n\x14GetBoxStatusResponse\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12\x18\n\x07\x65nabled\x18\x02 \x01(\x08R\x07\x65nabled\x12\x1c\n\tavailable\x18\x03 \x01(\x08R\tavailable\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12\x31\n\x07\x62\x61\x63kend\x18\x05 \x01(\x0b\x32\x17.portway.v1.BackendInfoR\x07\x62\x61\x63kend\x12#\n\rsession_count\x18\x06 \x01(\x05R\x0csessionCount\x12#\n\rrunning_count\x18\x07 \x01(\x05R\x0crunningCount\x12\x1a\n\x08\x64raining\x18\x08 \x01(\x08R\x08\x64raining\x12\x39\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x1f\n\x0bswept_count\x18\n \x01(\x05R\nsweptCount\"\x14\n\x12GetBackendsRequest\"J\n\x13GetBackendsResponse\x12\x33\n\x08\x62\x61\x63kends\x18\x01 \x03(\x0b\x32\x17.portway.v1.BackendInfoR\x08\x62\x61\x63kends\"\x87\x01\n\x08\x42oxError\x12.\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x1d\n\nsession_id\x18\x02 \x01(\tR\tsessionId\x12\x12\n\x04\x63ode\x18\x03 \x01(\tR\x04\x63ode\x12\x18\n\x07message\x18\x04 \x01(\tR\x07message\"e\n\x11ListErrorsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"j\n\x12ListErrorsResponse\x12,\n\x06\x65rrors\x18\x01 \x03(\x0b\x32\x14.portway.v1.BoxErrorR\x06\x65rrors\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"J\n\x11WatchStatsRequest\x12\x35\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08interval\"\xd6\x01\n\x12WatchStatsResponse\x12.\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12#\n\rsession_count\x18\x02 \x01(\x05R\x0csessionCount\x12#\n\rrunning_count\x18\x03 \x01(\x05R\x0crunningCount\x12#\n\rcommand_count\x18\x04 \x01(\x03R\x0c\x63ommandCount\x12!\n\x0cmemory_bytes\x18\x05 \x01(\x03R\x0bmemoryBytes\"B\n\x0f\x44rainBoxRequest\x12/\n\x05grace\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05grace\"7\n\x10\x44rainBoxResponse\x12#\n\rrunning_count\x18\x01 \x01(\x05R\x0crunningCount\"E\n\x12ShutdownBoxRequest\x12/\n\x05grace\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05grace\"\x15\n\x13ShutdownBoxResponse2\xa1\x04\n\nBoxService\x12\\\n\x0cGetBoxStatus\x12\x1f.portway.v1.GetBoxStatusRequest\x1a .portway.v1.GetBoxStatusResponse\"\t\xa2\x9f\x19\x05\n\x03\x05\x02\x08\x12Y\n\x0bGetBackends\x12\x1e.portway.v1.GetBackendsRequest\x1a\x1f.portway.v1.GetBackendsResponse\"\t\xa2\x9f\x19\x05\n\x03\x05\x02\x08\x12V\n\nListErrors\x12\x1d.portway.v1.ListErrorsRequest\x1a\x1e.portway.v1.ListErrorsResponse\"\t\xa2\x9f\x19\x05\n\x03\x05\x02\x08\x12X\n\nWatchStats\x12\x1d.portway.v1.WatchStatsRequest\x1a\x1e.portway.v1.WatchStatsResponse\"\t\xa2\x9f\x19\x05\n\x03\x05\x02\x08\x30\x01\x12O\n\x08\x44rainBox\x12\x1b.portway.v1.DrainBoxRequest\x1a\x1c.portway.v1.DrainBoxResponse\"\x08\xa2\x9f\x19\x04\n\x02\x05\x02\x12W\n\x0bShutdownBox\x12\x1e.portway.v1.ShutdownBoxRequest\x1a\x1f.portway.v1.ShutdownBoxResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14portway/v1/box.proto\x12\nportway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18portway/v1/options.proto\x1a\x18portway/v1/session.proto\"\xcc\x01\n\x0b\x42\x61\x63kendInfo\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n\tavailable\x18\x02 \x01(\x08R\tavailable\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n\x04mode\x18\x04 \x01(\tR\x04mode\x12+\n\x11unenforced_limits\x18\x05 \x03(\tR\x10unenforcedLimits\x12\x32\n\x06probes\x18\x06 \x03(\x0b\x32\x1a.portway.v1.IsolationProbeR\x06probes\"\\\n\x0eIsolationProbe\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n\tcontained\x18\x02 \x01(\x08R\tcontained\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\"\x15\n\x13GetBoxStatusRequest\"\xf5\x02\n\x14GetBoxStatusResponse\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12\x18\n\x07\x65nabled\x18\x02 \x01(\x08R\x07\x65nabled\x12\x1c\n\tavailable\x18\x03 \x01(\x08R\tavailable\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12\x31\n\x07\x62\x61\x63kend\x18\x05 \x01(\x0b\x32\x17.portway.v1.BackendInfoR\x07\x62\x61\x63kend\x12#\n\rsession_count\x18\x06 \x01(\x05R\x0csessionCount\x12#\n\rrunning_count\x18\x07 \x01(\x05R\x0crunningCount\x12\x1a\n\x08\x64raining\x18\x08 \x01(\x08R\x08\x64raining\x12\x39\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x1f\n\x0bswept_count\x18\n \x01(\x05R\nsweptCount\"\x14\n\x12GetBackendsRequest\"s\n\x13GetBackendsResponse\x12\x33\n\x08\x62\x61\x63kends\x18\x01 \x03(\x0b\x32\x17.portway.v1.BackendInfoR\x08\x62\x61\x63kends\x12\'\n\x0frequired_probes\x18\x02 \x03(\tR\x0erequiredProbes\"\x11\n\x0f\x44iagnoseRequest\"\x8f\x01\n\x07\x46inding\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x18.portway.v1.FindingStateR\x05state\x12\x14\n\x05\x66ound\x18\x03 \x01(\tR\x05\x66ound\x12\x12\n\x04\x63ost\x18\x04 \x01(\tR\x04\x63ost\x12\x16\n\x06\x61\x64vice\x18\x05 \x01(\tR\x06\x61\x64vice\"]\n\x10\x44iagnoseResponse\x12/\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x13.portway.v1.FindingR\x08\x66indings\x12\x18\n\x07machine\x18\x02 \x01(\tR\x07machine\"\xaa\x01\n\x08\x42oxError\x12.\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x1d\n\nsession_id\x18\x02 \x01(\tR\tsessionId\x12\x12\n\x04\x63ode\x18\x03 \x01(\tR\x04\x63ode\x12\x18\n\x07message\x18\x04 \x01(\tR\x07message\x12!\n\x0cworkspace_id\x18\x05 \x01(\tR\x0bworkspaceId\"\x8e\x01\n\x11ListErrorsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12\'\n\nsession_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01R\tsessionId\"j\n\x12ListErrorsResponse\x12,\n\x06\x65rrors\x18\x01 \x03(\x0b\x32\x14.portway.v1.BoxErrorR\x06\x65rrors\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9c\x01\n\x11WatchStatsRequest\x12\x35\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08interval\x12#\n\rwith_sessions\x18\x02 \x01(\x08R\x0cwithSessions\x12+\n\x0cworkspace_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x0bworkspaceId\"\x9f\x01\n\x0eSessionFigures\x12\x1d\n\nsession_id\x18\x01 \x01(\tR\tsessionId\x12.\n\x05usage\x18\x02 \x01(\x0b\x32\x18.portway.v1.SessionUsageR\x05usage\x12>\n\rlast_use_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0blastUseTime\"\xc2\x02\n\x12WatchStatsResponse\x12.\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12#\n\rsession_count\x18\x02 \x01(\x05R\x0csessionCount\x12#\n\rrunning_count\x18\x03 \x01(\x05R\x0crunningCount\x12#\n\rcommand_count\x18\x04 \x01(\x03R\x0c\x63ommandCount\x12!\n\x0cmemory_bytes\x18\x05 \x01(\x03R\x0bmemoryBytes\x12\x36\n\x08sessions\x18\x06 \x03(\x0b\x32\x1a.portway.v1.SessionFiguresR\x08sessions\x12\x32\n\x15omitted_session_count\x18\x07 \x01(\x05R\x13omittedSessionCount\"B\n\x0f\x44rainBoxRequest\x12/\n\x05grace\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05grace\"7\n\x10\x44rainBoxResponse\x12#\n\rrunning_count\x18\x01 \x01(\x05R\x0crunningCount\"E\n\x12ShutdownBoxRequest\x12/\n\x05grace\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05grace\"\x15\n\x13ShutdownBoxResponse*y\n\x0c\x46indingState\x12\x1d\n\x19\x46INDING_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x46INDING_STATE_OK\x10\x01\x12\x19\n\x15\x46INDING_STATE_LIMITED\x10\x02\x12\x19\n\x15\x46INDING_STATE_MISSING\x10\x03\x32\xf3\x04\n\nBoxService\x12\\\n\x0cGetBoxStatus\x12\x1f.portway.v1.GetBoxStatusRequest\x1a .portway.v1.GetBoxStatusResponse\"\t\xa2\x9f\x19\x05\n\x03\x05\x02\x08\x12Y\n\x0bGetBackends\x12\x1e.portway.v1.GetBackendsRequest\x1a\x1f.portway.v1.GetBackendsResponse\"\t\xa2\x9f\x19\x05\n\x03\x05\x02\x08\x12P\n\x08\x44iagnose\x12\x1b.portway.v1.DiagnoseRequest\x1a\x1c.portway.v1.DiagnoseResponse\"\t\xa2\x9f\x19\x05\n\x03\x05\x02\x08\x12V\n\nListErrors\x12\x1d.portway.v1.ListErrorsRequest\x1a\x1e.portway.v1.ListErrorsResponse\"\t\xa2\x9f\x19\x05\n\x03\x05\x02\x08\x12X\n\nWatchStats\x12\x1d.portway.v1.WatchStatsRequest\x1a\x1e.portway.v1.WatchStatsResponse\"\t\xa2\x9f\x19\x05\n\x03\x05\x02\x08\x30\x01\x12O\n\x08\x44rainBox\x12\x1b.portway.v1.DrainBoxRequest\x1a\x1c.portway.v1.DrainBoxResponse\"\x08\xa2\x9f\x19\x04\n\x02\x05\x02\x12W\n\x0bShutdownBox\x12\x1e.portway.v1.ShutdownBoxRequest\x1a\x1f.portway.v1.ShutdownBoxResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,10 +40,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTERRORSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\310\001(\000'
   _globals['_LISTERRORSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTERRORSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_LISTERRORSREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_LISTERRORSREQUEST'].fields_by_name['session_id']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_WATCHSTATSREQUEST'].fields_by_name['workspace_id']._loaded_options = None
+  _globals['_WATCHSTATSREQUEST'].fields_by_name['workspace_id']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_BOXSERVICE'].methods_by_name['GetBoxStatus']._loaded_options = None
   _globals['_BOXSERVICE'].methods_by_name['GetBoxStatus']._serialized_options = b'\242\237\031\005\n\003\005\002\010'
   _globals['_BOXSERVICE'].methods_by_name['GetBackends']._loaded_options = None
   _globals['_BOXSERVICE'].methods_by_name['GetBackends']._serialized_options = b'\242\237\031\005\n\003\005\002\010'
+  _globals['_BOXSERVICE'].methods_by_name['Diagnose']._loaded_options = None
+  _globals['_BOXSERVICE'].methods_by_name['Diagnose']._serialized_options = b'\242\237\031\005\n\003\005\002\010'
   _globals['_BOXSERVICE'].methods_by_name['ListErrors']._loaded_options = None
   _globals['_BOXSERVICE'].methods_by_name['ListErrors']._serialized_options = b'\242\237\031\005\n\003\005\002\010'
   _globals['_BOXSERVICE'].methods_by_name['WatchStats']._loaded_options = None
@@ -51,36 +58,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BOXSERVICE'].methods_by_name['DrainBox']._serialized_options = b'\242\237\031\004\n\002\005\002'
   _globals['_BOXSERVICE'].methods_by_name['ShutdownBox']._loaded_options = None
   _globals['_BOXSERVICE'].methods_by_name['ShutdownBox']._serialized_options = b'\242\237\031\003\n\001\002'
-  _globals['_BACKENDINFO']._serialized_start=157
-  _globals['_BACKENDINFO']._serialized_end=361
-  _globals['_ISOLATIONPROBE']._serialized_start=363
-  _globals['_ISOLATIONPROBE']._serialized_end=455
-  _globals['_GETBOXSTATUSREQUEST']._serialized_start=457
-  _globals['_GETBOXSTATUSREQUEST']._serialized_end=478
-  _globals['_GETBOXSTATUSRESPONSE']._serialized_start=481
-  _globals['_GETBOXSTATUSRESPONSE']._serialized_end=854
-  _globals['_GETBACKENDSREQUEST']._serialized_start=856
-  _globals['_GETBACKENDSREQUEST']._serialized_end=876
-  _globals['_GETBACKENDSRESPONSE']._serialized_start=878
-  _globals['_GETBACKENDSRESPONSE']._serialized_end=952
-  _globals['_BOXERROR']._serialized_start=955
-  _globals['_BOXERROR']._serialized_end=1090
-  _globals['_LISTERRORSREQUEST']._serialized_start=1092
-  _globals['_LISTERRORSREQUEST']._serialized_end=1193
-  _globals['_LISTERRORSRESPONSE']._serialized_start=1195
-  _globals['_LISTERRORSRESPONSE']._serialized_end=1301
-  _globals['_WATCHSTATSREQUEST']._serialized_start=1303
-  _globals['_WATCHSTATSREQUEST']._serialized_end=1377
-  _globals['_WATCHSTATSRESPONSE']._serialized_start=1380
-  _globals['_WATCHSTATSRESPONSE']._serialized_end=1594
-  _globals['_DRAINBOXREQUEST']._serialized_start=1596
-  _globals['_DRAINBOXREQUEST']._serialized_end=1662
-  _globals['_DRAINBOXRESPONSE']._serialized_start=1664
-  _globals['_DRAINBOXRESPONSE']._serialized_end=1719
-  _globals['_SHUTDOWNBOXREQUEST']._serialized_start=1721
-  _globals['_SHUTDOWNBOXREQUEST']._serialized_end=1790
-  _globals['_SHUTDOWNBOXRESPONSE']._serialized_start=1792
-  _globals['_SHUTDOWNBOXRESPONSE']._serialized_end=1813
-  _globals['_BOXSERVICE']._serialized_start=1816
-  _globals['_BOXSERVICE']._serialized_end=2361
+  _globals['_FINDINGSTATE']._serialized_start=2572
+  _globals['_FINDINGSTATE']._serialized_end=2693
+  _globals['_BACKENDINFO']._serialized_start=183
+  _globals['_BACKENDINFO']._serialized_end=387
+  _globals['_ISOLATIONPROBE']._serialized_start=389
+  _globals['_ISOLATIONPROBE']._serialized_end=481
+  _globals['_GETBOXSTATUSREQUEST']._serialized_start=483
+  _globals['_GETBOXSTATUSREQUEST']._serialized_end=504
+  _globals['_GETBOXSTATUSRESPONSE']._serialized_start=507
+  _globals['_GETBOXSTATUSRESPONSE']._serialized_end=880
+  _globals['_GETBACKENDSREQUEST']._serialized_start=882
+  _globals['_GETBACKENDSREQUEST']._serialized_end=902
+  _globals['_GETBACKENDSRESPONSE']._serialized_start=904
+  _globals['_GETBACKENDSRESPONSE']._serialized_end=1019
+  _globals['_DIAGNOSEREQUEST']._serialized_start=1021
+  _globals['_DIAGNOSEREQUEST']._serialized_end=1038
+  _globals['_FINDING']._serialized_start=1041
+  _globals['_FINDING']._serialized_end=1184
+  _globals['_DIAGNOSERESPONSE']._serialized_start=1186
+  _globals['_DIAGNOSERESPONSE']._serialized_end=1279
+  _globals['_BOXERROR']._serialized_start=1282
+  _globals['_BOXERROR']._serialized_end=1452
+  _globals['_LISTERRORSREQUEST']._serialized_start=1455
+  _globals['_LISTERRORSREQUEST']._serialized_end=1597
+  _globals['_LISTERRORSRESPONSE']._serialized_start=1599
+  _globals['_LISTERRORSRESPONSE']._serialized_end=1705
+  _globals['_WATCHSTATSREQUEST']._serialized_start=1708
+  _globals['_WATCHSTATSREQUEST']._serialized_end=1864
+  _globals['_SESSIONFIGURES']._serialized_start=1867
+  _globals['_SESSIONFIGURES']._serialized_end=2026
+  _globals['_WATCHSTATSRESPONSE']._serialized_start=2029
+  _globals['_WATCHSTATSRESPONSE']._serialized_end=2351
+  _globals['_DRAINBOXREQUEST']._serialized_start=2353
+  _globals['_DRAINBOXREQUEST']._serialized_end=2419
+  _globals['_DRAINBOXRESPONSE']._serialized_start=2421
+  _globals['_DRAINBOXRESPONSE']._serialized_end=2476
+  _globals['_SHUTDOWNBOXREQUEST']._serialized_start=2478
+  _globals['_SHUTDOWNBOXREQUEST']._serialized_end=2547
+  _globals['_SHUTDOWNBOXRESPONSE']._serialized_start=2549
+  _globals['_SHUTDOWNBOXRESPONSE']._serialized_end=2570
+  _globals['_BOXSERVICE']._serialized_start=2696
+  _globals['_BOXSERVICE']._serialized_end=3323
 # @@protoc_insertion_point(module_scope)

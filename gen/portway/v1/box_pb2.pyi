@@ -9,6 +9,8 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from portway.v1 import session_pb2 as _session_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -19,6 +21,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _FindingState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FindingStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FindingState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FINDING_STATE_UNSPECIFIED: _FindingState.ValueType  # 0
+    """Not set."""
+    FINDING_STATE_OK: _FindingState.ValueType  # 1
+    """All is well."""
+    FINDING_STATE_LIMITED: _FindingState.ValueType  # 2
+    """Something is missing that something else makes up for, or that few need."""
+    FINDING_STATE_MISSING: _FindingState.ValueType  # 3
+    """Something is missing without which no command can run."""
+
+class FindingState(_FindingState, metaclass=_FindingStateEnumTypeWrapper):
+    """FindingState is the outcome of one look."""
+
+FINDING_STATE_UNSPECIFIED: FindingState.ValueType  # 0
+"""Not set."""
+FINDING_STATE_OK: FindingState.ValueType  # 1
+"""All is well."""
+FINDING_STATE_LIMITED: FindingState.ValueType  # 2
+"""Something is missing that something else makes up for, or that few need."""
+FINDING_STATE_MISSING: FindingState.ValueType  # 3
+"""Something is missing without which no command can run."""
+Global___FindingState: _TypeAlias = FindingState  # noqa: Y015
 
 @_typing.final
 class BackendInfo(_message.Message):
@@ -199,22 +229,111 @@ class GetBackendsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BACKENDS_FIELD_NUMBER: _builtins.int
+    REQUIRED_PROBES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackendInfo]:
         """All backends that this version knows."""
+
+    @_builtins.property
+    def required_probes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Probes that the operator requires of a backend before it makes any session (`box.require_probes`)."""
 
     def __init__(
         self,
         *,
         backends: _abc.Iterable[Global___BackendInfo] | None = ...,
+        required_probes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "required_probes", b"required_probes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetBackendsResponse: _TypeAlias = GetBackendsResponse  # noqa: Y015
+
+@_typing.final
+class DiagnoseRequest(_message.Message):
+    """DiagnoseRequest asks for a look at the machine."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiagnoseRequest: _TypeAlias = DiagnoseRequest  # noqa: Y015
+
+@_typing.final
+class Finding(_message.Message):
+    """Finding is what one look found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """What was looked at: `bubblewrap`, `cgroups`, …"""
+    state: Global___FindingState.ValueType
+    """Outcome."""
+    found: _builtins.str
+    """What was found."""
+    cost: _builtins.str
+    """What its lack costs; empty where nothing is lacking."""
+    advice: _builtins.str
+    """What to do; empty where nothing is to be done."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        state: Global___FindingState.ValueType = ...,
+        found: _builtins.str = ...,
+        cost: _builtins.str = ...,
+        advice: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "cost", b"cost", "found", b"found", "name", b"name", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Finding: _TypeAlias = Finding  # noqa: Y015
+
+@_typing.final
+class DiagnoseResponse(_message.Message):
+    """DiagnoseResponse has what was found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    MACHINE_FIELD_NUMBER: _builtins.int
+    machine: _builtins.str
+    """Name of the machine, as it calls itself."""
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Finding]:
+        """In the order in which they matter."""
+
+    def __init__(
+        self,
+        *,
+        findings: _abc.Iterable[Global___Finding] | None = ...,
+        machine: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings", "machine", b"machine"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiagnoseResponse: _TypeAlias = DiagnoseResponse  # noqa: Y015
 
 @_typing.final
 class BoxError(_message.Message):
@@ -226,12 +345,15 @@ class BoxError(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Session, where one was involved."""
     code: _builtins.str
     """Short code."""
     message: _builtins.str
     """What happened, where, what to do."""
+    workspace_id: _builtins.str
+    """Workspace of the session; empty where the error is of the box as a whole."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -243,10 +365,11 @@ class BoxError(_message.Message):
         session_id: _builtins.str = ...,
         code: _builtins.str = ...,
         message: _builtins.str = ...,
+        workspace_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "session_id", b"session_id", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "session_id", b"session_id", "time", b"time", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -260,19 +383,23 @@ class ListErrorsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most so many, 50 if 0."""
     page_token: _builtins.str
     """Token of the last page."""
+    session_id: _builtins.str
+    """Only errors of this session; empty: all."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        session_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -313,6 +440,12 @@ class WatchStatsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     INTERVAL_FIELD_NUMBER: _builtins.int
+    WITH_SESSIONS_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    with_sessions: _builtins.bool
+    """Also tell figures of each session of the workspace."""
+    workspace_id: _builtins.str
+    """Workspace of those sessions; empty means the caller's own."""
     @_builtins.property
     def interval(self) -> _duration_pb2.Duration:
         """Pause between two figures; 5 s if not set, 1 s at least."""
@@ -321,14 +454,50 @@ class WatchStatsRequest(_message.Message):
         self,
         *,
         interval: _duration_pb2.Duration | None = ...,
+        with_sessions: _builtins.bool = ...,
+        workspace_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval", "with_sessions", b"with_sessions", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchStatsRequest: _TypeAlias = WatchStatsRequest  # noqa: Y015
+
+@_typing.final
+class SessionFigures(_message.Message):
+    """SessionFigures is what one session uses."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    LAST_USE_TIME_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Session."""
+    @_builtins.property
+    def usage(self) -> _session_pb2.SessionUsage:
+        """What it uses."""
+
+    @_builtins.property
+    def last_use_time(self) -> _timestamp_pb2.Timestamp:
+        """When something last happened in it."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        usage: _session_pb2.SessionUsage | None = ...,
+        last_use_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_use_time", b"last_use_time", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_use_time", b"last_use_time", "session_id", b"session_id", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionFigures: _TypeAlias = SessionFigures  # noqa: Y015
 
 @_typing.final
 class WatchStatsResponse(_message.Message):
@@ -341,6 +510,8 @@ class WatchStatsResponse(_message.Message):
     RUNNING_COUNT_FIELD_NUMBER: _builtins.int
     COMMAND_COUNT_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    OMITTED_SESSION_COUNT_FIELD_NUMBER: _builtins.int
     session_count: _builtins.int
     """Sessions."""
     running_count: _builtins.int
@@ -349,9 +520,15 @@ class WatchStatsResponse(_message.Message):
     """Commands since the start."""
     memory_bytes: _builtins.int
     """Resident memory of the server in bytes."""
+    omitted_session_count: _builtins.int
+    """Sessions of the workspace that are not in `sessions`."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
+
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionFigures]:
+        """The sessions that were used last, at most 200, where they were asked for."""
 
     def __init__(
         self,
@@ -361,10 +538,12 @@ class WatchStatsResponse(_message.Message):
         running_count: _builtins.int = ...,
         command_count: _builtins.int = ...,
         memory_bytes: _builtins.int = ...,
+        sessions: _abc.Iterable[Global___SessionFigures] | None = ...,
+        omitted_session_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_count", b"command_count", "memory_bytes", b"memory_bytes", "running_count", b"running_count", "session_count", b"session_count", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_count", b"command_count", "memory_bytes", b"memory_bytes", "omitted_session_count", b"omitted_session_count", "running_count", b"running_count", "session_count", b"session_count", "sessions", b"sessions", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -45,6 +45,11 @@ class BoxServiceStub:
                 request_serializer=portway_dot_v1_dot_box__pb2.GetBackendsRequest.SerializeToString,
                 response_deserializer=portway_dot_v1_dot_box__pb2.GetBackendsResponse.FromString,
                 _registered_method=True)
+        self.Diagnose = channel.unary_unary(
+                '/portway.v1.BoxService/Diagnose',
+                request_serializer=portway_dot_v1_dot_box__pb2.DiagnoseRequest.SerializeToString,
+                response_deserializer=portway_dot_v1_dot_box__pb2.DiagnoseResponse.FromString,
+                _registered_method=True)
         self.ListErrors = channel.unary_unary(
                 '/portway.v1.BoxService/ListErrors',
                 request_serializer=portway_dot_v1_dot_box__pb2.ListErrorsRequest.SerializeToString,
@@ -87,8 +92,17 @@ class BoxServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Diagnose(self, request, context):
+        """Diagnose looks at the box's machine now: what it lacks, what that costs, and what to do.
+        Errors: none of its own; what cannot be looked at is a finding. Cancelling has no effect.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListErrors(self, request, context):
-        """ListErrors pages through the last errors, newest first; at most 1,000 are kept.
+        """ListErrors pages through the last errors, newest first; at most 1,000 are kept. A caller of one workspace sees those of its sessions and those of the
+        box as a whole.
         Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -104,8 +118,8 @@ class BoxServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DrainBox(self, request, context):
-        """DrainBox refuses new sessions and commands and waits for what runs.
-        Errors: none of its own. Cancelling: the drain goes on.
+        """DrainBox refuses new sessions and commands and waits for what runs. From then on the box's health is NOT_SERVING.
+        Errors: PERMISSION_DENIED (a caller of one workspace). Cancelling: the drain goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,7 +127,7 @@ class BoxServiceServicer:
 
     def ShutdownBox(self, request, context):
         """ShutdownBox drains for the grace time, then ends everything and the server.
-        Errors: none of its own. Cancelling: the shutdown goes on.
+        Errors: PERMISSION_DENIED (a caller of one workspace). Cancelling: the shutdown goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,6 +145,11 @@ def add_BoxServiceServicer_to_server(servicer, server):
                     servicer.GetBackends,
                     request_deserializer=portway_dot_v1_dot_box__pb2.GetBackendsRequest.FromString,
                     response_serializer=portway_dot_v1_dot_box__pb2.GetBackendsResponse.SerializeToString,
+            ),
+            'Diagnose': grpc.unary_unary_rpc_method_handler(
+                    servicer.Diagnose,
+                    request_deserializer=portway_dot_v1_dot_box__pb2.DiagnoseRequest.FromString,
+                    response_serializer=portway_dot_v1_dot_box__pb2.DiagnoseResponse.SerializeToString,
             ),
             'ListErrors': grpc.unary_unary_rpc_method_handler(
                     servicer.ListErrors,
@@ -208,6 +227,33 @@ class BoxService:
             '/portway.v1.BoxService/GetBackends',
             portway_dot_v1_dot_box__pb2.GetBackendsRequest.SerializeToString,
             portway_dot_v1_dot_box__pb2.GetBackendsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Diagnose(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/portway.v1.BoxService/Diagnose',
+            portway_dot_v1_dot_box__pb2.DiagnoseRequest.SerializeToString,
+            portway_dot_v1_dot_box__pb2.DiagnoseResponse.FromString,
             options,
             channel_credentials,
             insecure,

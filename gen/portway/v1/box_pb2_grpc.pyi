@@ -41,8 +41,13 @@ class BoxServiceStub:
     """GetBackends lists every backend with the reason why it works here or not.
     Errors: none of its own. Cancelling has no effect.
     """
+    Diagnose: _grpc.UnaryUnaryMultiCallable[_box_pb2.DiagnoseRequest, _box_pb2.DiagnoseResponse]
+    """Diagnose looks at the box's machine now: what it lacks, what that costs, and what to do.
+    Errors: none of its own; what cannot be looked at is a finding. Cancelling has no effect.
+    """
     ListErrors: _grpc.UnaryUnaryMultiCallable[_box_pb2.ListErrorsRequest, _box_pb2.ListErrorsResponse]
-    """ListErrors pages through the last errors, newest first; at most 1,000 are kept.
+    """ListErrors pages through the last errors, newest first; at most 1,000 are kept. A caller of one workspace sees those of its sessions and those of the
+    box as a whole.
     Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
     WatchStats: _grpc.UnaryStreamMultiCallable[_box_pb2.WatchStatsRequest, _box_pb2.WatchStatsResponse]
@@ -50,12 +55,12 @@ class BoxServiceStub:
     Errors: none of its own. Cancelling ends the watch.
     """
     DrainBox: _grpc.UnaryUnaryMultiCallable[_box_pb2.DrainBoxRequest, _box_pb2.DrainBoxResponse]
-    """DrainBox refuses new sessions and commands and waits for what runs.
-    Errors: none of its own. Cancelling: the drain goes on.
+    """DrainBox refuses new sessions and commands and waits for what runs. From then on the box's health is NOT_SERVING.
+    Errors: PERMISSION_DENIED (a caller of one workspace). Cancelling: the drain goes on.
     """
     ShutdownBox: _grpc.UnaryUnaryMultiCallable[_box_pb2.ShutdownBoxRequest, _box_pb2.ShutdownBoxResponse]
     """ShutdownBox drains for the grace time, then ends everything and the server.
-    Errors: none of its own. Cancelling: the shutdown goes on.
+    Errors: PERMISSION_DENIED (a caller of one workspace). Cancelling: the shutdown goes on.
     """
 
 @_typing.type_check_only
@@ -71,8 +76,13 @@ class BoxServiceAsyncStub(BoxServiceStub):
     """GetBackends lists every backend with the reason why it works here or not.
     Errors: none of its own. Cancelling has no effect.
     """
+    Diagnose: _aio.UnaryUnaryMultiCallable[_box_pb2.DiagnoseRequest, _box_pb2.DiagnoseResponse]  # type: ignore[assignment]
+    """Diagnose looks at the box's machine now: what it lacks, what that costs, and what to do.
+    Errors: none of its own; what cannot be looked at is a finding. Cancelling has no effect.
+    """
     ListErrors: _aio.UnaryUnaryMultiCallable[_box_pb2.ListErrorsRequest, _box_pb2.ListErrorsResponse]  # type: ignore[assignment]
-    """ListErrors pages through the last errors, newest first; at most 1,000 are kept.
+    """ListErrors pages through the last errors, newest first; at most 1,000 are kept. A caller of one workspace sees those of its sessions and those of the
+    box as a whole.
     Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
     WatchStats: _aio.UnaryStreamMultiCallable[_box_pb2.WatchStatsRequest, _box_pb2.WatchStatsResponse]  # type: ignore[assignment]
@@ -80,12 +90,12 @@ class BoxServiceAsyncStub(BoxServiceStub):
     Errors: none of its own. Cancelling ends the watch.
     """
     DrainBox: _aio.UnaryUnaryMultiCallable[_box_pb2.DrainBoxRequest, _box_pb2.DrainBoxResponse]  # type: ignore[assignment]
-    """DrainBox refuses new sessions and commands and waits for what runs.
-    Errors: none of its own. Cancelling: the drain goes on.
+    """DrainBox refuses new sessions and commands and waits for what runs. From then on the box's health is NOT_SERVING.
+    Errors: PERMISSION_DENIED (a caller of one workspace). Cancelling: the drain goes on.
     """
     ShutdownBox: _aio.UnaryUnaryMultiCallable[_box_pb2.ShutdownBoxRequest, _box_pb2.ShutdownBoxResponse]  # type: ignore[assignment]
     """ShutdownBox drains for the grace time, then ends everything and the server.
-    Errors: none of its own. Cancelling: the shutdown goes on.
+    Errors: PERMISSION_DENIED (a caller of one workspace). Cancelling: the shutdown goes on.
     """
 
 class BoxServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -112,12 +122,23 @@ class BoxServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def Diagnose(
+        self,
+        request: _box_pb2.DiagnoseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_box_pb2.DiagnoseResponse, _abc.Awaitable[_box_pb2.DiagnoseResponse]]:
+        """Diagnose looks at the box's machine now: what it lacks, what that costs, and what to do.
+        Errors: none of its own; what cannot be looked at is a finding. Cancelling has no effect.
+        """
+
+    @_abc_1.abstractmethod
     def ListErrors(
         self,
         request: _box_pb2.ListErrorsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_box_pb2.ListErrorsResponse, _abc.Awaitable[_box_pb2.ListErrorsResponse]]:
-        """ListErrors pages through the last errors, newest first; at most 1,000 are kept.
+        """ListErrors pages through the last errors, newest first; at most 1,000 are kept. A caller of one workspace sees those of its sessions and those of the
+        box as a whole.
         Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
         """
 
@@ -137,8 +158,8 @@ class BoxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _box_pb2.DrainBoxRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_box_pb2.DrainBoxResponse, _abc.Awaitable[_box_pb2.DrainBoxResponse]]:
-        """DrainBox refuses new sessions and commands and waits for what runs.
-        Errors: none of its own. Cancelling: the drain goes on.
+        """DrainBox refuses new sessions and commands and waits for what runs. From then on the box's health is NOT_SERVING.
+        Errors: PERMISSION_DENIED (a caller of one workspace). Cancelling: the drain goes on.
         """
 
     @_abc_1.abstractmethod
@@ -148,7 +169,7 @@ class BoxServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_box_pb2.ShutdownBoxResponse, _abc.Awaitable[_box_pb2.ShutdownBoxResponse]]:
         """ShutdownBox drains for the grace time, then ends everything and the server.
-        Errors: none of its own. Cancelling: the shutdown goes on.
+        Errors: PERMISSION_DENIED (a caller of one workspace). Cancelling: the shutdown goes on.
         """
 
 def add_BoxServiceServicer_to_server(servicer: BoxServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

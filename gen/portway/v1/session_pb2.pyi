@@ -179,6 +179,7 @@ class SessionLimits(_message.Message):
     DISK_BYTES_FIELD_NUMBER: _builtins.int
     CONCURRENT_COMMANDS_FIELD_NUMBER: _builtins.int
     COMMAND_TIMEOUT_FIELD_NUMBER: _builtins.int
+    DEFAULT_TIMEOUT_FIELD_NUMBER: _builtins.int
     cpu_millis: _builtins.int
     """Processors in thousandths: 1000 is one core."""
     memory_bytes: _builtins.int
@@ -193,6 +194,10 @@ class SessionLimits(_message.Message):
     def command_timeout(self) -> _duration_pb2.Duration:
         """Longest time of one command."""
 
+    @_builtins.property
+    def default_timeout(self) -> _duration_pb2.Duration:
+        """Time of a command that names none; at most `command_timeout`."""
+
     def __init__(
         self,
         *,
@@ -202,10 +207,11 @@ class SessionLimits(_message.Message):
         disk_bytes: _builtins.int | None = ...,
         concurrent_commands: _builtins.int | None = ...,
         command_timeout: _duration_pb2.Duration | None = ...,
+        default_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrent_commands", b"_concurrent_commands", "_cpu_millis", b"_cpu_millis", "_disk_bytes", b"_disk_bytes", "_memory_bytes", b"_memory_bytes", "_pids", b"_pids", "command_timeout", b"command_timeout", "concurrent_commands", b"concurrent_commands", "cpu_millis", b"cpu_millis", "disk_bytes", b"disk_bytes", "memory_bytes", b"memory_bytes", "pids", b"pids"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrent_commands", b"_concurrent_commands", "_cpu_millis", b"_cpu_millis", "_disk_bytes", b"_disk_bytes", "_memory_bytes", b"_memory_bytes", "_pids", b"_pids", "command_timeout", b"command_timeout", "concurrent_commands", b"concurrent_commands", "cpu_millis", b"cpu_millis", "default_timeout", b"default_timeout", "disk_bytes", b"disk_bytes", "memory_bytes", b"memory_bytes", "pids", b"pids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrent_commands", b"_concurrent_commands", "_cpu_millis", b"_cpu_millis", "_disk_bytes", b"_disk_bytes", "_memory_bytes", b"_memory_bytes", "_pids", b"_pids", "command_timeout", b"command_timeout", "concurrent_commands", b"concurrent_commands", "cpu_millis", b"cpu_millis", "disk_bytes", b"disk_bytes", "memory_bytes", b"memory_bytes", "pids", b"pids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrent_commands", b"_concurrent_commands", "_cpu_millis", b"_cpu_millis", "_disk_bytes", b"_disk_bytes", "_memory_bytes", b"_memory_bytes", "_pids", b"_pids", "command_timeout", b"command_timeout", "concurrent_commands", b"concurrent_commands", "cpu_millis", b"cpu_millis", "default_timeout", b"default_timeout", "disk_bytes", b"disk_bytes", "memory_bytes", b"memory_bytes", "pids", b"pids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__concurrent_commands: _TypeAlias = _typing.Literal["concurrent_commands"]  # noqa: Y015
     _WhichOneofArgType__concurrent_commands: _TypeAlias = _typing.Literal["_concurrent_commands", b"_concurrent_commands"]  # noqa: Y015
@@ -288,6 +294,7 @@ class SessionSpec(_message.Message):
     TTL_FIELD_NUMBER: _builtins.int
     PERSISTENT_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    REQUIRE_PROBES_FIELD_NUMBER: _builtins.int
     profile: _builtins.str
     """Named set of values, some of them locked: `default`, `offline_readonly`, `network_basic`, `network_extended` or the operator's own. Empty: `default`."""
     image: _builtins.str
@@ -324,6 +331,12 @@ class SessionSpec(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels to find it by."""
 
+    @_builtins.property
+    def require_probes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Isolation probes (names as in GetBackends) that the backend must have passed on this machine, or `all` for each that it has. A session whose
+        probes were not measured, or not contained, is refused with FAILED_PRECONDITION and names them.
+        """
+
     def __init__(
         self,
         *,
@@ -339,10 +352,11 @@ class SessionSpec(_message.Message):
         ttl: _duration_pb2.Duration | None = ...,
         persistent: _builtins.bool = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        require_probes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_read_only_root", b"_read_only_root", "limits", b"limits", "network", b"network", "read_only_root", b"read_only_root", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_read_only_root", b"_read_only_root", "env", b"env", "extra_mounts", b"extra_mounts", "image", b"image", "labels", b"labels", "limits", b"limits", "network", b"network", "persistent", b"persistent", "profile", b"profile", "read_only_root", b"read_only_root", "ttl", b"ttl", "working_directory", b"working_directory", "workspace_source", b"workspace_source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_read_only_root", b"_read_only_root", "env", b"env", "extra_mounts", b"extra_mounts", "image", b"image", "labels", b"labels", "limits", b"limits", "network", b"network", "persistent", b"persistent", "profile", b"profile", "read_only_root", b"read_only_root", "require_probes", b"require_probes", "ttl", b"ttl", "working_directory", b"working_directory", "workspace_source", b"workspace_source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__read_only_root: _TypeAlias = _typing.Literal["read_only_root"]  # noqa: Y015
     _WhichOneofArgType__read_only_root: _TypeAlias = _typing.Literal["_read_only_root", b"_read_only_root"]  # noqa: Y015
@@ -360,12 +374,21 @@ class SessionUsage(_message.Message):
     DISK_BYTES_FIELD_NUMBER: _builtins.int
     PIDS_FIELD_NUMBER: _builtins.int
     CPU_TIME_FIELD_NUMBER: _builtins.int
+    PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    COMMAND_COUNT_FIELD_NUMBER: _builtins.int
+    RUNNING_COUNT_FIELD_NUMBER: _builtins.int
     memory_bytes: _builtins.int
     """Bytes of memory; not set where the backend cannot tell."""
     disk_bytes: _builtins.int
     """Bytes of the workspace."""
     pids: _builtins.int
     """Processes and threads."""
+    peak_memory_bytes: _builtins.int
+    """Most memory held at once; not set where the backend cannot tell."""
+    command_count: _builtins.int
+    """Commands and processes started since the session was made or the box started."""
+    running_count: _builtins.int
+    """Commands and processes that run now."""
     @_builtins.property
     def cpu_time(self) -> _duration_pb2.Duration:
         """Processor time since the session was made."""
@@ -377,21 +400,28 @@ class SessionUsage(_message.Message):
         disk_bytes: _builtins.int | None = ...,
         pids: _builtins.int | None = ...,
         cpu_time: _duration_pb2.Duration | None = ...,
+        peak_memory_bytes: _builtins.int | None = ...,
+        command_count: _builtins.int = ...,
+        running_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_disk_bytes", b"_disk_bytes", "_memory_bytes", b"_memory_bytes", "_pids", b"_pids", "cpu_time", b"cpu_time", "disk_bytes", b"disk_bytes", "memory_bytes", b"memory_bytes", "pids", b"pids"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_disk_bytes", b"_disk_bytes", "_memory_bytes", b"_memory_bytes", "_peak_memory_bytes", b"_peak_memory_bytes", "_pids", b"_pids", "cpu_time", b"cpu_time", "disk_bytes", b"disk_bytes", "memory_bytes", b"memory_bytes", "peak_memory_bytes", b"peak_memory_bytes", "pids", b"pids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_disk_bytes", b"_disk_bytes", "_memory_bytes", b"_memory_bytes", "_pids", b"_pids", "cpu_time", b"cpu_time", "disk_bytes", b"disk_bytes", "memory_bytes", b"memory_bytes", "pids", b"pids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_disk_bytes", b"_disk_bytes", "_memory_bytes", b"_memory_bytes", "_peak_memory_bytes", b"_peak_memory_bytes", "_pids", b"_pids", "command_count", b"command_count", "cpu_time", b"cpu_time", "disk_bytes", b"disk_bytes", "memory_bytes", b"memory_bytes", "peak_memory_bytes", b"peak_memory_bytes", "pids", b"pids", "running_count", b"running_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__disk_bytes: _TypeAlias = _typing.Literal["disk_bytes"]  # noqa: Y015
     _WhichOneofArgType__disk_bytes: _TypeAlias = _typing.Literal["_disk_bytes", b"_disk_bytes"]  # noqa: Y015
     _WhichOneofReturnType__memory_bytes: _TypeAlias = _typing.Literal["memory_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_bytes: _TypeAlias = _typing.Literal["_memory_bytes", b"_memory_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__peak_memory_bytes: _TypeAlias = _typing.Literal["peak_memory_bytes"]  # noqa: Y015
+    _WhichOneofArgType__peak_memory_bytes: _TypeAlias = _typing.Literal["_peak_memory_bytes", b"_peak_memory_bytes"]  # noqa: Y015
     _WhichOneofReturnType__pids: _TypeAlias = _typing.Literal["pids"]  # noqa: Y015
     _WhichOneofArgType__pids: _TypeAlias = _typing.Literal["_pids", b"_pids"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__disk_bytes) -> _WhichOneofReturnType__disk_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_bytes) -> _WhichOneofReturnType__memory_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__peak_memory_bytes) -> _WhichOneofReturnType__peak_memory_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pids) -> _WhichOneofReturnType__pids | None: ...
 
@@ -414,6 +444,7 @@ class Session(_message.Message):
     RUNNING_COUNT_FIELD_NUMBER: _builtins.int
     UNENFORCED_LIMITS_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    LOCKED_FIELDS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The caller's id."""
     workspace_id: _builtins.str
@@ -446,6 +477,10 @@ class Session(_message.Message):
     def usage(self) -> Global___SessionUsage:
         """What it holds; only in GetSession."""
 
+    @_builtins.property
+    def locked_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Fields of the spec that the profile locks: what a request says of them does not count."""
+
     def __init__(
         self,
         *,
@@ -460,10 +495,11 @@ class Session(_message.Message):
         running_count: _builtins.int = ...,
         unenforced_limits: _abc.Iterable[_builtins.str] | None = ...,
         usage: Global___SessionUsage | None = ...,
+        locked_fields: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_use_time", b"last_use_time", "spec", b"spec", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "create_time", b"create_time", "last_use_time", b"last_use_time", "reason", b"reason", "running_count", b"running_count", "session_id", b"session_id", "spec", b"spec", "state", b"state", "unenforced_limits", b"unenforced_limits", "usage", b"usage", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "create_time", b"create_time", "last_use_time", b"last_use_time", "locked_fields", b"locked_fields", "reason", b"reason", "running_count", b"running_count", "session_id", b"session_id", "spec", b"spec", "state", b"state", "unenforced_limits", b"unenforced_limits", "usage", b"usage", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -717,17 +753,43 @@ class WatchSessionsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     workspace_id: _builtins.str
     """Workspace; empty means the caller's own."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only sessions with all of these labels."""
+
     def __init__(
         self,
         *,
         workspace_id: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -794,3 +856,101 @@ class WatchSessionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___WatchSessionsResponse: _TypeAlias = WatchSessionsResponse  # noqa: Y015
+
+@_typing.final
+class ListHeldRequest(_message.Message):
+    """ListHeldRequest names a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Its id."""
+    workspace_id: _builtins.str
+    """Its workspace; empty means the caller's own."""
+    page_size: _builtins.int
+    """At most so many, 50 if 0."""
+    page_token: _builtins.str
+    """Token of the last page."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        workspace_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHeldRequest: _TypeAlias = ListHeldRequest  # noqa: Y015
+
+@_typing.final
+class HeldItem(_message.Message):
+    """HeldItem is one thing that a session holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """`session`, `command`, `process`, `control_group`, `mount`, `loop_device`, `workspace`, `user`, `container`, … More may come."""
+    id: _builtins.str
+    """Its id, unique in its kind within the session."""
+    state: _builtins.str
+    """State, for people."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when, where that is known."""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        id: _builtins.str = ...,
+        state: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "id", b"id", "kind", b"kind", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeldItem: _TypeAlias = HeldItem  # noqa: Y015
+
+@_typing.final
+class ListHeldResponse(_message.Message):
+    """ListHeldResponse is a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldItem]:
+        """Things."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___HeldItem] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHeldResponse: _TypeAlias = ListHeldResponse  # noqa: Y015

@@ -60,6 +60,11 @@ class SessionServiceStub:
                 request_serializer=portway_dot_v1_dot_session__pb2.WatchSessionsRequest.SerializeToString,
                 response_deserializer=portway_dot_v1_dot_session__pb2.WatchSessionsResponse.FromString,
                 _registered_method=True)
+        self.ListHeld = channel.unary_unary(
+                '/portway.v1.SessionService/ListHeld',
+                request_serializer=portway_dot_v1_dot_session__pb2.ListHeldRequest.SerializeToString,
+                response_deserializer=portway_dot_v1_dot_session__pb2.ListHeldResponse.FromString,
+                _registered_method=True)
 
 
 class SessionServiceServicer:
@@ -102,7 +107,18 @@ class SessionServiceServicer:
 
     def WatchSessions(self, request, context):
         """WatchSessions sends a snapshot, then each change. First event: `snapshot`; there is no last one.
-        Errors: none of its own. Cancelling ends the watch and nothing else.
+        Of several changes of a session that wait for a slow reader, only the latest is sent.
+        Errors: RESOURCE_EXHAUSTED with reason SLOW_READER (more than 2,000 sessions changed and the reader took none of it: watch again).
+        Cancelling ends the watch and nothing else.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListHeld(self, request, context):
+        """ListHeld lists everything that a session holds on the box's machine, ordered by kind, then by id: what the box knows, and what is found by looking at
+        the machine. For an hour after a deletion the same question is answered for what is gone: the list is empty, or shows what was left behind.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (page token). Cancelling has no effect.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,6 +151,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.WatchSessions,
                     request_deserializer=portway_dot_v1_dot_session__pb2.WatchSessionsRequest.FromString,
                     response_serializer=portway_dot_v1_dot_session__pb2.WatchSessionsResponse.SerializeToString,
+            ),
+            'ListHeld': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHeld,
+                    request_deserializer=portway_dot_v1_dot_session__pb2.ListHeldRequest.FromString,
+                    response_serializer=portway_dot_v1_dot_session__pb2.ListHeldResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -273,6 +294,33 @@ class SessionService:
             '/portway.v1.SessionService/WatchSessions',
             portway_dot_v1_dot_session__pb2.WatchSessionsRequest.SerializeToString,
             portway_dot_v1_dot_session__pb2.WatchSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHeld(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/portway.v1.SessionService/ListHeld',
+            portway_dot_v1_dot_session__pb2.ListHeldRequest.SerializeToString,
+            portway_dot_v1_dot_session__pb2.ListHeldResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,7 +53,14 @@ class SessionServiceStub:
     """
     WatchSessions: _grpc.UnaryStreamMultiCallable[_session_pb2.WatchSessionsRequest, _session_pb2.WatchSessionsResponse]
     """WatchSessions sends a snapshot, then each change. First event: `snapshot`; there is no last one.
-    Errors: none of its own. Cancelling ends the watch and nothing else.
+    Of several changes of a session that wait for a slow reader, only the latest is sent.
+    Errors: RESOURCE_EXHAUSTED with reason SLOW_READER (more than 2,000 sessions changed and the reader took none of it: watch again).
+    Cancelling ends the watch and nothing else.
+    """
+    ListHeld: _grpc.UnaryUnaryMultiCallable[_session_pb2.ListHeldRequest, _session_pb2.ListHeldResponse]
+    """ListHeld lists everything that a session holds on the box's machine, ordered by kind, then by id: what the box knows, and what is found by looking at
+    the machine. For an hour after a deletion the same question is answered for what is gone: the list is empty, or shows what was left behind.
+    Errors: NOT_FOUND, INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
 
 @_typing.type_check_only
@@ -81,7 +88,14 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     WatchSessions: _aio.UnaryStreamMultiCallable[_session_pb2.WatchSessionsRequest, _session_pb2.WatchSessionsResponse]  # type: ignore[assignment]
     """WatchSessions sends a snapshot, then each change. First event: `snapshot`; there is no last one.
-    Errors: none of its own. Cancelling ends the watch and nothing else.
+    Of several changes of a session that wait for a slow reader, only the latest is sent.
+    Errors: RESOURCE_EXHAUSTED with reason SLOW_READER (more than 2,000 sessions changed and the reader took none of it: watch again).
+    Cancelling ends the watch and nothing else.
+    """
+    ListHeld: _aio.UnaryUnaryMultiCallable[_session_pb2.ListHeldRequest, _session_pb2.ListHeldResponse]  # type: ignore[assignment]
+    """ListHeld lists everything that a session holds on the box's machine, ordered by kind, then by id: what the box knows, and what is found by looking at
+    the machine. For an hour after a deletion the same question is answered for what is gone: the list is empty, or shows what was left behind.
+    Errors: NOT_FOUND, INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -136,7 +150,20 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_pb2.WatchSessionsResponse], _abc.AsyncIterator[_session_pb2.WatchSessionsResponse]]:
         """WatchSessions sends a snapshot, then each change. First event: `snapshot`; there is no last one.
-        Errors: none of its own. Cancelling ends the watch and nothing else.
+        Of several changes of a session that wait for a slow reader, only the latest is sent.
+        Errors: RESOURCE_EXHAUSTED with reason SLOW_READER (more than 2,000 sessions changed and the reader took none of it: watch again).
+        Cancelling ends the watch and nothing else.
+        """
+
+    @_abc_1.abstractmethod
+    def ListHeld(
+        self,
+        request: _session_pb2.ListHeldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_pb2.ListHeldResponse, _abc.Awaitable[_session_pb2.ListHeldResponse]]:
+        """ListHeld lists everything that a session holds on the box's machine, ordered by kind, then by id: what the box knows, and what is found by looking at
+        the machine. For an hour after a deletion the same question is answered for what is gone: the list is empty, or shows what was left behind.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (page token). Cancelling has no effect.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -308,3 +308,79 @@ class RotateTokenResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RotateTokenResponse: _TypeAlias = RotateTokenResponse  # noqa: Y015
+
+@_typing.final
+class IssueBoxTokenRequest(_message.Message):
+    """IssueBoxTokenRequest says what the token is to open."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    TTL_FIELD_NUMBER: _builtins.int
+    role: _options_pb2.Role.ValueType
+    """OPERATOR or VIEWER; not set: as much as the caller may have."""
+    workspace_id: _builtins.str
+    """Workspace; empty: the caller's own. Only administrators name another one."""
+    @_builtins.property
+    def ttl(self) -> _duration_pb2.Duration:
+        """How long it works; 5 minutes if not set, 15 at most."""
+
+    def __init__(
+        self,
+        *,
+        role: _options_pb2.Role.ValueType = ...,
+        workspace_id: _builtins.str = ...,
+        ttl: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role", "ttl", b"ttl", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IssueBoxTokenRequest: _TypeAlias = IssueBoxTokenRequest  # noqa: Y015
+
+@_typing.final
+class IssueBoxTokenResponse(_message.Message):
+    """IssueBoxTokenResponse has the token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SECRET_FIELD_NUMBER: _builtins.int
+    TOKEN_ID_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    BOX_ADDRESS_FIELD_NUMBER: _builtins.int
+    secret: _builtins.str
+    """What to send to the box as bearer token."""
+    token_id: _builtins.str
+    """Its id, as the box's log and the audit name it."""
+    role: _options_pb2.Role.ValueType
+    """Role that it has."""
+    workspace_id: _builtins.str
+    """Workspace that it opens."""
+    box_address: _builtins.str
+    """Where the host reaches the box; another machine may reach it elsewhere, or not at all. Empty where the host does not know it now."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ends."""
+
+    def __init__(
+        self,
+        *,
+        secret: _builtins.str = ...,
+        token_id: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        role: _options_pb2.Role.ValueType = ...,
+        workspace_id: _builtins.str = ...,
+        box_address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box_address", b"box_address", "expire_time", b"expire_time", "role", b"role", "secret", b"secret", "token_id", b"token_id", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IssueBoxTokenResponse: _TypeAlias = IssueBoxTokenResponse  # noqa: Y015

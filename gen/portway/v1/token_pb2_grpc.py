@@ -55,6 +55,11 @@ class TokenServiceStub:
                 request_serializer=portway_dot_v1_dot_token__pb2.RotateTokenRequest.SerializeToString,
                 response_deserializer=portway_dot_v1_dot_token__pb2.RotateTokenResponse.FromString,
                 _registered_method=True)
+        self.IssueBoxToken = channel.unary_unary(
+                '/portway.v1.TokenService/IssueBoxToken',
+                request_serializer=portway_dot_v1_dot_token__pb2.IssueBoxTokenRequest.SerializeToString,
+                response_deserializer=portway_dot_v1_dot_token__pb2.IssueBoxTokenResponse.FromString,
+                _registered_method=True)
 
 
 class TokenServiceServicer:
@@ -93,6 +98,16 @@ class TokenServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def IssueBoxToken(self, request, context):
+        """IssueBoxToken signs a short-lived token with which the caller speaks to the box itself, in one workspace and with a role that is no more than the
+        caller's own. The box checks it without asking; it cannot be revoked, and ends by itself. The same again signs another one.
+        Errors: INVALID_ARGUMENT (role, time), PERMISSION_DENIED (a role above the caller's, or another workspace), NOT_FOUND (workspace),
+        FAILED_PRECONDITION (the host has no box). Cancelling: signed or not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TokenServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -115,6 +130,11 @@ def add_TokenServiceServicer_to_server(servicer, server):
                     servicer.RotateToken,
                     request_deserializer=portway_dot_v1_dot_token__pb2.RotateTokenRequest.FromString,
                     response_serializer=portway_dot_v1_dot_token__pb2.RotateTokenResponse.SerializeToString,
+            ),
+            'IssueBoxToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.IssueBoxToken,
+                    request_deserializer=portway_dot_v1_dot_token__pb2.IssueBoxTokenRequest.FromString,
+                    response_serializer=portway_dot_v1_dot_token__pb2.IssueBoxTokenResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -226,6 +246,33 @@ class TokenService:
             '/portway.v1.TokenService/RotateToken',
             portway_dot_v1_dot_token__pb2.RotateTokenRequest.SerializeToString,
             portway_dot_v1_dot_token__pb2.RotateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IssueBoxToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/portway.v1.TokenService/IssueBoxToken',
+            portway_dot_v1_dot_token__pb2.IssueBoxTokenRequest.SerializeToString,
+            portway_dot_v1_dot_token__pb2.IssueBoxTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

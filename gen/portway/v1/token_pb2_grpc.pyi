@@ -49,6 +49,12 @@ class TokenServiceStub:
     """RotateToken makes a new secret; the old one works for the overlap.
     Errors: NOT_FOUND, FAILED_PRECONDITION (ended). Cancelling: rotated or not.
     """
+    IssueBoxToken: _grpc.UnaryUnaryMultiCallable[_token_pb2.IssueBoxTokenRequest, _token_pb2.IssueBoxTokenResponse]
+    """IssueBoxToken signs a short-lived token with which the caller speaks to the box itself, in one workspace and with a role that is no more than the
+    caller's own. The box checks it without asking; it cannot be revoked, and ends by itself. The same again signs another one.
+    Errors: INVALID_ARGUMENT (role, time), PERMISSION_DENIED (a role above the caller's, or another workspace), NOT_FOUND (workspace),
+    FAILED_PRECONDITION (the host has no box). Cancelling: signed or not.
+    """
 
 @_typing.type_check_only
 class TokenServiceAsyncStub(TokenServiceStub):
@@ -70,6 +76,12 @@ class TokenServiceAsyncStub(TokenServiceStub):
     RotateToken: _aio.UnaryUnaryMultiCallable[_token_pb2.RotateTokenRequest, _token_pb2.RotateTokenResponse]  # type: ignore[assignment]
     """RotateToken makes a new secret; the old one works for the overlap.
     Errors: NOT_FOUND, FAILED_PRECONDITION (ended). Cancelling: rotated or not.
+    """
+    IssueBoxToken: _aio.UnaryUnaryMultiCallable[_token_pb2.IssueBoxTokenRequest, _token_pb2.IssueBoxTokenResponse]  # type: ignore[assignment]
+    """IssueBoxToken signs a short-lived token with which the caller speaks to the box itself, in one workspace and with a role that is no more than the
+    caller's own. The box checks it without asking; it cannot be revoked, and ends by itself. The same again signs another one.
+    Errors: INVALID_ARGUMENT (role, time), PERMISSION_DENIED (a role above the caller's, or another workspace), NOT_FOUND (workspace),
+    FAILED_PRECONDITION (the host has no box). Cancelling: signed or not.
     """
 
 class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -113,6 +125,18 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_token_pb2.RotateTokenResponse, _abc.Awaitable[_token_pb2.RotateTokenResponse]]:
         """RotateToken makes a new secret; the old one works for the overlap.
         Errors: NOT_FOUND, FAILED_PRECONDITION (ended). Cancelling: rotated or not.
+        """
+
+    @_abc_1.abstractmethod
+    def IssueBoxToken(
+        self,
+        request: _token_pb2.IssueBoxTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_token_pb2.IssueBoxTokenResponse, _abc.Awaitable[_token_pb2.IssueBoxTokenResponse]]:
+        """IssueBoxToken signs a short-lived token with which the caller speaks to the box itself, in one workspace and with a role that is no more than the
+        caller's own. The box checks it without asking; it cannot be revoked, and ends by itself. The same again signs another one.
+        Errors: INVALID_ARGUMENT (role, time), PERMISSION_DENIED (a role above the caller's, or another workspace), NOT_FOUND (workspace),
+        FAILED_PRECONDITION (the host has no box). Cancelling: signed or not.
         """
 
 def add_TokenServiceServicer_to_server(servicer: TokenServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -225,3 +225,15 @@ async def test_a_backend_that_was_closed_leaves_no_descriptor_behind(backend: Ba
         async with sandbox_of(backend, f"k{number}") as sandbox:
             await asyncio.gather(*(run(sandbox, "echo x") for _ in range(5)))
     await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
+async def test_what_a_sandbox_holds_is_found_by_looking_and_is_nothing_after_its_end(backend: Backend) -> None:
+    sandbox = await backend.create(SandboxSpec("holds", LIMITS, env=ENV))
+    held = await backend.held("holds")
+    assert held and all(thing.kind and thing.name for thing in held)
+    assert await backend.held("nobody") == ()
+    await sandbox.delete(keep_workspace=True)
+    kept = await backend.held("holds")
+    assert {thing.kind for thing in kept} <= {"workspace"}, kept
+    await backend.discard("holds")
+    assert await backend.held("holds") == ()

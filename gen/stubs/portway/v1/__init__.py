@@ -180,6 +180,8 @@ __all__ = (
     "DeliveryServiceSyncStub",
     "DeliveryState",
     "DeliveryTarget",
+    "DiagnoseRequest",
+    "DiagnoseResponse",
     "DirectChat",
     "DirectChatServiceStub",
     "DirectChatServiceSyncStub",
@@ -239,6 +241,8 @@ __all__ = (
     "FileServiceStub",
     "FileServiceSyncStub",
     "FileType",
+    "Finding",
+    "FindingState",
     "FinishReason",
     "ForkConversationRequest",
     "ForkConversationResponse",
@@ -330,6 +334,7 @@ __all__ = (
     "GrepResponse",
     "HandshakeRequest",
     "HandshakeResponse",
+    "HeldItem",
     "HistoryContext",
     "HistoryScope",
     "IdempotencyClass",
@@ -364,6 +369,8 @@ __all__ = (
     "InvokeModelRequest",
     "InvokeModelResponse",
     "IsolationProbe",
+    "IssueBoxTokenRequest",
+    "IssueBoxTokenResponse",
     "KillSwitch",
     "KnowledgeBase",
     "KnowledgeBaseResource",
@@ -401,6 +408,8 @@ __all__ = (
     "ListErrorsResponse",
     "ListEventsRequest",
     "ListEventsResponse",
+    "ListHeldRequest",
+    "ListHeldResponse",
     "ListImagesRequest",
     "ListImagesResponse",
     "ListInteractionsRequest",
@@ -676,6 +685,7 @@ __all__ = (
     "SendMessageRequest",
     "SendMessageResponse",
     "Session",
+    "SessionFigures",
     "SessionLimits",
     "SessionServiceStub",
     "SessionServiceSyncStub",
@@ -1764,6 +1774,50 @@ class FileType(betterproto2.Enum):
             "FILE_TYPE_FILE": 1,
             "FILE_TYPE_DIRECTORY": 2,
             "FILE_TYPE_LINK": 3,
+        }
+
+
+class FindingState(betterproto2.Enum):
+    """
+    FindingState is the outcome of one look.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Not set.
+    """
+
+    OK = 1
+    """
+    All is well.
+    """
+
+    LIMITED = 2
+    """
+    Something is missing that something else makes up for, or that few need.
+    """
+
+    MISSING = 3
+    """
+    Something is missing without which no command can run.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "FINDING_STATE_UNSPECIFIED",
+            1: "FINDING_STATE_OK",
+            2: "FINDING_STATE_LIMITED",
+            3: "FINDING_STATE_MISSING",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "FINDING_STATE_UNSPECIFIED": 0,
+            "FINDING_STATE_OK": 1,
+            "FINDING_STATE_LIMITED": 2,
+            "FINDING_STATE_MISSING": 3,
         }
 
 
@@ -5322,6 +5376,11 @@ class BoxError(betterproto2.Message):
     What happened, where, what to do.
     """
 
+    workspace_id: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Workspace of the session; empty where the error is of the box as a whole.
+    """
+
 
 default_message_pool.register_message("portway.v1", "BoxError", BoxError)
 
@@ -7895,6 +7954,38 @@ default_message_pool.register_message("portway.v1", "DeliveryTarget", DeliveryTa
 
 
 @dataclass(eq=False, repr=False)
+class DiagnoseRequest(betterproto2.Message):
+    """
+    DiagnoseRequest asks for a look at the machine.
+    """
+
+    pass
+
+
+default_message_pool.register_message("portway.v1", "DiagnoseRequest", DiagnoseRequest)
+
+
+@dataclass(eq=False, repr=False)
+class DiagnoseResponse(betterproto2.Message):
+    """
+    DiagnoseResponse has what was found.
+    """
+
+    findings: "list[Finding]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    In the order in which they matter.
+    """
+
+    machine: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the machine, as it calls itself.
+    """
+
+
+default_message_pool.register_message("portway.v1", "DiagnoseResponse", DiagnoseResponse)
+
+
+@dataclass(eq=False, repr=False)
 class DirectChat(betterproto2.Message):
     """
     One turn.
@@ -9269,6 +9360,41 @@ default_message_pool.register_message("portway.v1", "FilePath", FilePath)
 
 
 @dataclass(eq=False, repr=False)
+class Finding(betterproto2.Message):
+    """
+    Finding is what one look found.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    What was looked at: `bubblewrap`, `cgroups`, …
+    """
+
+    state: "FindingState" = betterproto2.field(2, betterproto2.TYPE_ENUM, default_factory=lambda: FindingState(0))
+    """
+    Outcome.
+    """
+
+    found: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What was found.
+    """
+
+    cost: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    What its lack costs; empty where nothing is lacking.
+    """
+
+    advice: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    What to do; empty where nothing is to be done.
+    """
+
+
+default_message_pool.register_message("portway.v1", "Finding", Finding)
+
+
+@dataclass(eq=False, repr=False)
 class ForkConversationRequest(betterproto2.Message):
     """
     ForkConversationRequest names a conversation and an item.
@@ -9389,6 +9515,11 @@ class GetBackendsResponse(betterproto2.Message):
     backends: "list[BackendInfo]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     All backends that this version knows.
+    """
+
+    required_probes: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Probes that the operator requires of a backend before it makes any session (`box.require_probes`).
     """
 
 
@@ -10960,6 +11091,38 @@ default_message_pool.register_message("portway.v1", "HandshakeResponse", Handsha
 
 
 @dataclass(eq=False, repr=False)
+class HeldItem(betterproto2.Message):
+    """
+    HeldItem is one thing that a session holds.
+    """
+
+    kind: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    `session`, `command`, `process`, `control_group`, `mount`, `loop_device`, `workspace`, `user`, `container`, … More may come.
+    """
+
+    id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Its id, unique in its kind within the session.
+    """
+
+    state: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    State, for people.
+    """
+
+    create_time: "datetime.datetime | None" = betterproto2.field(
+        4, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    Since when, where that is known.
+    """
+
+
+default_message_pool.register_message("portway.v1", "HeldItem", HeldItem)
+
+
+@dataclass(eq=False, repr=False)
 class HistoryContext(betterproto2.Message):
     """
     HistoryContext tells what there is to pull.
@@ -11686,6 +11849,75 @@ class IsolationProbe(betterproto2.Message):
 
 
 default_message_pool.register_message("portway.v1", "IsolationProbe", IsolationProbe)
+
+
+@dataclass(eq=False, repr=False)
+class IssueBoxTokenRequest(betterproto2.Message):
+    """
+    IssueBoxTokenRequest says what the token is to open.
+    """
+
+    role: "Role" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: Role(0))
+    """
+    OPERATOR or VIEWER; not set: as much as the caller may have.
+    """
+
+    workspace_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Workspace; empty: the caller's own. Only administrators name another one.
+    """
+
+    ttl: "datetime.timedelta | None" = betterproto2.field(
+        3, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Duration, optional=True
+    )
+    """
+    How long it works; 5 minutes if not set, 15 at most.
+    """
+
+
+default_message_pool.register_message("portway.v1", "IssueBoxTokenRequest", IssueBoxTokenRequest)
+
+
+@dataclass(eq=False, repr=False)
+class IssueBoxTokenResponse(betterproto2.Message):
+    """
+    IssueBoxTokenResponse has the token.
+    """
+
+    secret: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    What to send to the box as bearer token.
+    """
+
+    token_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Its id, as the box's log and the audit name it.
+    """
+
+    expire_time: "datetime.datetime | None" = betterproto2.field(
+        3, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When it ends.
+    """
+
+    role: "Role" = betterproto2.field(4, betterproto2.TYPE_ENUM, default_factory=lambda: Role(0))
+    """
+    Role that it has.
+    """
+
+    workspace_id: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Workspace that it opens.
+    """
+
+    box_address: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Where the host reaches the box; another machine may reach it elsewhere, or not at all. Empty where the host does not know it now.
+    """
+
+
+default_message_pool.register_message("portway.v1", "IssueBoxTokenResponse", IssueBoxTokenResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -12523,6 +12755,11 @@ class ListErrorsRequest(betterproto2.Message):
     Token of the last page.
     """
 
+    session_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Only errors of this session; empty: all.
+    """
+
 
 default_message_pool.register_message("portway.v1", "ListErrorsRequest", ListErrorsRequest)
 
@@ -12595,6 +12832,56 @@ class ListEventsResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("portway.v1", "ListEventsResponse", ListEventsResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ListHeldRequest(betterproto2.Message):
+    """
+    ListHeldRequest names a session.
+    """
+
+    session_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Its id.
+    """
+
+    workspace_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Its workspace; empty means the caller's own.
+    """
+
+    page_size: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
+    """
+    At most so many, 50 if 0.
+    """
+
+    page_token: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Token of the last page.
+    """
+
+
+default_message_pool.register_message("portway.v1", "ListHeldRequest", ListHeldRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ListHeldResponse(betterproto2.Message):
+    """
+    ListHeldResponse is a page.
+    """
+
+    items: "list[HeldItem]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Things.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Token of the next page; empty at the end.
+    """
+
+
+default_message_pool.register_message("portway.v1", "ListHeldResponse", ListHeldResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -19889,8 +20176,40 @@ class Session(betterproto2.Message):
     What it holds; only in GetSession.
     """
 
+    locked_fields: "list[str]" = betterproto2.field(12, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Fields of the spec that the profile locks: what a request says of them does not count.
+    """
+
 
 default_message_pool.register_message("portway.v1", "Session", Session)
+
+
+@dataclass(eq=False, repr=False)
+class SessionFigures(betterproto2.Message):
+    """
+    SessionFigures is what one session uses.
+    """
+
+    session_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Session.
+    """
+
+    usage: "SessionUsage | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What it uses.
+    """
+
+    last_use_time: "datetime.datetime | None" = betterproto2.field(
+        3, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When something last happened in it.
+    """
+
+
+default_message_pool.register_message("portway.v1", "SessionFigures", SessionFigures)
 
 
 @dataclass(eq=False, repr=False)
@@ -19929,6 +20248,13 @@ class SessionLimits(betterproto2.Message):
     )
     """
     Longest time of one command.
+    """
+
+    default_timeout: "datetime.timedelta | None" = betterproto2.field(
+        7, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Duration, optional=True
+    )
+    """
+    Time of a command that names none; at most `command_timeout`.
     """
 
 
@@ -20022,6 +20348,12 @@ class SessionSpec(betterproto2.Message):
     Labels to find it by.
     """
 
+    require_probes: "list[str]" = betterproto2.field(18, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Isolation probes (names as in GetBackends) that the backend must have passed on this machine, or `all` for each that it has. A session whose
+    probes were not measured, or not contained, is refused with FAILED_PRECONDITION and names them.
+    """
+
 
 default_message_pool.register_message("portway.v1", "SessionSpec", SessionSpec)
 
@@ -20052,6 +20384,21 @@ class SessionUsage(betterproto2.Message):
     )
     """
     Processor time since the session was made.
+    """
+
+    peak_memory_bytes: "int | None" = betterproto2.field(5, betterproto2.TYPE_INT64, optional=True)
+    """
+    Most memory held at once; not set where the backend cannot tell.
+    """
+
+    command_count: "int" = betterproto2.field(6, betterproto2.TYPE_INT64)
+    """
+    Commands and processes started since the session was made or the box started.
+    """
+
+    running_count: "int" = betterproto2.field(7, betterproto2.TYPE_INT32)
+    """
+    Commands and processes that run now.
     """
 
 
@@ -23099,6 +23446,13 @@ class WatchSessionsRequest(betterproto2.Message):
     Workspace; empty means the caller's own.
     """
 
+    labels: "dict[str, str]" = betterproto2.field(
+        2, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
+    )
+    """
+    Only sessions with all of these labels.
+    """
+
 
 default_message_pool.register_message("portway.v1", "WatchSessionsRequest", WatchSessionsRequest)
 
@@ -23144,6 +23498,16 @@ class WatchStatsRequest(betterproto2.Message):
     Pause between two figures; 5 s if not set, 1 s at least.
     """
 
+    with_sessions: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    Also tell figures of each session of the workspace.
+    """
+
+    workspace_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Workspace of those sessions; empty means the caller's own.
+    """
+
 
 default_message_pool.register_message("portway.v1", "WatchStatsRequest", WatchStatsRequest)
 
@@ -23179,6 +23543,16 @@ class WatchStatsResponse(betterproto2.Message):
     memory_bytes: "int" = betterproto2.field(5, betterproto2.TYPE_INT64)
     """
     Resident memory of the server in bytes.
+    """
+
+    sessions: "list[SessionFigures]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The sessions that were used last, at most 200, where they were asked for.
+    """
+
+    omitted_session_count: "int" = betterproto2.field(7, betterproto2.TYPE_INT32)
+    """
+    Sessions of the workspace that are not in `sessions`.
     """
 
 
@@ -24305,9 +24679,25 @@ class BoxServiceSyncStub:
             GetBackendsResponse.FromString,
         )(message)
 
+    def diagnose(self, message: "DiagnoseRequest | None" = None) -> "DiagnoseResponse":
+        """
+        Diagnose looks at the box's machine now: what it lacks, what that costs, and what to do.
+        Errors: none of its own; what cannot be looked at is a finding. Cancelling has no effect.
+        """
+
+        if message is None:
+            message = DiagnoseRequest()
+
+        return self._channel.unary_unary(
+            "/portway.v1.BoxService/Diagnose",
+            DiagnoseRequest.SerializeToString,
+            DiagnoseResponse.FromString,
+        )(message)
+
     def list_errors(self, message: "ListErrorsRequest") -> "ListErrorsResponse":
         """
-        ListErrors pages through the last errors, newest first; at most 1,000 are kept.
+        ListErrors pages through the last errors, newest first; at most 1,000 are kept. A caller of one workspace sees those of its sessions and those of the
+        box as a whole.
         Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
         """
 
@@ -24331,8 +24721,8 @@ class BoxServiceSyncStub:
 
     def drain_box(self, message: "DrainBoxRequest") -> "DrainBoxResponse":
         """
-        DrainBox refuses new sessions and commands and waits for what runs.
-        Errors: none of its own. Cancelling: the drain goes on.
+        DrainBox refuses new sessions and commands and waits for what runs. From then on the box's health is NOT_SERVING.
+        Errors: PERMISSION_DENIED (a caller of one workspace). Cancelling: the drain goes on.
         """
 
         return self._channel.unary_unary(
@@ -24344,7 +24734,7 @@ class BoxServiceSyncStub:
     def shutdown_box(self, message: "ShutdownBoxRequest") -> "ShutdownBoxResponse":
         """
         ShutdownBox drains for the grace time, then ends everything and the server.
-        Errors: none of its own. Cancelling: the shutdown goes on.
+        Errors: PERMISSION_DENIED (a caller of one workspace). Cancelling: the shutdown goes on.
         """
 
         return self._channel.unary_unary(
@@ -24409,6 +24799,31 @@ class BoxServiceStub(betterproto2_grpclib.ServiceStub):
             metadata=metadata,
         )
 
+    async def diagnose(
+        self,
+        message: "DiagnoseRequest | None" = None,
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "DiagnoseResponse":
+        """
+        Diagnose looks at the box's machine now: what it lacks, what that costs, and what to do.
+        Errors: none of its own; what cannot be looked at is a finding. Cancelling has no effect.
+        """
+
+        if message is None:
+            message = DiagnoseRequest()
+
+        return await self._unary_unary(
+            "/portway.v1.BoxService/Diagnose",
+            message,
+            DiagnoseResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
     async def list_errors(
         self,
         message: "ListErrorsRequest",
@@ -24418,7 +24833,8 @@ class BoxServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "ListErrorsResponse":
         """
-        ListErrors pages through the last errors, newest first; at most 1,000 are kept.
+        ListErrors pages through the last errors, newest first; at most 1,000 are kept. A caller of one workspace sees those of its sessions and those of the
+        box as a whole.
         Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
         """
 
@@ -24463,8 +24879,8 @@ class BoxServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "DrainBoxResponse":
         """
-        DrainBox refuses new sessions and commands and waits for what runs.
-        Errors: none of its own. Cancelling: the drain goes on.
+        DrainBox refuses new sessions and commands and waits for what runs. From then on the box's health is NOT_SERVING.
+        Errors: PERMISSION_DENIED (a caller of one workspace). Cancelling: the drain goes on.
         """
 
         return await self._unary_unary(
@@ -24486,7 +24902,7 @@ class BoxServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "ShutdownBoxResponse":
         """
         ShutdownBox drains for the grace time, then ends everything and the server.
-        Errors: none of its own. Cancelling: the shutdown goes on.
+        Errors: PERMISSION_DENIED (a caller of one workspace). Cancelling: the shutdown goes on.
         """
 
         return await self._unary_unary(
@@ -30431,13 +30847,28 @@ class SessionServiceSyncStub:
     def watch_sessions(self, message: "WatchSessionsRequest") -> "Iterator[WatchSessionsResponse]":
         """
         WatchSessions sends a snapshot, then each change. First event: `snapshot`; there is no last one.
-        Errors: none of its own. Cancelling ends the watch and nothing else.
+        Of several changes of a session that wait for a slow reader, only the latest is sent.
+        Errors: RESOURCE_EXHAUSTED with reason SLOW_READER (more than 2,000 sessions changed and the reader took none of it: watch again).
+        Cancelling ends the watch and nothing else.
         """
 
         yield from self._channel.unary_stream(
             "/portway.v1.SessionService/WatchSessions",
             WatchSessionsRequest.SerializeToString,
             WatchSessionsResponse.FromString,
+        )(message)
+
+    def list_held(self, message: "ListHeldRequest") -> "ListHeldResponse":
+        """
+        ListHeld lists everything that a session holds on the box's machine, ordered by kind, then by id: what the box knows, and what is found by looking at
+        the machine. For an hour after a deletion the same question is answered for what is gone: the list is empty, or shows what was left behind.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (page token). Cancelling has no effect.
+        """
+
+        return self._channel.unary_unary(
+            "/portway.v1.SessionService/ListHeld",
+            ListHeldRequest.SerializeToString,
+            ListHeldResponse.FromString,
         )(message)
 
 
@@ -30546,7 +30977,9 @@ class SessionServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "AsyncIterator[WatchSessionsResponse]":
         """
         WatchSessions sends a snapshot, then each change. First event: `snapshot`; there is no last one.
-        Errors: none of its own. Cancelling ends the watch and nothing else.
+        Of several changes of a session that wait for a slow reader, only the latest is sent.
+        Errors: RESOURCE_EXHAUSTED with reason SLOW_READER (more than 2,000 sessions changed and the reader took none of it: watch again).
+        Cancelling ends the watch and nothing else.
         """
 
         async for response in self._unary_stream(
@@ -30558,6 +30991,29 @@ class SessionServiceStub(betterproto2_grpclib.ServiceStub):
             metadata=metadata,
         ):
             yield response
+
+    async def list_held(
+        self,
+        message: "ListHeldRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "ListHeldResponse":
+        """
+        ListHeld lists everything that a session holds on the box's machine, ordered by kind, then by id: what the box knows, and what is found by looking at
+        the machine. For an hour after a deletion the same question is answered for what is gone: the list is empty, or shows what was left behind.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (page token). Cancelling has no effect.
+        """
+
+        return await self._unary_unary(
+            "/portway.v1.SessionService/ListHeld",
+            message,
+            ListHeldResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
 
 
 class ShellServiceSyncStub:
@@ -31674,6 +32130,20 @@ class TokenServiceSyncStub:
             RotateTokenResponse.FromString,
         )(message)
 
+    def issue_box_token(self, message: "IssueBoxTokenRequest") -> "IssueBoxTokenResponse":
+        """
+        IssueBoxToken signs a short-lived token with which the caller speaks to the box itself, in one workspace and with a role that is no more than the
+        caller's own. The box checks it without asking; it cannot be revoked, and ends by itself. The same again signs another one.
+        Errors: INVALID_ARGUMENT (role, time), PERMISSION_DENIED (a role above the caller's, or another workspace), NOT_FOUND (workspace),
+        FAILED_PRECONDITION (the host has no box). Cancelling: signed or not.
+        """
+
+        return self._channel.unary_unary(
+            "/portway.v1.TokenService/IssueBoxToken",
+            IssueBoxTokenRequest.SerializeToString,
+            IssueBoxTokenResponse.FromString,
+        )(message)
+
 
 class TokenServiceStub(betterproto2_grpclib.ServiceStub):
     """
@@ -31763,6 +32233,30 @@ class TokenServiceStub(betterproto2_grpclib.ServiceStub):
             "/portway.v1.TokenService/RotateToken",
             message,
             RotateTokenResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def issue_box_token(
+        self,
+        message: "IssueBoxTokenRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "IssueBoxTokenResponse":
+        """
+        IssueBoxToken signs a short-lived token with which the caller speaks to the box itself, in one workspace and with a role that is no more than the
+        caller's own. The box checks it without asking; it cannot be revoked, and ends by itself. The same again signs another one.
+        Errors: INVALID_ARGUMENT (role, time), PERMISSION_DENIED (a role above the caller's, or another workspace), NOT_FOUND (workspace),
+        FAILED_PRECONDITION (the host has no box). Cancelling: signed or not.
+        """
+
+        return await self._unary_unary(
+            "/portway.v1.TokenService/IssueBoxToken",
+            message,
+            IssueBoxTokenResponse,
             timeout=timeout,
             deadline=deadline,
             metadata=metadata,
