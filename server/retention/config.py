@@ -9,6 +9,7 @@ _FORM = re.compile(r"(\d{1,9})\s*([smhdwy])")
 _FOR_EVER = "forever"
 # The longest time after which a platform still sends something again is four days; one more for a stopped clock.
 SHORTEST_DEDUPE = 5 * 86_400
+_SHORTEST_SPENDING = 62 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,9 @@ class RetentionConfig:
     inbound log with its dedupe keys, so it is never kept shorter than `dedupe`, nor than `dedupe_sources` for a source.
     `ledger`: what a run said step by step; its message is in the conversation. `runs`: the runs themselves, with
     snapshot, attempts. `deliveries`: those that arrived or were given up; `undelivered`: those that wait for a person.
-    `tokens`: ended ones. `every_seconds`: how often the reaper looks. `force_short_dedupe` allows less than five days.
+    `interactions`: questions that were answered or ran out. `spending`: what each run used of each model; the sums of a
+    month are made of it. `tokens`: ended ones. `every_seconds`: how often the reaper looks. `force_short_dedupe` allows
+    less than five days.
     """
 
     conversations: str = _FOR_EVER
@@ -33,6 +36,8 @@ class RetentionConfig:
     approvals: str = "1y"
     deliveries: str = "30d"
     undelivered: str = "90d"
+    interactions: str = "1y"
+    spending: str = "3y"
     audit: str = "1y"
     tokens: str = "90d"
     every_seconds: float = 600.0
@@ -50,6 +55,8 @@ class RetentionConfig:
                 )
         if 0 < self.seconds("runs") < self.seconds("ledger"):
             raise ValueError("runs must be kept at least as long as ledger")
+        if 0 < self.seconds("spending") < _SHORTEST_SPENDING:
+            raise ValueError("spending must be kept at least 62d: the budgets of a month are sums of it")
         if self.every_seconds <= 0:
             raise ValueError("every_seconds must be more than 0")
 
@@ -73,6 +80,8 @@ KINDS = (
     "runs",
     "deliveries",
     "undelivered",
+    "interactions",
+    "spending",
     "audit",
     "tokens",
 )

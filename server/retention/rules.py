@@ -3,6 +3,8 @@
 from portway.server.retention.config import RetentionConfig
 from portway.server.retention.types import Rule, Step, Stepped
 from portway.server.retention.walk import Walk
+from portway.server.snapshot.freeze import joined
+from portway.server.spending.months import day_at
 from portway.server.storage_engine.clock import SECOND
 from portway.server.storage_engine.transaction import SqlValue, Transaction
 from portway.server.transcript.search import forget_text
@@ -70,6 +72,19 @@ _ARTIFACTS = Walk(
     # The reaper of files takes row and bytes together.
     ("UPDATE artifacts SET expire_time = 1 WHERE workspace_id = :workspace_id AND artifact_id = :id",),
 )
+_INTERACTIONS = Walk(
+    "interactions",
+    "create_time",
+    "run_id",
+    "create_time",
+    "state <> 'open' AND end_time <= :cutoff",
+    (f"DELETE FROM interactions WHERE {_OF_RUN} AND state <> 'open'",),
+)
+_SPENDING_BEFORE = "workspace_id = :workspace_id AND day < :day"
+_SPENDING = f"""
+DELETE FROM spending WHERE workspace_id = :workspace_id AND (run_id, attempt, day, model_id) IN (
+  SELECT run_id, attempt, day, model_id FROM spending WHERE {_SPENDING_BEFORE} LIMIT :limit)
+"""
 _AUDIT_PAGE = """
 SELECT MAX(sequence), COUNT(*) FROM (
   SELECT sequence FROM audit WHERE workspace_id = :workspace_id AND time <= :cutoff ORDER BY sequence LIMIT :limit
@@ -88,6 +103,12 @@ ORDER BY last_active_time, conversation_id LIMIT :limit
 _ITEMS = """
 SELECT item_number FROM transcript WHERE workspace_id = :workspace_id AND conversation_id = :id
 ORDER BY sequence LIMIT :limit
+"""
+# By the agents there are: the key of the table begins with them.
+_STATE_OF_CONVERSATION = """
+DELETE FROM state WHERE workspace_id = :workspace_id
+AND agent_id IN (SELECT agent_id FROM agents WHERE workspace_id = :workspace_id)
+AND scope = 'conversation' AND (scope_key = :id OR substr(scope_key, 1, length(:prefix)) = :prefix)
 """
 _TOKENS = """
 DELETE FROM tokens WHERE workspace_id = :workspace_id AND token_id IN (
@@ -109,6 +130,8 @@ def rules_of(config: RetentionConfig) -> list[Rule]:
         Rule("runs", _WHOLE_RUNS.step),
         Rule("deliveries", _DELIVERIES.step),
         Rule("undelivered", _UNDELIVERED.step),
+        Rule("interactions", _INTERACTIONS.step),
+        Rule("spending", _spending),
         Rule("events", _events(config).step),
         Rule("audit", _audit),
         Rule("tokens", _tokens),
@@ -152,6 +175,15 @@ def _audit(tx: Transaction, step: Step) -> Stepped:
     return Stepped(count, step.position, None, done=count < step.limit)
 
 
+def _spending(tx: Transaction, step: Step) -> Stepped:
+    params: dict[str, SqlValue] = {"workspace_id": step.workspace_id, "day": day_at(step.cutoff)}
+    if step.dry:
+        row = tx.one(f"SELECT COUNT(*) FROM spending WHERE {_SPENDING_BEFORE}", params)
+        return Stepped(row[0] if row else 0, step.position, None, done=True)
+    count = tx.execute(_SPENDING, {**params, "limit": step.limit})
+    return Stepped(count, step.position, None, done=count < step.limit)
+
+
 def _tokens(tx: Transaction, step: Step) -> Stepped:
     params: dict[str, SqlValue] = {"workspace_id": step.workspace_id, "cutoff": step.cutoff}
     if step.dry:
@@ -162,7 +194,7 @@ def _tokens(tx: Transaction, step: Step) -> Stepped:
 
 
 def _conversations(tx: Transaction, step: Step) -> Stepped:
-    """Idle ones, whole: items with their index, then the conversation."""
+    """Idle ones, whole: items with their index, then what else is kept of it, then the conversation."""
     params: dict[str, SqlValue] = {
         "workspace_id": step.workspace_id,
         "cutoff": step.cutoff,
@@ -182,7 +214,8 @@ def _conversations(tx: Transaction, step: Step) -> Stepped:
         removed += len(items)
         if removed >= step.limit:
             return Stepped(removed, step.position, None, done=False)
-        for table in ("chats", "conversations"):
+        removed += tx.execute(_STATE_OF_CONVERSATION, {**here, "prefix": joined(conversation_id, "")})
+        for table in ("chats", "skill_activations", "conversations"):
             removed += tx.execute(
                 f"DELETE FROM {table} WHERE workspace_id = :workspace_id AND conversation_id = :id", here
             )

@@ -5,6 +5,8 @@ import pytest
 from portway.server.retention.config import RetentionConfig
 from portway.server.retention.reaper import Removed, RetentionReaper
 from portway.server.retention.store import StoredMarks
+from portway.server.snapshot.freeze import joined
+from portway.server.spending.months import day_at
 from portway.server.storage_engine.clock import SECOND, now
 from portway.server.storage_engine.database import Database
 from portway.server.storage_engine.transaction import SqlValue, Transaction
@@ -14,6 +16,7 @@ DAY = 86_400 * SECOND
 CONFIG = RetentionConfig(
     conversations="100d", ledger="10d", effects="20d", approvals="20d", runs="30d", deliveries="10d", undelivered="50d",
     events="10d", dedupe="7d", dedupe_sources={"slow": "40d"}, audit="10d", tokens="10d", artifacts="10d",
+    interactions="20d", spending="100d",
 )  # fmt: skip
 
 
@@ -165,6 +168,24 @@ async def test_deliveries_audit_tokens_and_artifacts(database: Database, reaper:
     assert expired == [("a-1",)]
 
 
+async def test_answered_questions_and_old_spending(database: Database, reaper: RetentionReaper) -> None:
+    def fill(tx: Transaction) -> None:
+        for number, (days, state) in enumerate(((30, "answered"), (30, "open"), (5, "answered")), 1):
+            time = now() - days * DAY
+            put(tx, "interactions", run_id=f"r-{number}", interaction_id="i", request=b"q", answer=b"", state=state,
+                create_time=time, end_time=time if state != "open" else 0)  # fmt: skip
+        for number in range(450):
+            put(tx, "spending", run_id=f"r-{number}", attempt=1, day=day_at(now() - 200 * DAY), model_id="m")
+        put(tx, "spending", run_id="now", attempt=1, day=day_at(now()), model_id="m")
+
+    await database.writer.run(fill)
+    counted = {one.kind: one.rows for one in await reaper.apply(["interactions", "spending"], dry=True)}
+    assert counted == {"interactions": 1, "spending": 450}
+    await reaper.apply()
+    assert await ids(database, "interactions", "run_id") == ["r-2", "r-3"]
+    assert await ids(database, "spending", "run_id") == ["now"]
+
+
 async def test_conversations_that_nobody_uses_go_whole_if_they_are_not_kept_for_ever(
     database: Database, reaper: RetentionReaper
 ) -> None:
@@ -173,16 +194,21 @@ async def test_conversations_that_nobody_uses_go_whole_if_they_are_not_kept_for_
             conversation = f"c-{number}"
             put(tx, "conversations", conversation_id=conversation, last_active_time=now() - days * DAY)
             put(tx, "chats", chat_key=f"chat-{number}", conversation_id=conversation)
+            put(tx, "skill_activations", conversation_id=conversation, name="s")
+            put(tx, "state", agent_id="a", scope="conversation", scope_key=joined(conversation, ""), key="k")
             for sequence in range(1, 301):
                 item = number * 1000 + sequence
                 put(tx, "transcript", item_number=item, conversation_id=conversation, sequence=sequence,
                     item_id=f"i-{item}", text="bicycle", content=b"")  # fmt: skip
                 index_text(tx, item, Placement("w", conversation, "user", "text"), "bicycle")
+        put(tx, "agents", agent_id="a")
+        put(tx, "state", agent_id="a", scope="runner", scope_key="", key="k")
         put(tx, "runs", run_id="open", conversation_id="c-2", state="running", event_sequence=1)
 
     await database.writer.run(fill)
     await reaper.apply()
-    for table in ("conversations", "chats", "transcript"):
+    assert await ids(database, "state", "scope_key") == ["", joined("c-2", ""), joined("c-3", "")]
+    for table in ("conversations", "chats", "skill_activations", "transcript"):
         assert await ids(database, table, "conversation_id") == ["c-2", "c-3"], table
     index = await database.reader.run(lambda tx: tx.one("SELECT COUNT(*) FROM transcript_search"))
     assert index == (600,)
@@ -200,6 +226,7 @@ async def test_conversations_that_nobody_uses_go_whole_if_they_are_not_kept_for_
         {"dedupe": "3d"},
         {"dedupe_sources": {"telegram": "1h"}},
         {"runs": "1d"},
+        {"spending": "30d"},
         {"every_seconds": 0},
     ],
 )
