@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from portway.box.images.settings import ImageSettings
 from portway.box.sessions.profiles import Ceiling, Profile
 from portway.rpc.metrics.config import MetricsConfig
 
@@ -39,6 +40,7 @@ class BoxConfig:
     reap_interval: float = 10.0
     search_timeout: float = 20.0
     user_locks: Path = Path("/run/portway-box-users")
+    images: ImageSettings = ImageSettings()
 
     def __post_init__(self) -> None:
         if self.backend not in ("auto", "namespace"):

@@ -40,7 +40,8 @@ class HostMount:
 class SandboxSpec:
     """A sandbox to make. `key` names it on disk and in the kernel: letters and digits, unique in the installation.
 
-    `env` and `directory` are those of most of its commands.
+    `env` and `directory` are those of most of its commands. `image` is the backend's own reference of an image that is
+    the sandbox's root, empty for the root that the backend has itself.
     """
 
     key: str
@@ -52,6 +53,7 @@ class SandboxSpec:
     env: tuple[tuple[str, str], ...] = ()
     directory: str = WORKSPACE
     workspace: HostMount | None = None
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True)

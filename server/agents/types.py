@@ -109,6 +109,7 @@ class BoxPolicy:
     read_only: bool = False
     approved_commands: tuple[str, ...] = ()
     session_template: str = ""
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -208,6 +208,7 @@ def _put_policies(message: agent_pb2.Agent, spec: AgentSpec) -> None:
             read_only=box.read_only,
             approved_commands=box.approved_commands,
             session_template=box.session_template,
+            image=box.image,
         )
     )
     message.guards.CopyFrom(
@@ -293,6 +294,7 @@ def _box_policy(message: agent_pb2.BoxPolicy) -> BoxPolicy:
         read_only=message.read_only,
         approved_commands=tuple(message.approved_commands),
         session_template=message.session_template,
+        image=message.image,
     )
 
 

@@ -219,6 +219,7 @@ def digest_of(run: RunScope, wanted: Wanted) -> str:
         "profile": box.profile,
         "network": [box.network.mode, *box.network.allow],
         "read_only": box.read_only,
+        "image": box.image,
     }
     text = json.dumps(covered, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -166,6 +166,7 @@ def session_of(snapshot: Snapshot, workspace_id: str) -> BoxSession:
         network=policy.network.mode,
         network_allow=policy.network.allow,
         read_only=policy.read_only,
+        image=policy.image,
     )
 
 

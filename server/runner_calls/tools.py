@@ -156,6 +156,7 @@ class ToolCalls:
                 network=policy.network.mode,
                 network_allow=policy.network.allow,
                 read_only=policy.read_only,
+                image=policy.image,
             )
         scope = ToolScope(
             workspace_id=run.workspace_id,

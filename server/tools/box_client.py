@@ -192,7 +192,7 @@ class BoxClient:
         """Makes the session, or finds that it exists (then true). Raises LimitExceeded (QUOTA_EXCEEDED)."""
         await self._admit(session)
         network = session_pb2.NetworkPolicy(mode=_NETWORK[session.network], allow=session.network_allow)
-        spec = session_pb2.SessionSpec(profile=session.profile, network=network)
+        spec = session_pb2.SessionSpec(profile=session.profile, image=session.image, network=network)
         if session.read_only:
             spec.read_only_root = True
         request = session_pb2.CreateSessionRequest(

@@ -61,6 +61,7 @@ class BoxSession:
     network: str = ""
     network_allow: tuple[str, ...] = ()
     read_only: bool = False
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True)

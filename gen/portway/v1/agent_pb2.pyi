@@ -261,12 +261,15 @@ class BoxPolicy(_message.Message):
     READ_ONLY_FIELD_NUMBER: _builtins.int
     APPROVED_COMMANDS_FIELD_NUMBER: _builtins.int
     SESSION_TEMPLATE_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
     profile: _builtins.str
     """Profile of its sessions."""
     read_only: _builtins.bool
     """Nothing is written."""
     session_template: _builtins.str
     """Template of the session id with {launcher_type} {launcher_id} {sender_id} {conversation_id} {thread_id} {event_id}; empty: `{launcher_type}_{launcher_id}`."""
+    image: _builtins.str
+    """Image that its sessions start from, as `portway box image list` names it; empty: the backend's own root."""
     @_builtins.property
     def tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Native tools offered: `exec`, `read`, `write`, `edit`, `glob`, `grep`; `*`: all."""
@@ -288,10 +291,11 @@ class BoxPolicy(_message.Message):
         read_only: _builtins.bool = ...,
         approved_commands: _abc.Iterable[_builtins.str] | None = ...,
         session_template: _builtins.str = ...,
+        image: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["network", b"network"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_commands", b"approved_commands", "network", b"network", "profile", b"profile", "read_only", b"read_only", "session_template", b"session_template", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_commands", b"approved_commands", "image", b"image", "network", b"network", "profile", b"profile", "read_only", b"read_only", "session_template", b"session_template", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ImageServiceStub:
-    """ImageService knows the root file systems that sessions can start from.
+    """ImageService keeps the root file systems that sessions can start from. An image belongs to a workspace, or to all of them
+    where a caller of every workspace imported it without naming one; a session finds its own workspace's first.
     """
 
     def __init__(self, channel):
@@ -45,6 +46,11 @@ class ImageServiceStub:
                 request_serializer=portway_dot_v1_dot_image__pb2.GetImageValidationRequest.SerializeToString,
                 response_deserializer=portway_dot_v1_dot_image__pb2.GetImageValidationResponse.FromString,
                 _registered_method=True)
+        self.GetImage = channel.unary_unary(
+                '/portway.v1.ImageService/GetImage',
+                request_serializer=portway_dot_v1_dot_image__pb2.GetImageRequest.SerializeToString,
+                response_deserializer=portway_dot_v1_dot_image__pb2.GetImageResponse.FromString,
+                _registered_method=True)
         self.ListImages = channel.unary_unary(
                 '/portway.v1.ImageService/ListImages',
                 request_serializer=portway_dot_v1_dot_image__pb2.ListImagesRequest.SerializeToString,
@@ -55,15 +61,23 @@ class ImageServiceStub:
                 request_serializer=portway_dot_v1_dot_image__pb2.ImportImageRequest.SerializeToString,
                 response_deserializer=portway_dot_v1_dot_image__pb2.ImportImageResponse.FromString,
                 _registered_method=True)
+        self.RemoveImage = channel.unary_unary(
+                '/portway.v1.ImageService/RemoveImage',
+                request_serializer=portway_dot_v1_dot_image__pb2.RemoveImageRequest.SerializeToString,
+                response_deserializer=portway_dot_v1_dot_image__pb2.RemoveImageResponse.FromString,
+                _registered_method=True)
 
 
 class ImageServiceServicer:
-    """ImageService knows the root file systems that sessions can start from.
+    """ImageService keeps the root file systems that sessions can start from. An image belongs to a workspace, or to all of them
+    where a caller of every workspace imported it without naming one; a session finds its own workspace's first.
     """
 
     def ValidateImage(self, request, context):
         """ValidateImage checks in stages whether an image can carry an agent. First event: stage SUBMITTED; last: COMPLETED or FAILED.
-        The result is kept for 5 minutes. Errors: INVALID_ARGUMENT (image), FAILED_PRECONDITION (the backend has no images).
+        A validation of the same image that is under way is shared. The result is kept for 5 minutes.
+        Errors: INVALID_ARGUMENT (image), FAILED_PRECONDITION (no backend of this box has images), RESOURCE_EXHAUSTED (validations
+        under way), UNAVAILABLE (draining). An image that is not there is no error of the call: the stage PULLING fails and says so.
         Cancelling ends the watch; the validation goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -78,8 +92,16 @@ class ImageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetImage(self, request, context):
+        """GetImage returns one image.
+        Errors: NOT_FOUND. Cancelling has no effect.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListImages(self, request, context):
-        """ListImages pages through the images that are here.
+        """ListImages pages through the images that a workspace can use, by name.
         Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -87,8 +109,19 @@ class ImageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ImportImage(self, request_iterator, context):
-        """ImportImage makes an image of a root file system given as a tar stream. The first request is `start`.
-        Errors: INVALID_ARGUMENT (tar), RESOURCE_EXHAUSTED (size). Cancelling leaves no image.
+        """ImportImage makes an image of a root file system given as a stream: a tar (`debootstrap`, `docker export`), or an archive with
+        layers (OCI layout, `docker save`), plain or packed with gzip, bzip2, xz or zstd. The first request is `start`.
+        Errors: INVALID_ARGUMENT (name, archive; the message names the entry), ALREADY_EXISTS (the name is taken, or being imported),
+        RESOURCE_EXHAUSTED (size, entries, images, imports under way), FAILED_PRECONDITION (no backend of this box has images),
+        UNAVAILABLE (draining), DEADLINE_EXCEEDED (no data for a minute). Cancelling leaves no image, and nothing on the disk.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveImage(self, request, context):
+        """RemoveImage removes an image. Errors: NOT_FOUND, FAILED_PRECONDITION (sessions use it: delete them first; reason IN_USE),
+        PERMISSION_DENIED (an image of all workspaces, for a caller of one). Cancelling: the removal goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,6 +140,11 @@ def add_ImageServiceServicer_to_server(servicer, server):
                     request_deserializer=portway_dot_v1_dot_image__pb2.GetImageValidationRequest.FromString,
                     response_serializer=portway_dot_v1_dot_image__pb2.GetImageValidationResponse.SerializeToString,
             ),
+            'GetImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetImage,
+                    request_deserializer=portway_dot_v1_dot_image__pb2.GetImageRequest.FromString,
+                    response_serializer=portway_dot_v1_dot_image__pb2.GetImageResponse.SerializeToString,
+            ),
             'ListImages': grpc.unary_unary_rpc_method_handler(
                     servicer.ListImages,
                     request_deserializer=portway_dot_v1_dot_image__pb2.ListImagesRequest.FromString,
@@ -117,6 +155,11 @@ def add_ImageServiceServicer_to_server(servicer, server):
                     request_deserializer=portway_dot_v1_dot_image__pb2.ImportImageRequest.FromString,
                     response_serializer=portway_dot_v1_dot_image__pb2.ImportImageResponse.SerializeToString,
             ),
+            'RemoveImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveImage,
+                    request_deserializer=portway_dot_v1_dot_image__pb2.RemoveImageRequest.FromString,
+                    response_serializer=portway_dot_v1_dot_image__pb2.RemoveImageResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'portway.v1.ImageService', rpc_method_handlers)
@@ -126,7 +169,8 @@ def add_ImageServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ImageService:
-    """ImageService knows the root file systems that sessions can start from.
+    """ImageService keeps the root file systems that sessions can start from. An image belongs to a workspace, or to all of them
+    where a caller of every workspace imported it without naming one; a session finds its own workspace's first.
     """
 
     @staticmethod
@@ -184,6 +228,33 @@ class ImageService:
             _registered_method=True)
 
     @staticmethod
+    def GetImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/portway.v1.ImageService/GetImage',
+            portway_dot_v1_dot_image__pb2.GetImageRequest.SerializeToString,
+            portway_dot_v1_dot_image__pb2.GetImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListImages(request,
             target,
             options=(),
@@ -227,6 +298,33 @@ class ImageService:
             '/portway.v1.ImageService/ImportImage',
             portway_dot_v1_dot_image__pb2.ImportImageRequest.SerializeToString,
             portway_dot_v1_dot_image__pb2.ImportImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/portway.v1.ImageService/RemoveImage',
+            portway_dot_v1_dot_image__pb2.RemoveImageRequest.SerializeToString,
+            portway_dot_v1_dot_image__pb2.RemoveImageResponse.FromString,
             options,
             channel_credentials,
             insecure,

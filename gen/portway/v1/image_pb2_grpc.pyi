@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ImageServiceStub:
-    """ImageService knows the root file systems that sessions can start from."""
+    """ImageService keeps the root file systems that sessions can start from. An image belongs to a workspace, or to all of them
+    where a caller of every workspace imported it without naming one; a session finds its own workspace's first.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,47 +37,77 @@ class ImageServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ImageServiceAsyncStub: ...
     ValidateImage: _grpc.UnaryStreamMultiCallable[_image_pb2.ValidateImageRequest, _image_pb2.ValidateImageResponse]
     """ValidateImage checks in stages whether an image can carry an agent. First event: stage SUBMITTED; last: COMPLETED or FAILED.
-    The result is kept for 5 minutes. Errors: INVALID_ARGUMENT (image), FAILED_PRECONDITION (the backend has no images).
+    A validation of the same image that is under way is shared. The result is kept for 5 minutes.
+    Errors: INVALID_ARGUMENT (image), FAILED_PRECONDITION (no backend of this box has images), RESOURCE_EXHAUSTED (validations
+    under way), UNAVAILABLE (draining). An image that is not there is no error of the call: the stage PULLING fails and says so.
     Cancelling ends the watch; the validation goes on.
     """
     GetImageValidation: _grpc.UnaryUnaryMultiCallable[_image_pb2.GetImageValidationRequest, _image_pb2.GetImageValidationResponse]
     """GetImageValidation returns a validation by id for 5 minutes after its end.
     Errors: NOT_FOUND. Cancelling has no effect.
     """
+    GetImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.GetImageRequest, _image_pb2.GetImageResponse]
+    """GetImage returns one image.
+    Errors: NOT_FOUND. Cancelling has no effect.
+    """
     ListImages: _grpc.UnaryUnaryMultiCallable[_image_pb2.ListImagesRequest, _image_pb2.ListImagesResponse]
-    """ListImages pages through the images that are here.
+    """ListImages pages through the images that a workspace can use, by name.
     Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
     ImportImage: _grpc.StreamUnaryMultiCallable[_image_pb2.ImportImageRequest, _image_pb2.ImportImageResponse]
-    """ImportImage makes an image of a root file system given as a tar stream. The first request is `start`.
-    Errors: INVALID_ARGUMENT (tar), RESOURCE_EXHAUSTED (size). Cancelling leaves no image.
+    """ImportImage makes an image of a root file system given as a stream: a tar (`debootstrap`, `docker export`), or an archive with
+    layers (OCI layout, `docker save`), plain or packed with gzip, bzip2, xz or zstd. The first request is `start`.
+    Errors: INVALID_ARGUMENT (name, archive; the message names the entry), ALREADY_EXISTS (the name is taken, or being imported),
+    RESOURCE_EXHAUSTED (size, entries, images, imports under way), FAILED_PRECONDITION (no backend of this box has images),
+    UNAVAILABLE (draining), DEADLINE_EXCEEDED (no data for a minute). Cancelling leaves no image, and nothing on the disk.
+    """
+    RemoveImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.RemoveImageRequest, _image_pb2.RemoveImageResponse]
+    """RemoveImage removes an image. Errors: NOT_FOUND, FAILED_PRECONDITION (sessions use it: delete them first; reason IN_USE),
+    PERMISSION_DENIED (an image of all workspaces, for a caller of one). Cancelling: the removal goes on.
     """
 
 @_typing.type_check_only
 class ImageServiceAsyncStub(ImageServiceStub):
-    """ImageService knows the root file systems that sessions can start from."""
+    """ImageService keeps the root file systems that sessions can start from. An image belongs to a workspace, or to all of them
+    where a caller of every workspace imported it without naming one; a session finds its own workspace's first.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ValidateImage: _aio.UnaryStreamMultiCallable[_image_pb2.ValidateImageRequest, _image_pb2.ValidateImageResponse]  # type: ignore[assignment]
     """ValidateImage checks in stages whether an image can carry an agent. First event: stage SUBMITTED; last: COMPLETED or FAILED.
-    The result is kept for 5 minutes. Errors: INVALID_ARGUMENT (image), FAILED_PRECONDITION (the backend has no images).
+    A validation of the same image that is under way is shared. The result is kept for 5 minutes.
+    Errors: INVALID_ARGUMENT (image), FAILED_PRECONDITION (no backend of this box has images), RESOURCE_EXHAUSTED (validations
+    under way), UNAVAILABLE (draining). An image that is not there is no error of the call: the stage PULLING fails and says so.
     Cancelling ends the watch; the validation goes on.
     """
     GetImageValidation: _aio.UnaryUnaryMultiCallable[_image_pb2.GetImageValidationRequest, _image_pb2.GetImageValidationResponse]  # type: ignore[assignment]
     """GetImageValidation returns a validation by id for 5 minutes after its end.
     Errors: NOT_FOUND. Cancelling has no effect.
     """
+    GetImage: _aio.UnaryUnaryMultiCallable[_image_pb2.GetImageRequest, _image_pb2.GetImageResponse]  # type: ignore[assignment]
+    """GetImage returns one image.
+    Errors: NOT_FOUND. Cancelling has no effect.
+    """
     ListImages: _aio.UnaryUnaryMultiCallable[_image_pb2.ListImagesRequest, _image_pb2.ListImagesResponse]  # type: ignore[assignment]
-    """ListImages pages through the images that are here.
+    """ListImages pages through the images that a workspace can use, by name.
     Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
     ImportImage: _aio.StreamUnaryMultiCallable[_image_pb2.ImportImageRequest, _image_pb2.ImportImageResponse]  # type: ignore[assignment]
-    """ImportImage makes an image of a root file system given as a tar stream. The first request is `start`.
-    Errors: INVALID_ARGUMENT (tar), RESOURCE_EXHAUSTED (size). Cancelling leaves no image.
+    """ImportImage makes an image of a root file system given as a stream: a tar (`debootstrap`, `docker export`), or an archive with
+    layers (OCI layout, `docker save`), plain or packed with gzip, bzip2, xz or zstd. The first request is `start`.
+    Errors: INVALID_ARGUMENT (name, archive; the message names the entry), ALREADY_EXISTS (the name is taken, or being imported),
+    RESOURCE_EXHAUSTED (size, entries, images, imports under way), FAILED_PRECONDITION (no backend of this box has images),
+    UNAVAILABLE (draining), DEADLINE_EXCEEDED (no data for a minute). Cancelling leaves no image, and nothing on the disk.
+    """
+    RemoveImage: _aio.UnaryUnaryMultiCallable[_image_pb2.RemoveImageRequest, _image_pb2.RemoveImageResponse]  # type: ignore[assignment]
+    """RemoveImage removes an image. Errors: NOT_FOUND, FAILED_PRECONDITION (sessions use it: delete them first; reason IN_USE),
+    PERMISSION_DENIED (an image of all workspaces, for a caller of one). Cancelling: the removal goes on.
     """
 
 class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
-    """ImageService knows the root file systems that sessions can start from."""
+    """ImageService keeps the root file systems that sessions can start from. An image belongs to a workspace, or to all of them
+    where a caller of every workspace imported it without naming one; a session finds its own workspace's first.
+    """
 
     @_abc_1.abstractmethod
     def ValidateImage(
@@ -84,7 +116,9 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_image_pb2.ValidateImageResponse], _abc.AsyncIterator[_image_pb2.ValidateImageResponse]]:
         """ValidateImage checks in stages whether an image can carry an agent. First event: stage SUBMITTED; last: COMPLETED or FAILED.
-        The result is kept for 5 minutes. Errors: INVALID_ARGUMENT (image), FAILED_PRECONDITION (the backend has no images).
+        A validation of the same image that is under way is shared. The result is kept for 5 minutes.
+        Errors: INVALID_ARGUMENT (image), FAILED_PRECONDITION (no backend of this box has images), RESOURCE_EXHAUSTED (validations
+        under way), UNAVAILABLE (draining). An image that is not there is no error of the call: the stage PULLING fails and says so.
         Cancelling ends the watch; the validation goes on.
         """
 
@@ -99,12 +133,22 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def GetImage(
+        self,
+        request: _image_pb2.GetImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_image_pb2.GetImageResponse, _abc.Awaitable[_image_pb2.GetImageResponse]]:
+        """GetImage returns one image.
+        Errors: NOT_FOUND. Cancelling has no effect.
+        """
+
+    @_abc_1.abstractmethod
     def ListImages(
         self,
         request: _image_pb2.ListImagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_image_pb2.ListImagesResponse, _abc.Awaitable[_image_pb2.ListImagesResponse]]:
-        """ListImages pages through the images that are here.
+        """ListImages pages through the images that a workspace can use, by name.
         Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
         """
 
@@ -114,8 +158,21 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_image_pb2.ImportImageRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_image_pb2.ImportImageResponse, _abc.Awaitable[_image_pb2.ImportImageResponse]]:
-        """ImportImage makes an image of a root file system given as a tar stream. The first request is `start`.
-        Errors: INVALID_ARGUMENT (tar), RESOURCE_EXHAUSTED (size). Cancelling leaves no image.
+        """ImportImage makes an image of a root file system given as a stream: a tar (`debootstrap`, `docker export`), or an archive with
+        layers (OCI layout, `docker save`), plain or packed with gzip, bzip2, xz or zstd. The first request is `start`.
+        Errors: INVALID_ARGUMENT (name, archive; the message names the entry), ALREADY_EXISTS (the name is taken, or being imported),
+        RESOURCE_EXHAUSTED (size, entries, images, imports under way), FAILED_PRECONDITION (no backend of this box has images),
+        UNAVAILABLE (draining), DEADLINE_EXCEEDED (no data for a minute). Cancelling leaves no image, and nothing on the disk.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveImage(
+        self,
+        request: _image_pb2.RemoveImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_image_pb2.RemoveImageResponse, _abc.Awaitable[_image_pb2.RemoveImageResponse]]:
+        """RemoveImage removes an image. Errors: NOT_FOUND, FAILED_PRECONDITION (sessions use it: delete them first; reason IN_USE),
+        PERMISSION_DENIED (an image of all workspaces, for a caller of one). Cancelling: the removal goes on.
         """
 
 def add_ImageServiceServicer_to_server(servicer: ImageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -275,6 +275,8 @@ __all__ = (
     "GetEventResponse",
     "GetFileRequest",
     "GetFileResponse",
+    "GetImageRequest",
+    "GetImageResponse",
     "GetImageValidationRequest",
     "GetImageValidationResponse",
     "GetKnowledgeBaseRequest",
@@ -573,6 +575,8 @@ __all__ = (
     "RefreshMcpServerResponse",
     "ReloadPluginsRequest",
     "ReloadPluginsResponse",
+    "RemoveImageRequest",
+    "RemoveImageResponse",
     "RemovePluginRequest",
     "RemovePluginResponse",
     "RemoveRequest",
@@ -5421,6 +5425,11 @@ class BoxPolicy(betterproto2.Message):
     Template of the session id with {launcher_type} {launcher_id} {sender_id} {conversation_id} {thread_id} {event_id}; empty: `{launcher_type}_{launcher_id}`.
     """
 
+    image: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Image that its sessions start from, as `portway box image list` names it; empty: the backend's own root.
+    """
+
 
 default_message_pool.register_message("portway.v1", "BoxPolicy", BoxPolicy)
 
@@ -9908,6 +9917,41 @@ default_message_pool.register_message("portway.v1", "GetFileResponse", GetFileRe
 
 
 @dataclass(eq=False, repr=False)
+class GetImageRequest(betterproto2.Message):
+    """
+    GetImageRequest names an image.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Its name.
+    """
+
+    workspace_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Workspace; empty means the caller's own.
+    """
+
+
+default_message_pool.register_message("portway.v1", "GetImageRequest", GetImageRequest)
+
+
+@dataclass(eq=False, repr=False)
+class GetImageResponse(betterproto2.Message):
+    """
+    GetImageResponse returns the image.
+    """
+
+    image: "Image | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The image.
+    """
+
+
+default_message_pool.register_message("portway.v1", "GetImageResponse", GetImageResponse)
+
+
+@dataclass(eq=False, repr=False)
 class GetImageValidationRequest(betterproto2.Message):
     """
     GetImageValidationRequest names a validation.
@@ -9916,6 +9960,11 @@ class GetImageValidationRequest(betterproto2.Message):
     validation_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
     Id.
+    """
+
+    workspace_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Workspace; empty means the caller's own.
     """
 
 
@@ -11200,12 +11249,12 @@ class Image(betterproto2.Message):
 
     digest: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    Digest of its content.
+    Digest of its content: names, kinds, modes and bytes, `sha256:` and hex.
     """
 
     size: "int" = betterproto2.field(3, betterproto2.TYPE_INT64)
     """
-    Size in bytes.
+    Size of its files in bytes.
     """
 
     backend: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
@@ -11218,6 +11267,26 @@ class Image(betterproto2.Message):
     )
     """
     When it came here.
+    """
+
+    workspace_id: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Workspace that owns it; `*`: all of them may use it.
+    """
+
+    architecture: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Architecture of its programs, such as `x86_64`; empty where it holds none.
+    """
+
+    entry_count: "int" = betterproto2.field(8, betterproto2.TYPE_INT64)
+    """
+    Files, directories and links in it.
+    """
+
+    session_count: "int" = betterproto2.field(9, betterproto2.TYPE_INT32)
+    """
+    Sessions that use it now.
     """
 
 
@@ -11289,6 +11358,18 @@ class ImageValidation(betterproto2.Message):
     When it was asked for.
     """
 
+    end_time: "datetime.datetime | None" = betterproto2.field(
+        7, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When it ended.
+    """
+
+    digest: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Digest of the image that was found.
+    """
+
 
 default_message_pool.register_message("portway.v1", "ImageValidation", ImageValidation)
 
@@ -11296,7 +11377,7 @@ default_message_pool.register_message("portway.v1", "ImageValidation", ImageVali
 @dataclass(eq=False, repr=False)
 class ImportImageRequest(betterproto2.Message):
     """
-    ImportImageRequest is a piece of a tar stream.
+    ImportImageRequest is a piece of the stream.
 
     Oneofs:
         - kind: What it is.
@@ -11327,6 +11408,11 @@ class ImportImageResponse(betterproto2.Message):
     The image.
     """
 
+    notes: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
+    """
+    What was left out or changed, in words: devices, rights to become another user, what lies where a session has its own.
+    """
+
 
 default_message_pool.register_message("portway.v1", "ImportImageResponse", ImportImageResponse)
 
@@ -11339,7 +11425,12 @@ class ImportImageStart(betterproto2.Message):
 
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    Name of the new image.
+    Name of the new image: letters, digits and `._-/:@`, first a letter or digit, at most 200; unique in the workspace.
+    """
+
+    workspace_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Workspace that is to own it; empty means the caller's own, or for a caller of every workspace: all may use it.
     """
 
 
@@ -12898,6 +12989,11 @@ class ListImagesRequest(betterproto2.Message):
     page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
     Token of the last page.
+    """
+
+    workspace_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Workspace; empty means the caller's own, or for a caller of every workspace the images of all.
     """
 
 
@@ -16705,6 +16801,38 @@ class RemovedRows(betterproto2.Message):
 
 
 default_message_pool.register_message("portway.v1", "RemovedRows", RemovedRows)
+
+
+@dataclass(eq=False, repr=False)
+class RemoveImageRequest(betterproto2.Message):
+    """
+    RemoveImageRequest names an image.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Its name.
+    """
+
+    workspace_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Workspace; empty means the caller's own, or for a caller of every workspace the images of all.
+    """
+
+
+default_message_pool.register_message("portway.v1", "RemoveImageRequest", RemoveImageRequest)
+
+
+@dataclass(eq=False, repr=False)
+class RemoveImageResponse(betterproto2.Message):
+    """
+    RemoveImageResponse confirms the removal.
+    """
+
+    pass
+
+
+default_message_pool.register_message("portway.v1", "RemoveImageResponse", RemoveImageResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -23085,6 +23213,11 @@ class ValidateImageRequest(betterproto2.Message):
     The image.
     """
 
+    workspace_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Workspace; empty means the caller's own.
+    """
+
 
 default_message_pool.register_message("portway.v1", "ValidateImageRequest", ValidateImageRequest)
 
@@ -26717,7 +26850,8 @@ class FileServiceStub(betterproto2_grpclib.ServiceStub):
 
 class ImageServiceSyncStub:
     """
-    ImageService knows the root file systems that sessions can start from.
+    ImageService keeps the root file systems that sessions can start from. An image belongs to a workspace, or to all of them
+    where a caller of every workspace imported it without naming one; a session finds its own workspace's first.
     """
 
     def __init__(self, channel: grpc.Channel):
@@ -26726,7 +26860,9 @@ class ImageServiceSyncStub:
     def validate_image(self, message: "ValidateImageRequest") -> "Iterator[ValidateImageResponse]":
         """
         ValidateImage checks in stages whether an image can carry an agent. First event: stage SUBMITTED; last: COMPLETED or FAILED.
-        The result is kept for 5 minutes. Errors: INVALID_ARGUMENT (image), FAILED_PRECONDITION (the backend has no images).
+        A validation of the same image that is under way is shared. The result is kept for 5 minutes.
+        Errors: INVALID_ARGUMENT (image), FAILED_PRECONDITION (no backend of this box has images), RESOURCE_EXHAUSTED (validations
+        under way), UNAVAILABLE (draining). An image that is not there is no error of the call: the stage PULLING fails and says so.
         Cancelling ends the watch; the validation goes on.
         """
 
@@ -26748,9 +26884,21 @@ class ImageServiceSyncStub:
             GetImageValidationResponse.FromString,
         )(message)
 
+    def get_image(self, message: "GetImageRequest") -> "GetImageResponse":
+        """
+        GetImage returns one image.
+        Errors: NOT_FOUND. Cancelling has no effect.
+        """
+
+        return self._channel.unary_unary(
+            "/portway.v1.ImageService/GetImage",
+            GetImageRequest.SerializeToString,
+            GetImageResponse.FromString,
+        )(message)
+
     def list_images(self, message: "ListImagesRequest") -> "ListImagesResponse":
         """
-        ListImages pages through the images that are here.
+        ListImages pages through the images that a workspace can use, by name.
         Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
         """
 
@@ -26762,8 +26910,11 @@ class ImageServiceSyncStub:
 
     def import_image(self, messages: "Iterable[ImportImageRequest]") -> "ImportImageResponse":
         """
-        ImportImage makes an image of a root file system given as a tar stream. The first request is `start`.
-        Errors: INVALID_ARGUMENT (tar), RESOURCE_EXHAUSTED (size). Cancelling leaves no image.
+        ImportImage makes an image of a root file system given as a stream: a tar (`debootstrap`, `docker export`), or an archive with
+        layers (OCI layout, `docker save`), plain or packed with gzip, bzip2, xz or zstd. The first request is `start`.
+        Errors: INVALID_ARGUMENT (name, archive; the message names the entry), ALREADY_EXISTS (the name is taken, or being imported),
+        RESOURCE_EXHAUSTED (size, entries, images, imports under way), FAILED_PRECONDITION (no backend of this box has images),
+        UNAVAILABLE (draining), DEADLINE_EXCEEDED (no data for a minute). Cancelling leaves no image, and nothing on the disk.
         """
 
         return self._channel.stream_unary(
@@ -26772,10 +26923,23 @@ class ImageServiceSyncStub:
             ImportImageResponse.FromString,
         )(iter(messages))
 
+    def remove_image(self, message: "RemoveImageRequest") -> "RemoveImageResponse":
+        """
+        RemoveImage removes an image. Errors: NOT_FOUND, FAILED_PRECONDITION (sessions use it: delete them first; reason IN_USE),
+        PERMISSION_DENIED (an image of all workspaces, for a caller of one). Cancelling: the removal goes on.
+        """
+
+        return self._channel.unary_unary(
+            "/portway.v1.ImageService/RemoveImage",
+            RemoveImageRequest.SerializeToString,
+            RemoveImageResponse.FromString,
+        )(message)
+
 
 class ImageServiceStub(betterproto2_grpclib.ServiceStub):
     """
-    ImageService knows the root file systems that sessions can start from.
+    ImageService keeps the root file systems that sessions can start from. An image belongs to a workspace, or to all of them
+    where a caller of every workspace imported it without naming one; a session finds its own workspace's first.
     """
 
     async def validate_image(
@@ -26788,7 +26952,9 @@ class ImageServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "AsyncIterator[ValidateImageResponse]":
         """
         ValidateImage checks in stages whether an image can carry an agent. First event: stage SUBMITTED; last: COMPLETED or FAILED.
-        The result is kept for 5 minutes. Errors: INVALID_ARGUMENT (image), FAILED_PRECONDITION (the backend has no images).
+        A validation of the same image that is under way is shared. The result is kept for 5 minutes.
+        Errors: INVALID_ARGUMENT (image), FAILED_PRECONDITION (no backend of this box has images), RESOURCE_EXHAUSTED (validations
+        under way), UNAVAILABLE (draining). An image that is not there is no error of the call: the stage PULLING fails and says so.
         Cancelling ends the watch; the validation goes on.
         """
 
@@ -26824,6 +26990,28 @@ class ImageServiceStub(betterproto2_grpclib.ServiceStub):
             metadata=metadata,
         )
 
+    async def get_image(
+        self,
+        message: "GetImageRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "GetImageResponse":
+        """
+        GetImage returns one image.
+        Errors: NOT_FOUND. Cancelling has no effect.
+        """
+
+        return await self._unary_unary(
+            "/portway.v1.ImageService/GetImage",
+            message,
+            GetImageResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
     async def list_images(
         self,
         message: "ListImagesRequest",
@@ -26833,7 +27021,7 @@ class ImageServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "ListImagesResponse":
         """
-        ListImages pages through the images that are here.
+        ListImages pages through the images that a workspace can use, by name.
         Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
         """
 
@@ -26855,8 +27043,11 @@ class ImageServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "ImportImageResponse":
         """
-        ImportImage makes an image of a root file system given as a tar stream. The first request is `start`.
-        Errors: INVALID_ARGUMENT (tar), RESOURCE_EXHAUSTED (size). Cancelling leaves no image.
+        ImportImage makes an image of a root file system given as a stream: a tar (`debootstrap`, `docker export`), or an archive with
+        layers (OCI layout, `docker save`), plain or packed with gzip, bzip2, xz or zstd. The first request is `start`.
+        Errors: INVALID_ARGUMENT (name, archive; the message names the entry), ALREADY_EXISTS (the name is taken, or being imported),
+        RESOURCE_EXHAUSTED (size, entries, images, imports under way), FAILED_PRECONDITION (no backend of this box has images),
+        UNAVAILABLE (draining), DEADLINE_EXCEEDED (no data for a minute). Cancelling leaves no image, and nothing on the disk.
         """
 
         return await self._stream_unary(
@@ -26864,6 +27055,28 @@ class ImageServiceStub(betterproto2_grpclib.ServiceStub):
             messages,
             ImportImageRequest,
             ImportImageResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def remove_image(
+        self,
+        message: "RemoveImageRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "RemoveImageResponse":
+        """
+        RemoveImage removes an image. Errors: NOT_FOUND, FAILED_PRECONDITION (sessions use it: delete them first; reason IN_USE),
+        PERMISSION_DENIED (an image of all workspaces, for a caller of one). Cancelling: the removal goes on.
+        """
+
+        return await self._unary_unary(
+            "/portway.v1.ImageService/RemoveImage",
+            message,
+            RemoveImageResponse,
             timeout=timeout,
             deadline=deadline,
             metadata=metadata,
