@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from portway.box import installation
+from portway.box.backends.choice import BackendChoice
 from portway.box.backends.namespace.backend import NamespaceBackend, NamespacePaths
 from portway.box.config import BoxConfig
 from portway.box.files.servicer import FileServicer
@@ -104,7 +105,7 @@ class _Parts:
         codec = CursorCodec(_cursor_key(config.data / "cursor.key"))
         self._pages, self._codec = Pager(codec), codec
         paths = NamespacePaths(config.data, config.user_locks)
-        self._backend = NamespaceBackend(paths, own, self._lost)
+        self._backend = BackendChoice({"namespace": NamespaceBackend(paths, own, self._lost)}, config.backend)
         self._store = SessionStore(paths.sessions)
         self.sessions = SessionDirectory(
             self._backend,

@@ -8,6 +8,8 @@ from portway.box.images.settings import ImageSettings
 from portway.box.sessions.profiles import Ceiling, Profile
 from portway.rpc.metrics.config import MetricsConfig
 
+BACKENDS = ("auto", "namespace")
+
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
@@ -16,6 +18,20 @@ class TlsFiles:
     certificate: Path
     private_key: Path
     client_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Container engines. A socket is a path, empty for where each engine has its own; an image is one that is there.
+
+    `image` is for sessions that name none; without it the engines serve only sessions that name one. `start_timeout`
+    bounds making a container, in seconds.
+    """
+
+    docker_socket: str = ""
+    podman_socket: str = ""
+    image: str = ""
+    start_timeout: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +57,10 @@ class BoxConfig:
     search_timeout: float = 20.0
     user_locks: Path = Path("/run/portway-box-users")
     images: ImageSettings = ImageSettings()
+    engine: EngineConfig = EngineConfig()
 
     def __post_init__(self) -> None:
-        if self.backend not in ("auto", "namespace"):
-            raise ValueError(f"`backend` must be auto or namespace, not {self.backend!r}")
+        if self.backend not in BACKENDS:
+            raise ValueError(f"`backend` must be one of {', '.join(BACKENDS)}, not {self.backend!r}")
         if self.max_sessions < 1 or self.max_sessions_per_workspace < 1:
             raise ValueError("`max_sessions` and `max_sessions_per_workspace` must be at least 1")

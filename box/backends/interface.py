@@ -69,6 +69,11 @@ class Sandbox(Protocol):
     """A sandbox that was made."""
 
     @property
+    def alive(self) -> bool:
+        """Whether it can still be used. One that was lost is taken down, and made again with its workspace."""
+        ...
+
+    @property
     def unenforced(self) -> tuple[str, ...]:
         """Limits that are not in force for it, in words."""
         ...

@@ -150,8 +150,6 @@ class SessionDirectory:
         return session.describe(), False
 
     def _check(self, spec: SessionSpec) -> None:
-        if spec.image:
-            raise WrongState(f"the backend {self._backend.name} has no images; leave `spec.image` empty")
         check_working_directory(spec.working_directory, self._mounts.mounts(spec), "spec.working_directory")
         self._mounts.workspace(spec)
         check_environment(spec.env, "spec.env")
@@ -199,6 +197,7 @@ class SessionDirectory:
             # Judged again at every opening: an operator may have taken a root away meanwhile.
             mounts=self._mounts.mounts(spec),
             workspace=self._mounts.workspace(spec),
+            image=spec.image,
         )
 
     def get(self, ref: SessionRef) -> LiveSession:

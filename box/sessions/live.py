@@ -101,8 +101,9 @@ class LiveSession:
         """The sandbox. Several callers share one opening, which goes on when one of them goes away."""
         if self._state is SessionState.DELETING:
             raise NotFound.of("session", self.ref.session_id)
-        if self._sandbox is not None:
+        if self._sandbox is not None and self._sandbox.alive:
             return self._sandbox
+        self.lose_sandbox()
         if self._opening is None:
             self._opening = self._tasks.start(self._open())
         return await asyncio.shield(self._opening)

@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 
-from portway.box.backends.interface import Backend
+from portway.box.backends.choice import BackendChoice
 from portway.box.backends.types import BackendReport
 from portway.box.processes.run import CommandRunner
 from portway.box.sessions.directory import SessionDirectory
@@ -36,7 +36,7 @@ class BoxHealth:
 
     def __init__(
         self,
-        backend: Backend,
+        backend: BackendChoice,
         sessions: SessionDirectory,
         runner: CommandRunner,
         errors: ErrorLog,
@@ -81,8 +81,10 @@ class BoxHealth:
         self._report = replace(self._report, available=False, reason=reason)
         self._looked = float("-inf")
 
-    def others(self) -> list[BackendReport]:
-        return [BackendReport(name, False, reason) for name, reason in NOT_SERVED]
+    async def others(self) -> list[BackendReport]:
+        """Every backend that is not used now, and why."""
+        tried = await self._backend.others() if self.enabled else []
+        return [*tried, *(BackendReport(name, False, reason) for name, reason in NOT_SERVED)]
 
     @property
     def draining(self) -> bool:

@@ -44,7 +44,7 @@ class BoxServicer:
         )
 
     async def GetBackends(self, request: pb.GetBackendsRequest, call: Call[Never, Never]) -> pb.GetBackendsResponse:
-        reports = [await self._health.report(), *self._health.others()]
+        reports = [await self._health.report(), *await self._health.others()]
         return pb.GetBackendsResponse(backends=[_report_to(report) for report in reports])
 
     async def ListErrors(self, request: pb.ListErrorsRequest, call: Call[Never, Never]) -> pb.ListErrorsResponse:

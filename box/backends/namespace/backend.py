@@ -103,6 +103,8 @@ class NamespaceBackend:
 
     async def _create(self, spec: SandboxSpec) -> NamespaceSandbox:
         self._machine.require()
+        if spec.image:
+            raise WrongState(f"the backend {NAME} has no images; leave `spec.image` empty")
         if spec.network is not Network.OFF:
             raise WrongState("this backend cannot give a session a network yet; ask for `network: off`")
         await self._ensure_zygote()

@@ -70,6 +70,10 @@ class NamespaceSandbox:
         await self._prepared.fill()
 
     @property
+    def alive(self) -> bool:
+        return self._zygote.alive
+
+    @property
     def unenforced(self) -> tuple[str, ...]:
         return self._parts.unenforced
 
