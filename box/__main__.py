@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from portway.box.app import Box
+from portway.box.backends.namespace.machine import Machine
 from portway.box.config import BoxConfig
 from portway.rpc.configuration import EXIT_CODE, ConfigurationError, check_environment, load
 from portway.rpc.errors import PortwayError
@@ -72,6 +73,9 @@ async def _run(config: BoxConfig, telemetry: TelemetryConfig, ready_file: Path |
     # Three descriptors a session and five a command add up.
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if Machine.look().root:
+        # File work is done as a session's user and group; the groups of whoever started the box would come with it.
+        os.setgroups([])
     box = Box(config, telemetry)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

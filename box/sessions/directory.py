@@ -143,10 +143,9 @@ class SessionDirectory:
             # A session that could not be made takes no place; its caller has the reason.
             if self._sessions.get(ref) is session:
                 del self._sessions[ref]
+                await asyncio.to_thread(self._store.forget, ref)
                 self.feed.deleted(session.describe())
             raise
-        if spec.persistent:
-            await asyncio.to_thread(self._store.save, StoredSession(ref, spec, session.create_time))
         return session.describe(), False
 
     def _check(self, spec: SessionSpec) -> None:
@@ -169,14 +168,18 @@ class SessionDirectory:
 
     def _live(self, ref: SessionRef, spec: SessionSpec, create_time: float | None = None) -> LiveSession:
         async def make(spec: SessionSpec) -> Sandbox:
+            if spec.persistent:
+                # Part of the opening, which a deletion waits for: nothing is noted down after a session is gone.
+                await asyncio.to_thread(self._store.save, StoredSession(ref, spec, session.create_time))
             return await self._backend.create(self._sandbox_spec(ref, spec))
 
         def changed(live: LiveSession) -> None:
             self.feed.changed(live.describe())
 
-        return LiveSession(
+        session = LiveSession(
             ref, spec, self._backend.name, make, changed, self._released.set, self._tasks, create_time=create_time
         )
+        return session
 
     def _sandbox_spec(self, ref: SessionRef, spec: SessionSpec) -> SandboxSpec:
         limits = Limits(
@@ -235,6 +238,8 @@ class SessionDirectory:
     async def _delete(self, session: LiveSession) -> int:
         for tell in self._before_delete:
             tell(session.ref)
+        # First of all: after a kill in the middle of this it must not come back with half of its files.
+        await asyncio.to_thread(self._store.forget, session.ref)
         killed = await session.delete()
         # A session that was not opened since the box started has a workspace and no sandbox.
         await self._backend.discard(key_of(session.ref))
@@ -253,11 +258,22 @@ class SessionDirectory:
 
     async def reap(self, now: float) -> int:
         idle = [ref for ref, session in self._sessions.items() if session.is_idle_since(now)]
+        reaped = 0
         for ref in idle:
+            session = self._sessions.get(ref)
+            # While others were removed, somebody may have begun to use this one.
+            if session is None or not session.is_idle_since(now):
+                continue
             structlog.get_logger().info("removing an idle session", session=str(ref))
-            await self.delete(ref)
-        self.reaped_count += len(idle)
-        return len(idle)
+            try:
+                await self.delete(ref)
+            except (PortwayError, OSError) as error:
+                # One that cannot be taken down must not end the box, and all others with it.
+                self._errors.note("BACKEND_FAILED", f"an idle session was not removed: {error}", ref.session_id)
+            else:
+                reaped += 1
+        self.reaped_count += reaped
+        return reaped
 
     async def close(self) -> None:
         """Ends everything; persistent workspaces stay."""

@@ -111,9 +111,10 @@ class LiveSession:
     async def _open(self) -> Sandbox:
         try:
             if self._leaving is not None:
-                await self._leaving
+                # However it went: what could not be taken down must not keep the session from coming back.
+                await asyncio.wait([self._leaving])
                 self._leaving = None
-            sandbox = await self._make(self.spec)
+            sandbox = await self._make_or_say()
         except PortwayError as error:
             self._reason = error.message
             self._set(SessionState.FAILED)
@@ -127,6 +128,15 @@ class LiveSession:
         if self._state is not SessionState.DELETING:
             self._set(SessionState.READY)
         return sandbox
+
+    async def _make_or_say(self) -> Sandbox:
+        try:
+            return await self._make(self.spec)
+        except OSError as error:
+            raise Unavailable(
+                f"the session could not be made: {error.strerror}; look at the disk, memory and open files of the box",
+                retry_after=1.0,
+            ) from error
 
     @asynccontextmanager
     async def using(self) -> AsyncIterator[OpenSession]:

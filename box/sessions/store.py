@@ -44,6 +44,10 @@ class SessionStore:
             os.fsync(file.fileno())
         writing.rename(directory / _FILE)
 
+    def forget(self, ref: SessionRef) -> None:
+        """The session does not come back; what else is in its directory is swept by the next start, if not before."""
+        (self._sessions / key_of(ref) / _FILE).unlink(missing_ok=True)
+
     def load(self) -> Iterator[StoredSession]:
         """Every session that can be read; one that cannot is reported and left where it is."""
         if not self._sessions.is_dir():

@@ -106,3 +106,22 @@ print("flipping", flush=True)
 while True:
     libc.renameat2(-100, b"place", -100, b"link", 2)
 """
+
+# Without single quotes. Takes all memory for pipes that the kernel gives a user.
+HOLD_ALL_PIPES = """
+import fcntl, os, time
+held = []
+try:
+    while len(held) < 1500:
+        held.append(os.pipe())
+        fcntl.fcntl(held[-1][1], 1031, 1 << 20)
+except OSError:
+    pass
+try:
+    while len(held) < 1500:
+        held.append(os.pipe())
+except OSError:
+    pass
+print("full", flush=True)
+time.sleep(60)
+"""

@@ -1,6 +1,7 @@
 """The arguments of bubblewrap: what a sandbox sees. Given through a descriptor: no path shows in a process list."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
 
 from portway.box.backends.namespace.stage import EMPTY, ETC, TOP_LEVEL, StagedSession
 from portway.box.backends.types import TEMPORARY, WORKSPACE, CommandSpec, HostMount, MountMode
@@ -11,7 +12,6 @@ SHARED_MEMORY_BYTES = 64 * MEBI
 # Descriptors that the launcher puts in place for bubblewrap.
 ARGUMENTS_FD, STATUS_FD, CALLS_FILTER_FD, IOCTL_FILTER_FD = 3, 4, 5, 6
 
-_READ_ONLY_PROC = ("sys", "bus", "irq", "fs")
 # Each costs time at every start, so only what a plain user could read or write at all is covered.
 _HIDDEN_PROC_FILES = (
     "sysrq-trigger", "kcore", "keys", "key-users", "kallsyms", "kmsg", "timer_list", "timer_stats", "sched_debug",
@@ -30,7 +30,7 @@ def session_arguments(staged: StagedSession, present: frozenset[str]) -> list[st
         "--add-seccomp-fd", str(CALLS_FILTER_FD), "--add-seccomp-fd", str(IOCTL_FILTER_FD),
     ]  # fmt: skip
     if staged.writable_root:
-        args += ["--bind", staged.path("root"), "/"]
+        args += ["--bind", staged.path("root"), "/", *_held_in_place(staged)]
     args += _system(links=not staged.writable_root)
     args += _proc(present)
     args += _devices()
@@ -44,29 +44,41 @@ def session_arguments(staged: StagedSession, present: frozenset[str]) -> list[st
 
 
 def _system(*, links: bool) -> Iterator[str]:
-    """A writable root has its links from the start (see `session_mounts`): they cannot be made a second time."""
+    """On a writable root, /bin and the like are mounts instead of links: a command could put another link in place."""
     yield from ("--ro-bind", "/usr", "/usr")
     for name, link in TOP_LEVEL.items():
-        if not link:
-            yield from ("--ro-bind", f"/{name}", f"/{name}")
-        elif links:
+        if link and links:
             yield from ("--symlink", link, f"/{name}")
+        else:
+            yield from ("--ro-bind", f"/{link or name}", f"/{name}")
     yield from ("--ro-bind", ETC, "/etc")
     if links:
         yield from ("--dir", "/run", "--dir", "/var", "--symlink", TEMPORARY, "/var/tmp")
 
 
+def _held_in_place(staged: StagedSession) -> Iterator[str]:
+    """Directories of a writable root that mounts lie in: while one is mounted itself, no command can move it away."""
+    for directory in ancestors(mount.target for mount in staged.mounts):
+        yield from ("--bind", staged.path("root") + directory, directory)
+
+
+def ancestors(targets: Iterable[str]) -> list[str]:
+    """The directories above these paths, but for the root, outer ones first."""
+    found = {str(parent) for target in targets for parent in PurePosixPath(target).parents}
+    return sorted(found - {"/"})
+
+
 def _proc(present: frozenset[str]) -> Iterator[str]:
     yield from ("--proc", "/proc")
-    for name in _READ_ONLY_PROC:
-        if name in present:
-            yield from ("--ro-bind", f"/proc/{name}", f"/proc/{name}")
     for name in _HIDDEN_PROC_FILES:
         if name in present:
             yield from ("--ro-bind", "/dev/null", f"/proc/{name}")
     for name in _HIDDEN_PROC_DIRECTORIES:
         if name in present:
             yield from ("--ro-bind", EMPTY, f"/proc/{name}")
+    # Whole: below it lie the kernel's settings, the memory of bubblewrap's init, and how readily the machine's memory
+    # killer takes a process.
+    yield from ("--remount-ro", "/proc")
 
 
 def _devices() -> Iterable[str]:

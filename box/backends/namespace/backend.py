@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import secrets
-import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from portway.box.installation import Installation
 from portway.box.isolation.cgroups import CgroupTree, SessionGroups
 from portway.box.isolation.disk_images import ImageMaker
 from portway.box.isolation.limits import MEBI, Limits
+from portway.box.isolation.removal import remove_whole
 from portway.box.isolation.users import UserLease, UserPool
 from portway.rpc.errors import PortwayError, Unavailable, WrongState
 
@@ -230,7 +230,7 @@ class NamespaceBackend:
         return BackendReport(NAME, True, reason, self._machine.mode, sandbox.unenforced, probes)
 
     async def discard(self, key: str) -> None:
-        await asyncio.to_thread(shutil.rmtree, self._paths.home(key), True)
+        await asyncio.to_thread(remove_whole, self._paths.home(key))
 
     async def held(self, key: str) -> tuple[HeldThing, ...]:
         groups = self._tree.of_key(key) if self._tree else []
@@ -248,7 +248,7 @@ class NamespaceBackend:
         sessions = self._paths.sessions
         for home in sessions.iterdir() if sessions.is_dir() else ():
             if home.name not in keep:
-                shutil.rmtree(home, ignore_errors=True)
+                remove_whole(home)
                 swept += 1
         return swept
 

@@ -49,8 +49,9 @@ def script_for(command: CommandSpec, env: Mapping[str, str], directory: str) -> 
     if command.directory != directory:
         lines.append(f"cd {shlex.quote(command.directory)} || exit 126; unset OLDPWD")
     lines += [f"export {name}={shlex.quote(value)}" for name, value in changed.items()]
-    lines.append(f"exec {shlex.join(command.argv)} {SCRIPT_FD}<&-\n")
-    script = os.fsencode("\n".join(lines))
+    lines.append(f"exec {shlex.join(command.argv)} {SCRIPT_FD}<&-")
+    # In braces: a shell runs nothing of a group whose end it has not read, so a script that was cut short is an error.
+    script = os.fsencode("\n".join(("{", *lines, "}\n")))
     return script if len(script) <= MAX_SCRIPT_BYTES else None
 
 
@@ -64,14 +65,17 @@ class Prepared:
     finished: "asyncio.Task[tuple[Ended, Counted]]"
 
     def become(self, script: bytes) -> None:
-        """Raises `Unavailable` where it ended meanwhile."""
+        """Raises `Unavailable` where it ended meanwhile, or its pipe takes only a part: nothing runs then."""
         self.launcher.count_from_here()
         try:
-            os.write(self.script, script)
+            taken = os.write(self.script, script)
         except OSError as error:
             raise Unavailable(f"the sandbox did not take the command: {error.strerror}", retry_after=0.2) from None
         finally:
             os.close(self.script)
+        if taken < len(script):
+            # The kernel makes pipes small for a user who has many: with a plain user's box, all sessions are that user.
+            raise Unavailable("the sandbox did not take all of the command", retry_after=0.2)
 
     def dismiss(self) -> None:
         """The shell reads the end of its script, and ends."""

@@ -2,8 +2,8 @@
 
 import asyncio
 import os
-import shutil
 import signal
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from portway.box.backends.types import (
 from portway.box.isolation.cgroups import Counted, SessionGroups
 from portway.box.isolation.descriptors import nonblocking_pipe, open_terminal, widen_pipe
 from portway.box.isolation.limits import rlimits
+from portway.box.isolation.removal import remove_whole
 from portway.box.isolation.syscalls import is_directory
 from portway.box.isolation.users import UserLease
 from portway.box.tasks import TaskOwner
@@ -156,9 +157,13 @@ class NamespaceSandbox:
                 os.close(descriptor)
 
     def _own(self, descriptor: int) -> None:
-        """Pipes become the session's user's, so that a command can open /dev/stdout and the like anew."""
-        if self._parts.lease is not None:
-            os.fchown(descriptor, self._parts.lease.user, self._parts.lease.user)
+        """Pipes and terminals become the session's user's, so that a command can open /dev/stdout and the like anew.
+
+        Nothing else does: /dev/null, where a command has no input, is the machine's.
+        """
+        lease = self._parts.lease
+        if lease is not None and (stat.S_ISFIFO(os.fstat(descriptor).st_mode) or os.isatty(descriptor)):
+            os.fchown(descriptor, lease.user, lease.user)
 
     def _process(
         self, launcher: Launcher, pipes: CommandPipes, finished: "asyncio.Task[tuple[Ended, Counted]]"
@@ -234,20 +239,24 @@ class NamespaceSandbox:
         self._lanes.close()
         await self._prepared.close()
         await self._ends.close(cancel=False)
-        await asyncio.to_thread(self._remove, keep_workspace)
-        if self._parts.lease is not None:
-            self._parts.lease.release()
+        try:
+            await asyncio.to_thread(self._remove, keep_workspace)
+        finally:
+            if self._parts.lease is not None:
+                self._parts.lease.release()
         return killed
 
     def _remove(self, keep_workspace: bool) -> None:
         parts = self._parts
-        if parts.groups is not None:
-            parts.groups.kill_and_remove()
-        # The last holders of its namespaces: with them the kernel unmounts everything and frees the loop device.
-        for descriptor in (*parts.directories, *parts.namespaces):
-            os.close(descriptor)
+        try:
+            if parts.groups is not None:
+                parts.groups.kill_and_remove()
+        finally:
+            # The last holders of its namespaces: with them the kernel unmounts everything and frees the loop device.
+            for descriptor in (*parts.directories, *parts.namespaces):
+                os.close(descriptor)
         if not keep_workspace:
-            shutil.rmtree(parts.home, ignore_errors=True)
+            remove_whole(parts.home)
 
 
 def _open_pipes(command: CommandSpec, theirs: list[int]) -> CommandPipes:

@@ -54,17 +54,13 @@ def open_session(order: OpenOrder, image: int | None) -> list[int]:
 
 
 def _make_root(root: str, targets: tuple[str, ...]) -> None:
-    """A root that commands may add to. What mounts and links stand on is not the session's user's to move."""
+    """A root that commands may add to. What mounts stand on is held in place by them (see `arguments`)."""
     os.mkdir(root)
     _mount_memory(root, _ROOT_BYTES, _TEMPORARY_INODES, 0o1777, None)
-    for path in ("/usr", "/etc", "/dev", "/proc", "/tmp", "/workspace", "/run", "/var", *targets):
+    system = [f"/{name}" for name in TOP_LEVEL]
+    for path in ("/usr", "/etc", "/dev", "/proc", "/tmp", "/workspace", "/run", "/var", *system, *targets):
         os.makedirs(root + path, exist_ok=True)
     os.symlink("/tmp", f"{root}/var/tmp")
-    for name, link in TOP_LEVEL.items():
-        if link:
-            os.symlink(link, f"{root}/{name}")
-        else:
-            os.mkdir(f"{root}/{name}")
 
 
 def _mount_workspace(order: OpenOrder, image: int | None, target: str) -> None:

@@ -5,6 +5,7 @@ Both ends are this program, so nothing is negotiated; what arrives is still take
 
 import array
 import json
+import os
 import socket
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 MAX_PACKET = 192 * 1024
 MAX_DESCRIPTORS = 48
 _BUFFER = 1024 * 1024
+_MAX_INLINE = 64 * 1024
+# No JSON begins like this.
+_IN_A_FILE = b"\0"
 
 
 def new_line() -> tuple[socket.socket, socket.socket]:
@@ -23,7 +27,15 @@ def new_line() -> tuple[socket.socket, socket.socket]:
 
 
 def send(line: socket.socket, message: dict[str, Any], descriptors: list[int] | None = None) -> None:
-    send_raw(line, json.dumps(message, separators=(",", ":")).encode(), descriptors)
+    data = json.dumps(message, separators=(",", ":")).encode()
+    if len(data) <= _MAX_INLINE:
+        return send_raw(line, data, descriptors)
+    # What is too long for a packet goes along as a file: a packet that is cut short would end the launcher process.
+    file = os.memfd_create("message", os.MFD_CLOEXEC)
+    with os.fdopen(file, "wb") as writing:
+        writing.write(data)
+        writing.flush()
+        send_raw(line, _IN_A_FILE, [file, *(descriptors or [])])
 
 
 def send_raw(line: socket.socket, data: bytes, descriptors: list[int] | None = None) -> None:
@@ -36,6 +48,11 @@ def receive(line: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     data, descriptors = receive_raw(line)
     if not data:
         return None
+    if data == _IN_A_FILE:
+        file, *descriptors = descriptors
+        with os.fdopen(file, "rb") as reading:
+            reading.seek(0)
+            data = reading.read()
     message: dict[str, Any] = json.loads(data)
     return message, descriptors
 
