@@ -40,7 +40,7 @@ from portway.rpc.streams import OpenStreams
 from portway.rpc.token_file import TokenFile
 from portway.rpc.traces.config import TelemetryConfig
 from portway.rpc.traces.export import export_spans
-from portway.v1 import box_pb2, file_pb2, image_pb2, process_pb2, session_pb2
+from portway.v1 import box_pb2, file_pb2, image_pb2, process_pb2, session_pb2, skill_mount_pb2
 
 _CURSOR_KEY_BYTES = 32
 
@@ -157,6 +157,7 @@ class _Parts:
             Service(session_pb2.DESCRIPTOR.services_by_name["SessionService"], sessions),
             Service(process_pb2.DESCRIPTOR.services_by_name["ProcessService"], processes),
             Service(file_pb2.DESCRIPTOR.services_by_name["FileService"], files),
+            Service(skill_mount_pb2.DESCRIPTOR.services_by_name["SkillMountService"], None),
             Service(image_pb2.DESCRIPTOR.services_by_name["ImageService"], None),
             Service(
                 box_pb2.DESCRIPTOR.services_by_name["BoxService"], boxes, quiet_methods=frozenset({"GetBoxStatus"})

@@ -11,11 +11,13 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from portway.rpc.channel import ClientTls, open_channel
-from portway.rpc.client_stream import send
+from portway.rpc.client_stream import half_close, send
+from portway.rpc.errors import Unavailable
 from portway.rpc.status import errors_by_meaning
 from portway.v1 import (
     box_pb2,
     box_pb2_grpc,
+    file_pb2,
     file_pb2_grpc,
     process_pb2,
     process_pb2_grpc,
@@ -24,6 +26,7 @@ from portway.v1 import (
 )
 
 CALL_SECONDS = 60.0
+FRAME_BYTES = 1024 * 1024
 
 
 class Box:
@@ -107,6 +110,53 @@ class Box:
                 feeding.cancel()
                 await asyncio.gather(feeding, return_exceptions=True)
                 call.cancel()
+
+    async def upload(
+        self,
+        session_id: str,
+        directory: str,
+        archive: AsyncIterator[bytes],
+        *,
+        workspace_id: str = "",
+        make_parents: bool = False,
+    ) -> file_pb2.UploadResponse:
+        """Unpack a tar archive in a directory of the session, all of it or nothing. See `local_archive.pack`."""
+        place = file_pb2.FilePath(session_id=session_id, workspace_id=workspace_id, path=directory)
+
+        start = file_pb2.UploadStart(directory=place, make_parents=make_parents)
+        with errors_by_meaning():
+            call = self.files.Upload()
+            try:
+                going = await send(call, file_pb2.UploadRequest(start=start))
+                async for piece in archive:
+                    for at in range(0, len(piece), FRAME_BYTES):
+                        going = going and await send(call, file_pb2.UploadRequest(data=piece[at : at + FRAME_BYTES]))
+                    if not going:
+                        break
+                await half_close(call)
+                return await call
+            finally:
+                # Half an archive is none: where packing it failed, nothing of it is to appear.
+                call.cancel()
+
+    async def download(self, session_id: str, path: str, *, workspace_id: str = "") -> AsyncIterator[bytes]:
+        """A file or directory of the session as a tar archive; one that is not whole ends with an error.
+
+        See `local_archive.unpack`.
+        """
+        place = file_pb2.FilePath(session_id=session_id, workspace_id=workspace_id, path=path)
+        ended = False
+        with errors_by_meaning():
+            call = self.files.Download(file_pb2.DownloadRequest(file=place))
+            try:
+                async for answer in call:
+                    ended = answer.HasField("end")
+                    if answer.data:
+                        yield answer.data
+            finally:
+                call.cancel()
+        if not ended:
+            raise Unavailable("the box ended the archive before it was whole; try again")
 
     async def status(self) -> box_pb2.GetBoxStatusResponse:
         """How the box is: backend, what is enforced, and why not where it is not."""

@@ -4,6 +4,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from portway.box.files.types import shown
 from portway.rpc.errors import (
     FieldViolation,
     InvalidInput,
@@ -41,6 +42,7 @@ _MEANINGS: dict[int, tuple[type[PortwayError], str]] = {
 
 
 def meaning_of(number: int, path: str) -> PortwayError:
+    path = shown(path)
     meaning, text = _MEANINGS.get(number, (WrongState, f"cannot be used (error {errno.errorcode.get(number, number)})"))
     resource = Resource("file", path) if meaning is NotFound else None
     fields = [FieldViolation("path", text)] if meaning is InvalidInput else []

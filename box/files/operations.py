@@ -2,21 +2,22 @@
 
 import contextlib
 import hashlib
+import heapq
 import os
 import posixpath
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from portway.box.files.places import Place
 from portway.box.files.types import FileInfo
 from portway.box.isolation.syscalls import open_beneath
-from portway.rpc.errors import InvalidInput, LimitExceeded, Stale, WrongState
+from portway.rpc.errors import InvalidInput, LimitExceeded, NotPermitted, Stale, WrongState
 
 CHUNK = 256 * 1024
 MAX_FRAME_BYTES = 1024 * 1024
 MAX_EDIT_BYTES = 8 * 1024 * 1024
-MAX_LISTED = 100_000
+MAX_LISTED = 1_000_000
 MAX_DEPTH = 256
 DEFAULT_MODE = 0o644
 _PLAIN = os.O_NONBLOCK | os.O_NOCTTY
@@ -51,7 +52,7 @@ def open_file(place: Place) -> OpenFile:
     opened = OpenFile(fd, FileInfo.of(place.path, info))
     if not stat.S_ISREG(info.st_mode):
         kind = "a directory" if stat.S_ISDIR(info.st_mode) else "not a regular file"
-        raise WrongState(f"{place.path} is {kind}")
+        raise WrongState(f"{place.shown} is {kind}")
     return opened
 
 
@@ -67,10 +68,10 @@ def list_directory(place: Place, after: bytes, size: int) -> tuple[list[FileInfo
     """Up to `size` entries by name after `after`, and the name to go on after; empty at the end."""
     fd = open_beneath(place.directory.fd, place.relative, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        # As bytes: not every name is text.
-        names = sorted(name for name in map(os.fsencode, os.listdir(fd)) if name > after)
-        if len(names) > MAX_LISTED:
-            raise LimitExceeded(f"{place.path} has more than {MAX_LISTED} entries; list it with a command")
+        with os.scandir(fd) as entries:
+            # As bytes: not every name is text. Only a page of them is kept, however many there are.
+            following = (name for entry in entries if (name := os.fsencode(entry.name)) > after)
+            names = heapq.nsmallest(size + 1, _counted(following, place))
         found = []
         for name in names[:size]:
             try:
@@ -83,36 +84,53 @@ def list_directory(place: Place, after: bytes, size: int) -> tuple[list[FileInfo
         os.close(fd)
 
 
+def _counted(names: Iterable[bytes], place: Place) -> Iterator[bytes]:
+    for count, name in enumerate(names):
+        if count == MAX_LISTED:
+            raise LimitExceeded(f"{place.shown} has more than {MAX_LISTED} entries; list it with a command")
+        yield name
+
+
 def remove(place: Place, *, recursive: bool, stopped: Callable[[], bool]) -> int:
     """How many entries were removed."""
     parent, name = _open_parent(place)
     try:
         info = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if info.st_dev != os.fstat(parent).st_dev:
+            # The kernel would take it, and the mount away with it: it is none in the server's own namespace.
+            raise NotPermitted(f"{place.shown} is where something is mounted in this session")
         if not stat.S_ISDIR(info.st_mode):
             os.unlink(name, dir_fd=parent)
             return 1
-        removed = _empty(parent, name, 0, stopped) if recursive else 0
+        removed = empty_directory(parent, name, stopped) if recursive else 0
         os.rmdir(name, dir_fd=parent)
         return removed + 1
     finally:
         os.close(parent)
 
 
-def _empty(parent: int, name: str, depth: int, stopped: Callable[[], bool]) -> int:
+def empty_directory(parent: int, name: str, stopped: Callable[[], bool] = lambda: False, depth: int = 0) -> int:
+    """Removes everything in a directory, over no link and into no other mount. Returns how many entries."""
     if depth > MAX_DEPTH:
         raise WrongState("the directories are nested too deeply; remove them with a command")
     removed = 0
     directory = open_beneath(parent, name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
+        device = os.fstat(directory).st_dev
         for child in os.listdir(directory):
             if stopped():
                 return removed
-            if stat.S_ISDIR(os.stat(child, dir_fd=directory, follow_symlinks=False).st_mode):
-                removed += _empty(directory, child, depth + 1, stopped)
-                os.rmdir(child, dir_fd=directory)
-            else:
-                os.unlink(child, dir_fd=directory)
-            removed += 1
+            # What is gone meanwhile is what was asked for.
+            with contextlib.suppress(FileNotFoundError):
+                info = os.stat(child, dir_fd=directory, follow_symlinks=False)
+                if info.st_dev != device:
+                    raise NotPermitted("something is mounted in there in this session")
+                if stat.S_ISDIR(info.st_mode):
+                    removed += empty_directory(directory, child, stopped, depth + 1)
+                    os.rmdir(child, dir_fd=directory)
+                else:
+                    os.unlink(child, dir_fd=directory)
+                removed += 1
     finally:
         os.close(directory)
     return removed
@@ -177,7 +195,7 @@ class AtomicWrite:
             kind = (
                 "a directory" if stat.S_ISDIR(info.st_mode) else "a link or special file; write to what it stands for"
             )
-            raise WrongState(f"{self._place.path} is {kind}")
+            raise WrongState(f"{self._place.shown} is {kind}")
 
     def write(self, data: bytes) -> None:
         with self._turn:
@@ -190,7 +208,7 @@ class AtomicWrite:
         """Puts the file in its place. Raises `Stale` where the file that is there is not the expected one."""
         with self._turn:
             if expected_sha256 and expected_sha256 != self._current():
-                raise Stale(f"{self._place.path} is not the file that was expected; read it again")
+                raise Stale(f"{self._place.shown} is not the file that was expected; read it again")
             os.fchmod(self._fd, self._mode & 0o777)
             os.rename(self._temporary, self._name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
             self._temporary = ""
@@ -222,23 +240,27 @@ def edit(place: Place, old: str, new: str, *, everywhere: bool) -> tuple[FileInf
     opened = open_file(place)
     try:
         if opened.info.size > MAX_EDIT_BYTES:
-            raise LimitExceeded(f"{place.path} has more than {MAX_EDIT_BYTES} bytes; edit it with a command")
+            raise LimitExceeded(f"{place.shown} has more than {MAX_EDIT_BYTES} bytes; edit it with a command")
         content = opened.read_at(0, MAX_EDIT_BYTES + 1)
     finally:
         opened.close()
     try:
-        text = content.decode()
+        content.decode()
     except UnicodeDecodeError:
-        raise WrongState(f"{place.path} is not UTF-8 text") from None
-    count = text.count(old)
+        raise WrongState(f"{place.shown} is not UTF-8 text") from None
+    # In bytes: text of the whole of Unicode would take four times the room.
+    find, put = old.encode(), new.encode()
+    count = content.count(find)
     if count == 0 or (count > 1 and not everywhere):
         what = (
             "does not occur" if count == 0 else f"occurs {count} times; give more of its surroundings, or replace all"
         )
-        raise WrongState(f"the text to replace {what} in {place.path}")
+        raise WrongState(f"the text to replace {what} in {place.shown}")
+    if len(content) + count * (len(put) - len(find)) > MAX_EDIT_BYTES:
+        raise LimitExceeded(f"{place.shown} would have more than {MAX_EDIT_BYTES} bytes then; edit it with a command")
     writing = AtomicWrite(place, 0)
     try:
-        writing.write(text.replace(old, new).encode())
+        writing.write(content.replace(find, put))
         info, _digest = writing.commit(hashlib.sha256(content).hexdigest())
     finally:
         writing.close()

@@ -5,6 +5,7 @@ import posixpath
 from dataclasses import dataclass
 
 from portway.box.backends.types import FileAccess, FileMount
+from portway.box.files.types import shown
 from portway.rpc.errors import InvalidInput, NotPermitted
 
 
@@ -31,6 +32,11 @@ class Place:
     path: str
 
     @property
+    def shown(self) -> str:
+        """The path in a message."""
+        return shown(self.path)
+
+    @property
     def is_root(self) -> bool:
         return posixpath.normpath(self.relative) == "."
 
@@ -47,7 +53,7 @@ def find_place(access: FileAccess, working_directory: str, path: str, *, writing
             best = (len(target), index)
     if best is None:
         places = ", ".join(mount.target for mount in access.mounts)
-        raise NotPermitted(f"{path!r} lies in none of the session's places for files: {places}")
+        raise NotPermitted(f"{shown(path)!r} lies in none of the session's places for files: {places}")
     length, index = best
     mount = access.mounts[index]
     if writing and not mount.writable:

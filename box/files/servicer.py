@@ -9,7 +9,8 @@ from portway.box.files import operations
 from portway.box.files.find import GlobQuery, GrepQuery, glob, grep
 from portway.box.files.places import Place, find_place
 from portway.box.files.session_files import FileThreads
-from portway.box.files.wire import info_to, match_to
+from portway.box.files.transfer import packing, unpacking
+from portway.box.files.wire import info_to, match_to, packed_to, path_of, unpacked_to
 from portway.box.files.writing import FileWriting
 from portway.box.sessions.directory import SessionDirectory
 from portway.box.sessions.live import OpenSession
@@ -42,14 +43,14 @@ class FileServicer:
 
     @staticmethod
     def _place(session: OpenSession, file: pb.FilePath, *, writing: bool = False) -> Place:
-        return find_place(session.sandbox.files(), session.spec.working_directory, file.path, writing=writing)
+        return find_place(session.sandbox.files(), session.spec.working_directory, path_of(file), writing=writing)
 
     async def ReadFile(self, request: pb.ReadFileRequest, call: Call[None, pb.ReadFileResponse]) -> None:
         async with self._session(call.caller, request.file) as session:
             access, place = session.sandbox.files(), self._place(session, request.file)
             file = await self._threads.run(access, place.path, partial(operations.open_file, place))
             if request.offset > file.info.size:
-                raise OutOfRange(f"{place.path} has {file.info.size} bytes, fewer than the offset {request.offset}")
+                raise OutOfRange(f"{place.shown} has {file.info.size} bytes, fewer than the offset {request.offset}")
             end = min(file.info.size, request.offset + request.length) if request.length else None
             await call.write(pb.ReadFileResponse(file=info_to(file.info)))
             offset = request.offset
@@ -67,7 +68,7 @@ class FileServicer:
         start = first.start
         async with self._session(call.caller, start.file) as session:
             place = self._place(session, start.file, writing=True)
-            writing = FileWriting(self._threads, session.sandbox.files(), place)
+            writing = FileWriting(self._threads, session.sandbox.files(), place, session.spec.disk_bytes)
             async with writing.begun(mode=start.mode, make_parents=start.make_parents):
                 while (frame := await call.read()) is not None:
                     await writing.add(_data(frame))
@@ -84,14 +85,14 @@ class FileServicer:
 
     async def Glob(self, request: pb.GlobRequest, call: Call[Never, Never]) -> pb.GlobResponse:
         async with self._session(call.caller, request.directory) as session:
-            query = GlobQuery(request.directory.path, request.pattern, request.limit or DEFAULT_GLOB)
+            query = GlobQuery(path_of(request.directory), request.pattern, request.limit or DEFAULT_GLOB)
             files, truncated = await glob(session, query, self._search_timeout)
         return pb.GlobResponse(files=[info_to(file) for file in files], truncated=truncated)
 
     async def Grep(self, request: pb.GrepRequest, call: Call[Never, Never]) -> pb.GrepResponse:
         async with self._session(call.caller, request.root) as session:
             limit = request.limit or DEFAULT_GREP
-            query = GrepQuery(request.root.path, request.pattern, request.include, request.ignore_case, limit)
+            query = GrepQuery(path_of(request.root), request.pattern, request.include, request.ignore_case, limit)
             matches, truncated = await grep(session, query, self._search_timeout)
         return pb.GrepResponse(matches=[match_to(match) for match in matches], truncated=truncated)
 
@@ -123,10 +124,32 @@ class FileServicer:
             )
         return pb.RemoveResponse(removed_count=count)
 
+    async def Upload(self, call: Call[pb.UploadRequest, None]) -> pb.UploadResponse:
+        start = _start(await call.read())
+        async with self._session(call.caller, start.directory) as session:
+            place = self._place(session, start.directory, writing=True)
+            async with unpacking(self._threads, session, place, with_parents=start.make_parents) as upload:
+                while (frame := await call.read()) is not None:
+                    await upload.add(_data(frame))
+                return unpacked_to(await upload.finish())
 
-def _data(frame: pb.WriteFileRequest) -> bytes:
+    async def Download(self, request: pb.DownloadRequest, call: Call[None, pb.DownloadResponse]) -> None:
+        async with self._session(call.caller, request.file) as session:
+            async with packing(self._threads, session, self._place(session, request.file)) as download:
+                while data := await download.next():
+                    await call.write(pb.DownloadResponse(data=data))
+                await call.write(pb.DownloadResponse(end=packed_to(download.packed)))
+
+
+def _start(frame: pb.UploadRequest | None) -> pb.UploadStart:
+    if frame is None or not frame.HasField("start"):
+        raise InvalidInput("the first frame of an upload is `start`", reason=Reason.UNEXPECTED_FRAME)
+    return frame.start
+
+
+def _data(frame: pb.WriteFileRequest | pb.UploadRequest) -> bytes:
     if frame.WhichOneof("kind") != "data":
-        raise InvalidInput("after `start` a write takes `data` only", reason=Reason.UNEXPECTED_FRAME)
+        raise InvalidInput("after `start` only `data` follows", reason=Reason.UNEXPECTED_FRAME)
     if len(frame.data) > operations.MAX_FRAME_BYTES:
         raise InvalidInput.field("data", f"has more than {operations.MAX_FRAME_BYTES} bytes in one frame")
     return frame.data

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from portway.rpc.errors import PortwayError
 
 T = TypeVar("T")
 THREADS = 8
+THREADS_EACH = 3
 
 
 class FileThreads:
@@ -22,6 +24,7 @@ class FileThreads:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(THREADS, "box-files")
+        self._turns: dict[int, tuple[asyncio.Semaphore, int]] = {}
 
     async def run(self, access: FileAccess, path: str, work: Callable[[], T]) -> T:
         """Runs `work` as the session's user; what the kernel refuses is told about `path`."""
@@ -33,7 +36,24 @@ class FileThreads:
                 with files_as(access.owner, access.owner):
                     return work()
 
-        return await asyncio.get_running_loop().run_in_executor(self._pool, as_owner)
+        async with self._turn_of(access):
+            return await asyncio.get_running_loop().run_in_executor(self._pool, as_owner)
+
+    @asynccontextmanager
+    async def _turn_of(self, access: FileAccess) -> AsyncIterator[None]:
+        """One session never takes all threads: the descriptor of its workspace is what tells it from others."""
+        key = access.mounts[0].directory
+        turns, users = self._turns.get(key, (asyncio.Semaphore(THREADS_EACH), 0))
+        self._turns[key] = turns, users + 1
+        try:
+            async with turns:
+                yield
+        finally:
+            turns, users = self._turns[key]
+            if users == 1:
+                del self._turns[key]
+            else:
+                self._turns[key] = turns, users - 1
 
     async def acquire(self, access: FileAccess, path: str, work: Callable[[], T], release: Callable[[T], None]) -> T:
         """As `run`, for work that makes something: a caller that goes away meanwhile leaves nothing behind."""

@@ -36,6 +36,11 @@ def type_of(mode: int) -> FileType:
     return FileType.LINK if stat.S_ISLNK(mode) else FileType.OTHER
 
 
+def shown(path: str) -> str:
+    """Names are bytes to the kernel; what is no UTF-8 is replaced, as in every text view."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 @dataclass(frozen=True, slots=True)
 class LineMatch:
     path: str

@@ -1,10 +1,12 @@
 """A file written as it arrives, from the event loop."""
 
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
 from portway.box.backends.types import FileAccess
+from portway.box.files.failures import meaning_of
 from portway.box.files.operations import AtomicWrite, make_parents
 from portway.box.files.places import Place
 from portway.box.files.session_files import FileThreads
@@ -14,11 +16,13 @@ from portway.box.files.types import FileInfo
 class FileWriting:
     """Only after `finish` is the file there; before, and when anything fails, everything is as it was."""
 
-    def __init__(self, threads: FileThreads, access: FileAccess, place: Place) -> None:
+    def __init__(self, threads: FileThreads, access: FileAccess, place: Place, most: int) -> None:
+        """`most` bytes: where a workspace is a plain directory, no file system says that it is full."""
         self._threads = threads
         self._access = access
         self._place = place
         self._file: AtomicWrite | None = None
+        self._room = most
 
     @asynccontextmanager
     async def begun(self, *, mode: int, make_parents: bool) -> AsyncIterator[None]:
@@ -30,6 +34,9 @@ class FileWriting:
             await self._threads.run(self._access, self._place.path, file.close)
 
     async def add(self, data: bytes) -> None:
+        self._room -= len(data)
+        if self._room < 0:
+            raise meaning_of(errno.EDQUOT, self._place.path)
         await self._threads.run(self._access, self._place.path, partial(self._begun().write, data))
 
     async def finish(self, expected_sha256: str) -> tuple[FileInfo, str]:

@@ -13,7 +13,7 @@ from portway.box.sessions.types import (
     SessionSpec,
     SessionState,
 )
-from portway.rpc.errors import InvalidInput
+from portway.rpc.errors import InvalidInput, NotAvailable
 from portway.v1 import session_pb2 as pb
 
 _NETWORK_OF = {
@@ -61,6 +61,8 @@ def timestamp(seconds: float) -> Timestamp:
 
 def request_from(spec: pb.SessionSpec) -> SessionRequest:
     limits = spec.limits
+    if spec.skills:
+        raise NotAvailable("this box does not show skills yet; leave `spec.skills` empty")
     return SessionRequest(
         profile=spec.profile,
         image=spec.image,

@@ -14,7 +14,9 @@ from tests.box.box_process import BoxProcess
 from tests.box.inside import Inside
 from tests.probing import Verdict, methods_of, path_of, probe, probe_all, roles_of
 
-METHODS = methods_of("BoxService", "FileService", "ImageService", "ProcessService", "SessionService")
+METHODS = methods_of(
+    "BoxService", "FileService", "ImageService", "ProcessService", "SessionService", "SkillMountService"
+)
 CALLERS = {"admin": Role.ADMIN, "service": Role.BOX, "viewer": Role.VIEWER, "member": Role.MEMBER}
 CALLERS["foreign"] = Role.OPERATOR
 NOT_SERVED = ("UNIMPLEMENTED", "NOT_AVAILABLE")

@@ -57,22 +57,26 @@ class FilePath(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     WORKSPACE_ID_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
+    RAW_PATH_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Session."""
     workspace_id: _builtins.str
     """Its workspace; empty means the caller's own."""
     path: _builtins.str
     """Path inside: absolute, or relative to the session's working directory."""
+    raw_path: _builtins.bytes
+    """The path as bytes, for one that is not UTF-8; where it is set it stands instead of `path`."""
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         workspace_id: _builtins.str = ...,
         path: _builtins.str = ...,
+        raw_path: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "session_id", b"session_id", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "raw_path", b"raw_path", "session_id", b"session_id", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -89,6 +93,7 @@ class FileInfo(_message.Message):
     SIZE_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     MODIFY_TIME_FIELD_NUMBER: _builtins.int
+    RAW_PATH_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Absolute path inside the session."""
     type: Global___FileType.ValueType
@@ -97,6 +102,8 @@ class FileInfo(_message.Message):
     """Size in bytes."""
     mode: _builtins.int
     """Permission bits."""
+    raw_path: _builtins.bytes
+    """The path as bytes, where it is not UTF-8; `path` then shows it with replacement characters."""
     @_builtins.property
     def modify_time(self) -> _timestamp_pb2.Timestamp:
         """When its content last changed."""
@@ -109,10 +116,11 @@ class FileInfo(_message.Message):
         size: _builtins.int = ...,
         mode: _builtins.int = ...,
         modify_time: _timestamp_pb2.Timestamp | None = ...,
+        raw_path: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["modify_time", b"modify_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "modify_time", b"modify_time", "path", b"path", "size", b"size", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "modify_time", b"modify_time", "path", b"path", "raw_path", b"raw_path", "size", b"size", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -445,22 +453,26 @@ class GrepMatch(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     LINE_NUMBER_FIELD_NUMBER: _builtins.int
     LINE_FIELD_NUMBER: _builtins.int
+    RAW_PATH_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Absolute path inside."""
     line_number: _builtins.int
     """Line number from 1."""
     line: _builtins.str
     """The line, cut at 1,000 characters."""
+    raw_path: _builtins.bytes
+    """The path as bytes, where it is not UTF-8."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         line_number: _builtins.int = ...,
         line: _builtins.str = ...,
+        raw_path: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["line", b"line", "line_number", b"line_number", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["line", b"line", "line_number", b"line_number", "path", b"path", "raw_path", b"raw_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -659,6 +671,9 @@ class UploadStart(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DIRECTORY_FIELD_NUMBER: _builtins.int
+    MAKE_PARENTS_FIELD_NUMBER: _builtins.int
+    make_parents: _builtins.bool
+    """Make it, and the directories above it, where they are missing."""
     @_builtins.property
     def directory(self) -> Global___FilePath:
         """Directory to unpack in."""
@@ -667,10 +682,11 @@ class UploadStart(_message.Message):
         self,
         *,
         directory: Global___FilePath | None = ...,
+        make_parents: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "make_parents", b"make_parents"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -714,19 +730,27 @@ class UploadResponse(_message.Message):
 
     FILE_COUNT_FIELD_NUMBER: _builtins.int
     BYTE_COUNT_FIELD_NUMBER: _builtins.int
+    DIRECTORY_COUNT_FIELD_NUMBER: _builtins.int
+    LINK_COUNT_FIELD_NUMBER: _builtins.int
     file_count: _builtins.int
     """Files."""
     byte_count: _builtins.int
     """Bytes."""
+    directory_count: _builtins.int
+    """Directories that the archive names."""
+    link_count: _builtins.int
+    """Symbolic links."""
     def __init__(
         self,
         *,
         file_count: _builtins.int = ...,
         byte_count: _builtins.int = ...,
+        directory_count: _builtins.int = ...,
+        link_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["byte_count", b"byte_count", "file_count", b"file_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["byte_count", b"byte_count", "directory_count", b"directory_count", "file_count", b"file_count", "link_count", b"link_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -757,22 +781,62 @@ class DownloadRequest(_message.Message):
 Global___DownloadRequest: _TypeAlias = DownloadRequest  # noqa: Y015
 
 @_typing.final
+class DownloadEnd(_message.Message):
+    """DownloadEnd tells what was packed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_COUNT_FIELD_NUMBER: _builtins.int
+    BYTE_COUNT_FIELD_NUMBER: _builtins.int
+    SKIPPED_COUNT_FIELD_NUMBER: _builtins.int
+    CHANGED_COUNT_FIELD_NUMBER: _builtins.int
+    file_count: _builtins.int
+    """Files."""
+    byte_count: _builtins.int
+    """Bytes of files."""
+    skipped_count: _builtins.int
+    """Entries that were left out: sockets, pipes, devices, other mounts, and what could not be read."""
+    changed_count: _builtins.int
+    """Files that changed while they were read."""
+    def __init__(
+        self,
+        *,
+        file_count: _builtins.int = ...,
+        byte_count: _builtins.int = ...,
+        skipped_count: _builtins.int = ...,
+        changed_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["byte_count", b"byte_count", "changed_count", b"changed_count", "file_count", b"file_count", "skipped_count", b"skipped_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DownloadEnd: _TypeAlias = DownloadEnd  # noqa: Y015
+
+@_typing.final
 class DownloadResponse(_message.Message):
     """DownloadResponse is a piece of a tar stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DATA_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
     """Bytes, at most 256 KiB a frame."""
+    @_builtins.property
+    def end(self) -> Global___DownloadEnd:
+        """Set in the last response, which has no bytes."""
+
     def __init__(
         self,
         *,
         data: _builtins.bytes = ...,
+        end: Global___DownloadEnd | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "end", b"end"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -160,16 +160,22 @@ class FileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Upload(self, request_iterator, context):
-        """Upload unpacks a tar stream beneath a directory. The first request is `start`.
-        Errors: as above, INVALID_ARGUMENT (absolute paths, `..`, links that lead out, devices; too many or too large members). Cancelling leaves what was unpacked.
+        """Upload unpacks a tar stream beneath a directory, all of it or nothing. The first request is `start`. It is unpacked aside and put in
+        place when the stream was ended well; a file that is there is replaced, directories are merged, links are never followed.
+        Takes plain tar (ustar, pax, GNU) with files, directories and symbolic links that stay inside; set-id bits and owners are dropped.
+        Errors: as above, INVALID_ARGUMENT (absolute paths, `..`, links that lead out, hard links, devices, sparse files, a name twice, an archive that is
+        damaged, cut off or followed by something), RESOURCE_EXHAUSTED (entries, bytes, disk full), FAILED_PRECONDITION (a directory where a file is, or the
+        reverse). Cancelling, and every error before the last frame, leaves everything as it was.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Download(self, request, context):
-        """Download packs a file or a directory as a tar stream.
-        Errors: as above. Cancelling stops packing.
+        """Download packs a file or a directory as a tar stream (GNU format). The names of a directory's entries are relative to it; a file is one entry.
+        The last response is `end`. Symbolic links are kept as links; sockets, pipes, devices, other mounts and what the session's user may not read are left out.
+        A file that changes meanwhile is sent with the size that it had when it was opened, filled up with zeros where it became shorter.
+        Errors: as above, RESOURCE_EXHAUSTED (entries, depth). Cancelling stops packing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

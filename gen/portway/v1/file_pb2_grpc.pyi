@@ -69,12 +69,18 @@ class FileServiceStub:
     Errors: as above, FAILED_PRECONDITION (directory not empty and not recursive). Cancelling stops a recursive removal where it is.
     """
     Upload: _grpc.StreamUnaryMultiCallable[_file_pb2.UploadRequest, _file_pb2.UploadResponse]
-    """Upload unpacks a tar stream beneath a directory. The first request is `start`.
-    Errors: as above, INVALID_ARGUMENT (absolute paths, `..`, links that lead out, devices; too many or too large members). Cancelling leaves what was unpacked.
+    """Upload unpacks a tar stream beneath a directory, all of it or nothing. The first request is `start`. It is unpacked aside and put in
+    place when the stream was ended well; a file that is there is replaced, directories are merged, links are never followed.
+    Takes plain tar (ustar, pax, GNU) with files, directories and symbolic links that stay inside; set-id bits and owners are dropped.
+    Errors: as above, INVALID_ARGUMENT (absolute paths, `..`, links that lead out, hard links, devices, sparse files, a name twice, an archive that is
+    damaged, cut off or followed by something), RESOURCE_EXHAUSTED (entries, bytes, disk full), FAILED_PRECONDITION (a directory where a file is, or the
+    reverse). Cancelling, and every error before the last frame, leaves everything as it was.
     """
     Download: _grpc.UnaryStreamMultiCallable[_file_pb2.DownloadRequest, _file_pb2.DownloadResponse]
-    """Download packs a file or a directory as a tar stream.
-    Errors: as above. Cancelling stops packing.
+    """Download packs a file or a directory as a tar stream (GNU format). The names of a directory's entries are relative to it; a file is one entry.
+    The last response is `end`. Symbolic links are kept as links; sockets, pipes, devices, other mounts and what the session's user may not read are left out.
+    A file that changes meanwhile is sent with the size that it had when it was opened, filled up with zeros where it became shorter.
+    Errors: as above, RESOURCE_EXHAUSTED (entries, depth). Cancelling stops packing.
     """
 
 @_typing.type_check_only
@@ -118,12 +124,18 @@ class FileServiceAsyncStub(FileServiceStub):
     Errors: as above, FAILED_PRECONDITION (directory not empty and not recursive). Cancelling stops a recursive removal where it is.
     """
     Upload: _aio.StreamUnaryMultiCallable[_file_pb2.UploadRequest, _file_pb2.UploadResponse]  # type: ignore[assignment]
-    """Upload unpacks a tar stream beneath a directory. The first request is `start`.
-    Errors: as above, INVALID_ARGUMENT (absolute paths, `..`, links that lead out, devices; too many or too large members). Cancelling leaves what was unpacked.
+    """Upload unpacks a tar stream beneath a directory, all of it or nothing. The first request is `start`. It is unpacked aside and put in
+    place when the stream was ended well; a file that is there is replaced, directories are merged, links are never followed.
+    Takes plain tar (ustar, pax, GNU) with files, directories and symbolic links that stay inside; set-id bits and owners are dropped.
+    Errors: as above, INVALID_ARGUMENT (absolute paths, `..`, links that lead out, hard links, devices, sparse files, a name twice, an archive that is
+    damaged, cut off or followed by something), RESOURCE_EXHAUSTED (entries, bytes, disk full), FAILED_PRECONDITION (a directory where a file is, or the
+    reverse). Cancelling, and every error before the last frame, leaves everything as it was.
     """
     Download: _aio.UnaryStreamMultiCallable[_file_pb2.DownloadRequest, _file_pb2.DownloadResponse]  # type: ignore[assignment]
-    """Download packs a file or a directory as a tar stream.
-    Errors: as above. Cancelling stops packing.
+    """Download packs a file or a directory as a tar stream (GNU format). The names of a directory's entries are relative to it; a file is one entry.
+    The last response is `end`. Symbolic links are kept as links; sockets, pipes, devices, other mounts and what the session's user may not read are left out.
+    A file that changes meanwhile is sent with the size that it had when it was opened, filled up with zeros where it became shorter.
+    Errors: as above, RESOURCE_EXHAUSTED (entries, depth). Cancelling stops packing.
     """
 
 class FileServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -218,8 +230,12 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_file_pb2.UploadRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_file_pb2.UploadResponse, _abc.Awaitable[_file_pb2.UploadResponse]]:
-        """Upload unpacks a tar stream beneath a directory. The first request is `start`.
-        Errors: as above, INVALID_ARGUMENT (absolute paths, `..`, links that lead out, devices; too many or too large members). Cancelling leaves what was unpacked.
+        """Upload unpacks a tar stream beneath a directory, all of it or nothing. The first request is `start`. It is unpacked aside and put in
+        place when the stream was ended well; a file that is there is replaced, directories are merged, links are never followed.
+        Takes plain tar (ustar, pax, GNU) with files, directories and symbolic links that stay inside; set-id bits and owners are dropped.
+        Errors: as above, INVALID_ARGUMENT (absolute paths, `..`, links that lead out, hard links, devices, sparse files, a name twice, an archive that is
+        damaged, cut off or followed by something), RESOURCE_EXHAUSTED (entries, bytes, disk full), FAILED_PRECONDITION (a directory where a file is, or the
+        reverse). Cancelling, and every error before the last frame, leaves everything as it was.
         """
 
     @_abc_1.abstractmethod
@@ -228,8 +244,10 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _file_pb2.DownloadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_file_pb2.DownloadResponse], _abc.AsyncIterator[_file_pb2.DownloadResponse]]:
-        """Download packs a file or a directory as a tar stream.
-        Errors: as above. Cancelling stops packing.
+        """Download packs a file or a directory as a tar stream (GNU format). The names of a directory's entries are relative to it; a file is one entry.
+        The last response is `end`. Symbolic links are kept as links; sockets, pipes, devices, other mounts and what the session's user may not read are left out.
+        A file that changes meanwhile is sent with the size that it had when it was opened, filled up with zeros where it became shorter.
+        Errors: as above, RESOURCE_EXHAUSTED (entries, depth). Cancelling stops packing.
         """
 
 def add_FileServiceServicer_to_server(servicer: FileServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -237,6 +237,36 @@ class SessionLimits(_message.Message):
 Global___SessionLimits: _TypeAlias = SessionLimits  # noqa: Y015
 
 @_typing.final
+class SessionSkill(_message.Message):
+    """SessionSkill shows a skill in a session at `/workspace/.skills/<name>`. Its files are those that `SkillMountService.PutSkill` took under the digest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    WRITABLE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of its folder."""
+    digest: _builtins.str
+    """Its digest: lowercase hexadecimal SHA-256."""
+    writable: _builtins.bool
+    """Commands may change it: they then get a copy in the workspace, which counts for its quota and lasts as long as the workspace and the digest."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        writable: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "name", b"name", "writable", b"writable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionSkill: _TypeAlias = SessionSkill  # noqa: Y015
+
+@_typing.final
 class SessionSpec(_message.Message):
     """SessionSpec is what a session should be. Two specs are compatible if every field that both set is equal."""
 
@@ -295,6 +325,7 @@ class SessionSpec(_message.Message):
     PERSISTENT_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     REQUIRE_PROBES_FIELD_NUMBER: _builtins.int
+    SKILLS_FIELD_NUMBER: _builtins.int
     profile: _builtins.str
     """Named set of values, some of them locked: `default`, `offline_readonly`, `network_basic`, `network_extended` or the operator's own. Empty: `default`."""
     image: _builtins.str
@@ -337,6 +368,10 @@ class SessionSpec(_message.Message):
         probes were not measured, or not contained, is refused with FAILED_PRECONDITION and names them.
         """
 
+    @_builtins.property
+    def skills(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionSkill]:
+        """Skills to show, read-only unless they say otherwise; `SkillMountService.SetSessionSkills` changes them later."""
+
     def __init__(
         self,
         *,
@@ -353,10 +388,11 @@ class SessionSpec(_message.Message):
         persistent: _builtins.bool = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         require_probes: _abc.Iterable[_builtins.str] | None = ...,
+        skills: _abc.Iterable[Global___SessionSkill] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_read_only_root", b"_read_only_root", "limits", b"limits", "network", b"network", "read_only_root", b"read_only_root", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_read_only_root", b"_read_only_root", "env", b"env", "extra_mounts", b"extra_mounts", "image", b"image", "labels", b"labels", "limits", b"limits", "network", b"network", "persistent", b"persistent", "profile", b"profile", "read_only_root", b"read_only_root", "require_probes", b"require_probes", "ttl", b"ttl", "working_directory", b"working_directory", "workspace_source", b"workspace_source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_read_only_root", b"_read_only_root", "env", b"env", "extra_mounts", b"extra_mounts", "image", b"image", "labels", b"labels", "limits", b"limits", "network", b"network", "persistent", b"persistent", "profile", b"profile", "read_only_root", b"read_only_root", "require_probes", b"require_probes", "skills", b"skills", "ttl", b"ttl", "working_directory", b"working_directory", "workspace_source", b"workspace_source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__read_only_root: _TypeAlias = _typing.Literal["read_only_root"]  # noqa: Y015
     _WhichOneofArgType__read_only_root: _TypeAlias = _typing.Literal["_read_only_root", b"_read_only_root"]  # noqa: Y015
