@@ -9,6 +9,7 @@ from portway.box.backends.types import (
     Exit,
     FileAccess,
     HeldThing,
+    ListenPlace,
     SandboxSpec,
     SandboxUsage,
     TerminalSize,
@@ -84,6 +85,14 @@ class Sandbox(Protocol):
 
     async def search(self, request: bytes, mount: int) -> Search:
         """Runs a file search (see `portway.box.files.search`) in the mount with this index."""
+        ...
+
+    async def listen(self, place: ListenPlace) -> int:
+        """A listening socket inside, as a descriptor that the caller owns; what runs inside connects to it.
+
+        It does not block. A Unix socket replaces one of the same name, a port that is taken raises `Conflict`. Raises
+        `Unavailable` where the sandbox is lost.
+        """
         ...
 
     def files(self) -> FileAccess: ...

@@ -1,13 +1,18 @@
 """What every backend takes and gives: plain values, the same for all of them."""
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from portway.box.isolation.limits import Limits
 from portway.box.isolation.terminal import TerminalSize as TerminalSize
+from portway.rpc.errors import InvalidInput
 
 WORKSPACE = "/workspace"
 TEMPORARY = "/tmp"
+# Where the box's own sockets are inside: seen by commands, theirs to connect to and not to change.
+SOCKETS = "/run/portway"
+_SOCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Network(StrEnum):
@@ -34,6 +39,37 @@ class HostMount:
     source: str
     target: str
     mode: MountMode
+
+
+class Protocol(StrEnum):
+    """What a listening socket speaks."""
+
+    TCP = "tcp"
+    UDP = "udp"
+
+
+@dataclass(frozen=True, slots=True)
+class PortPlace:
+    """A port of a sandbox's own loopback, 127.0.0.1; 0 takes a free one."""
+
+    port: int
+    protocol: Protocol = Protocol.TCP
+
+
+@dataclass(frozen=True, slots=True)
+class SocketPlace:
+    """A Unix socket `/run/portway/NAME` inside. NAME: letters, digits, `.`, `_`, `-`, at most 64."""
+
+    name: str
+
+
+ListenPlace = PortPlace | SocketPlace
+
+
+def check_socket_name(name: str) -> None:
+    """Raises `InvalidInput` for what is not the plain name of a socket."""
+    if not _SOCKET_NAME.fullmatch(name):
+        raise InvalidInput("a socket's name is a letter or digit, then letters, digits, `.`, `_`, `-`, 64 in all")
 
 
 @dataclass(frozen=True, slots=True)

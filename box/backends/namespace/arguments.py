@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
-from portway.box.backends.namespace.stage import EMPTY, ETC, TOP_LEVEL, StagedSession
+from portway.box.backends.namespace.stage import EMPTY, ETC, RUN, TOP_LEVEL, StagedSession
 from portway.box.backends.types import TEMPORARY, WORKSPACE, CommandSpec, HostMount, MountMode
 from portway.box.isolation.limits import MEBI
 
@@ -51,9 +51,9 @@ def _system(*, links: bool) -> Iterator[str]:
             yield from ("--symlink", link, f"/{name}")
         else:
             yield from ("--ro-bind", f"/{link or name}", f"/{name}")
-    yield from ("--ro-bind", ETC, "/etc")
+    yield from ("--ro-bind", ETC, "/etc", "--ro-bind", RUN, "/run")
     if links:
-        yield from ("--dir", "/run", "--dir", "/var", "--symlink", TEMPORARY, "/var/tmp")
+        yield from ("--dir", "/var", "--symlink", TEMPORARY, "/var/tmp")
 
 
 def _held_in_place(staged: StagedSession) -> Iterator[str]:

@@ -7,6 +7,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from portway.box.backends.namespace import wire
 from portway.box.backends.namespace.arguments import command_arguments, command_line, session_arguments
 from portway.box.backends.namespace.lanes import Lanes, Launcher
 from portway.box.backends.namespace.launcher import COMMAND, SEARCH
@@ -20,9 +21,13 @@ from portway.box.backends.types import (
     CommandSpec,
     FileAccess,
     FileMount,
+    ListenPlace,
     MountMode,
+    PortPlace,
     SandboxSpec,
     SandboxUsage,
+    SocketPlace,
+    check_socket_name,
 )
 from portway.box.isolation.cgroups import Counted, SessionGroups
 from portway.box.isolation.descriptors import nonblocking_pipe, open_terminal, widen_pipe
@@ -188,6 +193,18 @@ class NamespaceSandbox:
             raise
         pid = launcher.process.pid
         return RunningSearch(reading, self._follow(launcher), lambda: self._zygote.signal(pid, signal.SIGKILL))
+
+    async def listen(self, place: ListenPlace) -> int:
+        self._require()
+        request = self._zygote.next_request()
+        match place:
+            case PortPlace():
+                order = wire.ListenOrder(request, place.protocol, port=place.port)
+            case SocketPlace():
+                check_socket_name(place.name)
+                order = wire.ListenOrder(request, "unix", name=place.name)
+        _answer, (listening,) = await self._zygote.ask(order.to_message(), list(self._parts.namespaces))
+        return listening
 
     def _let_go(self, launcher: Launcher) -> None:
         """A launcher that got no command ends when its line closes; its lane is then free again."""

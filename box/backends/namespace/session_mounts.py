@@ -6,7 +6,7 @@ import os
 import socket
 import struct
 
-from portway.box.backends.namespace.stage import HOST, STAGE, TOP_LEVEL
+from portway.box.backends.namespace.stage import HOST, RUN, SOCKETS_STAGED, STAGE, TOP_LEVEL
 from portway.box.backends.namespace.wire import MountOrder, OpenOrder
 from portway.box.isolation import syscalls
 from portway.box.isolation.loop_devices import attach_loop
@@ -38,6 +38,9 @@ def open_session(order: OpenOrder, image: int | None) -> list[int]:
     syscalls.mount("portway-box", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,nr_inodes=1k,mode=0711")
     for name in ("workspace", "tmp"):
         os.mkdir(f"{STAGE}/{name}", 0o700)
+    for path in (RUN, SOCKETS_STAGED):
+        os.mkdir(path)
+        os.chmod(path, 0o755)
     _mount_workspace(order, image, f"{STAGE}/workspace")
     _mount_memory(f"{STAGE}/tmp", order.temporary_bytes, _TEMPORARY_INODES, 0o1777, order.user)
     if order.writable_root:

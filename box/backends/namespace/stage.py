@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from portway.box.backends.types import HostMount
+from portway.box.backends.types import SOCKETS, HostMount
 from portway.box.isolation import syscalls
 from portway.box.isolation.syscalls import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_REC, MS_SLAVE
 
@@ -16,6 +16,9 @@ ETC = "/template/etc"
 EMPTY = "/empty"
 FILTERS = ("/filters/calls.bpf", "/filters/ioctl.bpf")
 STAGE = "/stage"
+# Shown to commands as /run, read only: what is below the box alone can change.
+RUN = f"{STAGE}/run"
+SOCKETS_STAGED = RUN + SOCKETS.removeprefix("/run")
 # Only root enters here: below it is the machine itself, for mounting what an operator allows.
 PRIVATE = "/private"
 HOST = f"{PRIVATE}/host"

@@ -115,6 +115,32 @@ class OpenOrder:
         return cls(folder=folder, mounts=mounts, targets=tuple(message["targets"]), **fields)
 
 
+@dataclass(frozen=True, slots=True)
+class ListenOrder:
+    """Make a listening socket in a session, whose mounts and network come along. `kind`: `tcp`, `udp` or `unix`.
+
+    `port` is one of its loopback, `name` one of a socket of Unix.
+    """
+
+    request: int
+    kind: str
+    port: int = 0
+    name: str = ""
+
+    def to_message(self) -> dict[str, Any]:
+        return {
+            "kind": "listen",
+            "request": self.request,
+            "socket": self.kind,
+            "port": self.port,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any]) -> "ListenOrder":
+        return cls(message["request"], message["socket"], message["port"], message["name"])
+
+
 def _mount_fields(order: MountOrder | None) -> list[str] | None:
     return None if order is None else [order.root, order.path]
 

@@ -6,6 +6,7 @@ and ends. Holds no secret: it is executed with an empty environment and told not
 """
 
 import contextlib
+import errno
 import gc
 import os
 import select
@@ -17,6 +18,7 @@ from typing import Any
 
 from portway.box.backends.namespace import wire
 from portway.box.backends.namespace.launcher import BWRAP, become_launcher
+from portway.box.backends.namespace.listening import open_listener
 from portway.box.backends.namespace.session_mounts import open_session
 from portway.box.backends.namespace.stage import HOST, enter_small_root
 from portway.box.backends.namespace.zygote_parts import remove_groups, take_namespaces
@@ -68,6 +70,8 @@ class Zygote:
             match order["kind"]:
                 case "open":
                     self._fork_worker(lambda: self._open(order, descriptors))
+                case "listen":
+                    self._fork_worker(lambda: self._listen(order, descriptors))
                 case "launcher":
                     self._fork_launcher(order, descriptors)
                 case "signal":
@@ -103,6 +107,18 @@ class Zygote:
             wire.send(self._line, {"kind": "failed", "request": order.request, "error": str(error)})
         else:
             wire.send(self._line, {"kind": "done", "request": order.request}, opened)
+
+    def _listen(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        order = wire.ListenOrder.from_message(message)
+        mounts, network = descriptors
+        try:
+            opened = open_listener(order, mounts, network)
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            kind = "taken" if taken else "failed"
+            wire.send(self._line, {"kind": kind, "request": order.request, "error": str(error)})
+        else:
+            wire.send(self._line, {"kind": "done", "request": order.request}, [opened.fileno()])
 
     def _signal(self, launcher: int, number: int) -> bool:
         """Whether the signal reached the command, or there is nothing any more that it could reach."""

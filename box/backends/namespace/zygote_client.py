@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from portway.box.backends.namespace import wire
-from portway.rpc.errors import Unavailable
+from portway.rpc.errors import Conflict, Unavailable
 
 START_SECONDS = 15.0
 ANSWER_SECONDS = 60.0
@@ -134,6 +134,8 @@ class ZygoteClient:
             del self._answers[request]
         if answered["kind"] == "failed":
             raise Unavailable(answered["error"])
+        if answered["kind"] == "taken":
+            raise Conflict(answered["error"])
         return answered, received
 
     def next_request(self) -> int:

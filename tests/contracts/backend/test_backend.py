@@ -4,15 +4,27 @@ import asyncio
 import json
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from portway.box.backends.interface import Backend, NothingRan, RunningCommand, Sandbox, Stream
-from portway.box.backends.types import WORKSPACE, CommandSpec, Exit, ExitStatus, SandboxSpec, TerminalSize
+from portway.box.backends.types import (
+    WORKSPACE,
+    CommandSpec,
+    Exit,
+    ExitStatus,
+    ListenPlace,
+    PortPlace,
+    Protocol,
+    SandboxSpec,
+    SocketPlace,
+    TerminalSize,
+)
 from portway.box.isolation.limits import MEBI, Limits
-from portway.rpc.errors import PortwayError
+from portway.rpc.errors import Conflict, InvalidInput, PortwayError
 from tests.waiting import until
 
 ENV = (("PATH", "/usr/bin:/bin"),)
@@ -160,6 +172,76 @@ async def test_a_search_runs_inside(backend: Backend) -> None:
         lines = [json.loads(line) for line in said.splitlines()]
         assert [line.get("path") for line in lines] == ["a/one.py", None]
         assert lines[-1] == {"end": True, "truncated": False}
+
+
+@asynccontextmanager
+async def listening(sandbox: Sandbox, place: ListenPlace) -> AsyncIterator[socket.socket]:
+    with socket.socket(fileno=await sandbox.listen(place)) as listener:
+        assert not os.get_blocking(listener.fileno())
+        listener.setblocking(False)
+        yield listener
+
+
+async def answer_once(listener: socket.socket) -> bytes:
+    """Takes one connection, answers, and returns what it said."""
+    loop = asyncio.get_running_loop()
+    connection, _address = await loop.sock_accept(listener)
+    with connection:
+        said = await loop.sock_recv(connection, 100)
+        await loop.sock_sendall(connection, b"heard\n")
+        return said
+
+
+async def test_a_port_of_its_loopback_is_answered_from_outside_and_is_its_own(backend: Backend) -> None:
+    ask = "exec 3<>/dev/tcp/127.0.0.1/{0} && echo $0 >&3 && cat <&3"
+    async with sandbox_of(backend) as sandbox, sandbox_of(backend, "other") as other:
+        async with listening(sandbox, PortPlace(0)) as one, listening(other, PortPlace(one.getsockname()[1])) as two:
+            port = one.getsockname()[1]
+            for each, listener, name in ((sandbox, one, "one"), (other, two, "two")):
+                answering = asyncio.create_task(answer_once(listener))
+                out, _errors, _ended = await run(each, f"bash -c '{ask.format(port)}' {name}")
+                assert (out, await answering) == (b"heard\n", name.encode() + b"\n")
+            with pytest.raises(Conflict):
+                await sandbox.listen(PortPlace(port))
+        out, _errors, ended = await run(sandbox, f"bash -c '{ask.format(port)}' closed")
+        assert (out, ended.exit_code) == (b"", 1)
+
+
+async def test_a_datagram_port_is_answered_from_outside(backend: Backend) -> None:
+    async with sandbox_of(backend) as sandbox, listening(sandbox, PortPlace(53, Protocol.UDP)) as port:
+        asked = asyncio.create_task(
+            run(sandbox, "bash -c 'exec 3<>/dev/udp/127.0.0.1/53; echo ask >&3; head -c 2 <&3'")
+        )
+        said, sender = await asyncio.get_running_loop().sock_recvfrom(port, 100)
+        await asyncio.get_running_loop().sock_sendto(port, b"ok", sender)
+        assert (said, (await asked)[0]) == (b"ask\n", b"ok")
+
+
+async def test_a_socket_of_the_box_can_be_used_inside_and_neither_removed_nor_replaced(backend: Backend) -> None:
+    ask = (
+        'python3 -c \'import socket; s = socket.socket(socket.AF_UNIX); s.connect("/run/portway/it.sock"); '
+        's.sendall(b"asked"); print(s.recv(9).decode(), end="")\''
+    )
+    tampering = (
+        "rm -f /run/portway/it.sock; mv /run/portway /run/x; mv /run /x; touch /run/portway/x; rmdir /run/portway; "
+        "chmod 0 /run/portway/it.sock; ls /run/portway"
+    )
+    for read_only_root in (True, False):
+        spec = SandboxSpec("key", LIMITS, env=ENV, read_only_root=read_only_root)
+        sandbox = await backend.create(spec)
+        try:
+            # A second one takes the place of the first.
+            os.close(await sandbox.listen(SocketPlace("it.sock")))
+            async with listening(sandbox, SocketPlace("it.sock")) as listener:
+                assert (await run(sandbox, f"({tampering}) 2>/dev/null"))[0] == b"it.sock\n"
+                answering = asyncio.create_task(answer_once(listener))
+                assert (await run(sandbox, ask))[0] == b"heard\n"
+                assert await answering == b"asked"
+            for name in ("../x", "", ".x", "a/b", "x" * 65):
+                with pytest.raises(InvalidInput):
+                    await sandbox.listen(SocketPlace(name))
+        finally:
+            await sandbox.delete()
 
 
 async def test_usage_is_told_as_far_as_it_is_known(backend: Backend) -> None:

@@ -1,0 +1,40 @@
+"""Sockets that listen inside a session and are accepted from outside; runs in a child of the launcher process."""
+
+import contextlib
+import os
+import socket
+
+from portway.box.backends.namespace.stage import SOCKETS_STAGED
+from portway.box.backends.namespace.wire import ListenOrder
+from portway.box.isolation import syscalls
+from portway.box.isolation.syscalls import CLONE_NEWNET, CLONE_NEWNS
+
+_LOOPBACK = "127.0.0.1"
+# Connections beyond wait in the caller: the kernel answers nothing until one is taken.
+BACKLOG = 64
+_KINDS = {"tcp": (socket.AF_INET, socket.SOCK_STREAM), "udp": (socket.AF_INET, socket.SOCK_DGRAM)}
+_UNIX = (socket.AF_UNIX, socket.SOCK_STREAM)
+
+
+def open_listener(order: ListenOrder, mounts: int, network: int) -> socket.socket:
+    """Enters a session and listens there. Raises `OSError`, EADDRINUSE where a program of the session was first."""
+    syscalls.setns(network, CLONE_NEWNET)
+    family, kind = _KINDS.get(order.kind, _UNIX)
+    made = socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    if family == socket.AF_UNIX:
+        syscalls.setns(mounts, CLONE_NEWNS)
+        _bind_in(made, order.name)
+    else:
+        made.bind((_LOOPBACK, order.port))
+    if kind == socket.SOCK_STREAM:
+        made.listen(BACKLOG)
+    return made
+
+
+def _bind_in(made: socket.socket, name: str) -> None:
+    path = f"{SOCKETS_STAGED}/{name}"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    made.bind(path)
+    # The session's user is not this one, and nobody but the session sees the directory.
+    os.chmod(path, 0o666)
