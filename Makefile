@@ -26,7 +26,7 @@ test: $(VENV)/.installed ## set up and run the tests
 
 fuzz: $(VENV)/.installed ## send nonsense to every method of every server; MINUTES=n, SEED=n
 	@.ci/system-packages run test
-	PORTWAY_FUZZ_SECONDS=$$(( $(MINUTES) * 60 )) PORTWAY_FUZZ_SEED=$(SEED) \
+	PORTWAY_FUZZ_SECONDS=$$(( $(MINUTES) * 60 )) PORTWAY_FUZZ_SEED=$(or $(SEED),$$(date +%s)) \
 		$(BIN)/pytest -n auto --timeout $$(( $(MINUTES) * 60 + 300 )) $(ARGS) tests/fuzz
 
 test-heavy: $(VENV)/.installed ## the tests that need a real peer or minutes of time

@@ -14,7 +14,8 @@ from portway.rpc.errors import FieldViolation
 _TIMESTAMP, _DURATION, _VALUE = (f"google.protobuf.{name}" for name in ("Timestamp", "Duration", "Value"))
 # From the first second of the year 1 to the last one of 9999, and as many years to either side.
 _FIRST, _LAST = -62_135_596_800, 253_402_300_799
-_LONGEST = 315_576_000_000
+# Added to the time of today, it is still in the calendar.
+_LONGEST = 31_557_600_000
 _NANOS = 1_000_000_000
 
 
@@ -33,7 +34,7 @@ def _wrong_inside(message: Any, ways: tuple[FieldDescriptor, ...], path: str) ->
                     yield FieldViolation(path + step, "is not in the years 1 to 9999")
             elif name == _DURATION:
                 if not _is_duration(one.seconds, one.nanos):
-                    yield FieldViolation(path + step, "is not a duration of at most 10000 years")
+                    yield FieldViolation(path + step, "is not a duration of at most 1000 years")
             elif name == _VALUE and one.HasField("number_value"):
                 if not math.isfinite(one.number_value):
                     yield FieldViolation(path + step, "is not a number that JSON has")

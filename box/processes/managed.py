@@ -157,20 +157,23 @@ class ManagedProcess:
 
     async def _pump(self, running: RunningCommand, stream: Stream) -> None:
         while data := await running.read(stream, READ_BYTES):
-            while self._held(stream, len(data)):
-                self._room.clear()
-                await self._room.wait()
-            self._rings[stream].add(data)
-            await self._tell()
+            while data:
+                if (room := self._room_for(stream)) <= 0:
+                    self._room.clear()
+                    await self._room.wait()
+                    continue
+                self._rings[stream].add(data[:room])
+                data = data[room:]
+                await self._tell()
 
-    def _held(self, stream: Stream, size: int) -> bool:
-        """Whether so much more would take from an attachment what it wants to see. Nobody holds up an end."""
+    def _room_for(self, stream: Stream) -> int:
+        """How much more takes nothing from an attachment that it wants to see. Nobody holds up an end."""
         if self._stopping.is_set():
-            return False
-        limit = self._rings[stream].end + size - REPLAY_BYTES
-        if self._unseen and limit > 0:
-            return True
-        return any(one.holds and one.offset(stream) < limit for one in self._attached)
+            return READ_BYTES
+        wanted = [one.offset(stream) for one in self._attached if one.holds]
+        if self._unseen:
+            wanted.append(0)
+        return min(wanted) + REPLAY_BYTES - self._rings[stream].end if wanted else READ_BYTES
 
     async def _change(self, state: ProcessState) -> None:
         self._state = state
