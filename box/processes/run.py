@@ -142,10 +142,12 @@ class CommandRunner:
             if claim.known is not None:
                 return claim.known
             limit = request.output_limit or DEFAULT_OUTPUT_LIMIT
-            async with self.started(request, claim, wants_input=bool(request.stdin)) as command:
+            # A terminal has no end of its own: somebody has to type it.
+            feeds = bool(request.stdin) or request.command.terminal is not None
+            async with self.started(request, claim, wants_input=feeds) as command:
                 command.kept = {stream: HeadAndTail(limit) for stream in Stream}
                 async with asyncio.TaskGroup() as group:
-                    if request.stdin:
+                    if feeds:
                         group.create_task(_feed(command.running, request.stdin))
                     ended = await command.to_end(_drop)
                 result = CommandResult(command.output(), ended)

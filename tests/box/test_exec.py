@@ -323,3 +323,15 @@ async def test_the_tools_of_the_machine_work(inside: Inside, tool: str, script: 
     if result.stdout == "missing\n":
         pytest.skip(f"{tool} is not in /usr of this machine")
     assert said in result.stdout, result
+
+
+@pytest.mark.parametrize(("typed", "seen"), [(b"", ""), (b"a line\n", "a line\r\n"), (b"half a line", "half a line")])
+async def test_input_on_a_terminal_ends_where_it_was_given_whole(inside: Inside, typed: bytes, seen: str) -> None:
+    request = process_pb2.ExecOnceRequest(
+        session_id=inside.session_id,
+        command=command(shell="stty -echo; echo ready; cat; echo END", terminal=(24, 80)),
+        stdin=typed,
+    )
+    response = await inside.processes.ExecOnce(request)
+    assert response.exit.status == COMPLETED, response
+    assert response.stdout.decode().endswith(f"{seen}END\r\n"), response

@@ -69,7 +69,8 @@ class RunningProcess:
             self._pipes.stdin.close()
         elif not self._pipes.stdin.closed:
             with contextlib.suppress(OSError):
-                os.write(self._pipes.stdin.fileno(), b"\x04")
+                # Behind an unfinished line the first one only ends that.
+                os.write(self._pipes.stdin.fileno(), b"\x04\x04")
 
     def resize(self, size: TerminalSize) -> None:
         if self._pipes.terminal and not self._pipes.stdin.closed:
