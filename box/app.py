@@ -17,6 +17,7 @@ from portway.box.files.session_files import FileThreads
 from portway.box.paging import Pager
 from portway.box.processes.directory import ProcessDirectory
 from portway.box.processes.effects import EffectLedger
+from portway.box.processes.lingering.directory import LingeringCommands
 from portway.box.processes.records import ProcessRecords
 from portway.box.processes.run import CommandRunner
 from portway.box.processes.servicer import ProcessServicer
@@ -119,7 +120,9 @@ class _Parts:
         self._threads = FileThreads()
         self._runner = CommandRunner(self.sessions, EffectLedger(config.data / "effects.jsonl"), self._threads)
         self._processes = ProcessDirectory(self.sessions, ProcessRecords(paths.sessions))
+        self._lingering = LingeringCommands(self._runner)
         self.sessions.before_delete(self._processes.forget_session)
+        self.sessions.before_delete(self._lingering.forget_session)
         self.health: BoxHealth
 
     def _lost(self, reason: str) -> None:
@@ -136,6 +139,7 @@ class _Parts:
         )
         stack.push_async_callback(self.sessions.close)
         stack.push_async_callback(self._processes.close)
+        stack.push_async_callback(self._lingering.close)
         report = await self.health.report(fresh=True)
         self._processes.restore()
         structlog.get_logger().info(
@@ -151,7 +155,7 @@ class _Parts:
     def services(self, shut_down: Callable[[float], None]) -> list[Service]:
         boxes = BoxServicer(self.health, self._errors, self._pages, shut_down)
         sessions = SessionServicer(self.sessions, self._pages)
-        processes = ProcessServicer(self._runner, self._processes, self._pages)
+        processes = ProcessServicer(self._runner, self._lingering, self._processes, self._pages)
         files = FileServicer(self.sessions, self._threads, self._codec, self._config.search_timeout)
         return [
             Service(session_pb2.DESCRIPTOR.services_by_name["SessionService"], sessions),

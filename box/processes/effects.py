@@ -82,9 +82,20 @@ class EffectLedger:
             yield Claim(replace(known, replayed=True))
             return
         if reconcile:
-            raise _unknown(request_id, "was never begun here, or longer ago than is kept")
+            raise never_begun(request_id)
         async with self._running(key, digest) as claim:
             yield claim
+
+    def result_of(self, ref: SessionRef, request_id: str) -> CommandResult:
+        """The result that is kept under a request id. Raises `WrongState` where there is none, or none yet."""
+        effect = self._effects.get(_key(ref, request_id))
+        if effect is None:
+            raise never_begun(request_id)
+        if effect.running is not None:
+            raise WrongState(f"the command with request id {request_id!r} runs and was begun without `linger`")
+        if effect.result is None:
+            raise _unknown(request_id, "was begun and its end was not seen; it is not run again")
+        return replace(effect.result, replayed=True)
 
     async def _known(self, key: str, digest: str, request_id: str) -> CommandResult | None:
         effect = self._effects.get(key)
@@ -180,6 +191,10 @@ class EffectLedger:
 
 def _key(ref: SessionRef, request_id: str) -> str:
     return hashlib.sha256(f"{ref.workspace_id}\0{ref.session_id}\0{request_id}".encode()).hexdigest()
+
+
+def never_begun(request_id: str) -> WrongState:
+    return _unknown(request_id, "was never begun here, or longer ago than is kept")
 
 
 def _unknown(request_id: str, why: str) -> WrongState:

@@ -17,7 +17,7 @@ class TakesInput(Protocol):
 
     async def write(self, data: bytes, offset: int | None) -> None: ...
 
-    def close_input(self) -> None: ...
+    async def close_input(self) -> None: ...
 
     def resize(self, size: TerminalSize) -> None: ...
 
@@ -32,7 +32,7 @@ async def obey(frame: pb.ExecRequest | pb.AttachProcessRequest, target: TakesInp
                 raise InvalidInput.field("stdin", f"has more than {MAX_STDIN_FRAME} bytes in one frame")
             await target.write(frame.stdin, _offset(frame))
         case "close_stdin":
-            target.close_input()
+            await target.close_input()
         case "resize":
             size = size_from(frame.resize)
             if not (1 <= size.rows <= _LARGEST_SIDE and 1 <= size.columns <= _LARGEST_SIDE):
@@ -50,6 +50,4 @@ async def obey(frame: pb.ExecRequest | pb.AttachProcessRequest, target: TakesInp
 
 
 def _offset(frame: pb.ExecRequest | pb.AttachProcessRequest) -> int | None:
-    if isinstance(frame, pb.AttachProcessRequest) and frame.HasField("stdin_offset"):
-        return frame.stdin_offset
-    return None
+    return frame.stdin_offset if frame.HasField("stdin_offset") else None

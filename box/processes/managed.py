@@ -11,6 +11,7 @@ from portway.box.backends.interface import RunningCommand, Stream
 from portway.box.backends.types import Exit, ExitStatus
 from portway.box.isolation.terminal import TerminalSize
 from portway.box.processes.capture import RingBuffer
+from portway.box.processes.input import SharedInput
 from portway.box.processes.records import ProcessRecord
 from portway.box.processes.types import CommandRequest, Process, ProcessState, RestartPolicy
 from portway.box.sessions.types import SessionRef
@@ -53,8 +54,7 @@ class ManagedProcess:
         self._unseen = hold_output
         self._room = asyncio.Event()
         self._rings = {stream: RingBuffer(REPLAY_BYTES) for stream in Stream}
-        self._stdin_taken = 0
-        self._stdin_turn = asyncio.Lock()
+        self._input = SharedInput()
         self._running: RunningCommand | None = None
         self._stopping = asyncio.Event()
         self._changed = asyncio.Condition()
@@ -100,7 +100,7 @@ class ManagedProcess:
             stdout_bytes=self._rings[Stream.STDOUT].end,
             stderr_bytes=self._rings[Stream.STDERR].end,
             attached_count=len(self._attached),
-            stdin_taken=self._stdin_taken,
+            stdin_taken=self._input.taken,
         )
 
     async def run(self) -> None:
@@ -229,19 +229,13 @@ class ManagedProcess:
 
     async def write(self, data: bytes, offset: int | None) -> None:
         """Gives it input. With `offset`, what it already took is left out, so that a broken stream can be resumed."""
-        async with self._stdin_turn:
-            if offset is not None:
-                if offset > self._stdin_taken:
-                    raise OutOfRange(f"input from byte {offset} leaves a gap: {self._stdin_taken} bytes were taken")
-                data = data[self._stdin_taken - offset :]
-            if self._running is None:
-                raise WrongState(f"process {self.process_id!r} does not run now and takes no input")
-            await self._running.write(data)
-            self._stdin_taken += len(data)
+        if self._running is None:
+            raise WrongState(f"process {self.process_id!r} does not run now and takes no input")
+        await self._input.write(data, offset, self._running)
 
-    def close_input(self) -> None:
+    async def close_input(self) -> None:
         if self._running is not None:
-            self._running.close_input()
+            await self._input.close(self._running)
 
     def attach(self, stdout_offset: int, stderr_offset: int, *, hold: bool = False) -> "Attachment":
         """Raises `OutOfRange` for an offset past the end."""

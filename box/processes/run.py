@@ -108,6 +108,10 @@ class CommandRunner:
         async with self._effects.claim(request.ref, request.request_id, digest, reconcile=request.reconcile) as claim:
             yield claim
 
+    def result_of(self, ref: SessionRef, request_id: str) -> CommandResult:
+        """How a command of some time ago ended. Raises `WrongState` where that is not known."""
+        return self._effects.result_of(ref, request_id)
+
     @asynccontextmanager
     async def started(self, request: RunRequest, claim: Claim, *, wants_input: bool) -> AsyncIterator[StartedCommand]:
         """Starts it; when the block is left, nothing of it runs any more and its end is recorded under the claim."""

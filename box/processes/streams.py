@@ -10,7 +10,6 @@ from portway.box.isolation.terminal import TerminalSize
 from portway.box.processes.frames import obey
 from portway.box.processes.managed import Attachment, ManagedProcess, Piece
 from portway.box.processes.run import StartedCommand
-from portway.box.processes.types import CommandResult
 from portway.box.processes.wire import COMMAND_PID, exit_to, process_to
 from portway.rpc.call import Call
 from portway.v1 import process_pb2 as pb
@@ -30,24 +29,10 @@ class ExecConversation:
 
     async def run(self, command: StartedCommand) -> Exit:
         await self._call.write(pb.ExecResponse(started=pb.ExecStarted(pid=COMMAND_PID)))
-        return await _while_reading(self._read(command.running), command.to_end(self._sink))
+        return await while_reading(self._read(command.running), command.to_end(self._sink))
 
     async def tell_end(self, ended: Exit) -> None:
         await self._call.write(pb.ExecResponse(exit=exit_to(ended)))
-
-    async def replay(self, result: CommandResult) -> None:
-        """A command that ran earlier, as far as its output was kept."""
-        await self._call.write(pb.ExecResponse(started=pb.ExecStarted(pid=COMMAND_PID)))
-        output = result.output
-        for stream, data, left_out in (
-            (Stream.STDOUT, output.stdout, output.stdout_left_out),
-            (Stream.STDERR, output.stderr, output.stderr_left_out),
-        ):
-            if data:
-                await self._sink(stream, data)
-            if left_out:
-                await self._call.write(pb.ExecResponse(truncated=pb.OutputGap(missing_bytes=left_out)))
-        await self.tell_end(result.exit)
 
     async def _sink(self, stream: Stream, data: bytes) -> None:
         async with self._turn:
@@ -74,7 +59,7 @@ class _CommandInput:
     async def write(self, data: bytes, offset: int | None) -> None:
         await self._running.write(data)
 
-    def close_input(self) -> None:
+    async def close_input(self) -> None:
         self._running.close_input()
 
     def resize(self, size: TerminalSize) -> None:
@@ -94,7 +79,7 @@ class AttachConversation:
     async def run(self, attachment: Attachment) -> None:
         with attachment:
             await self._write(pb.AttachProcessResponse(attached=process_to(self._process.describe())))
-            await _while_reading(self._read(), self._relay(attachment))
+            await while_reading(self._read(), self._relay(attachment))
         ended = self._process.final_exit()
         if ended is not None:
             await self._write(pb.AttachProcessResponse(exit=exit_to(ended)))
@@ -115,14 +100,14 @@ class AttachConversation:
 
 def _piece_to(piece: Piece) -> pb.AttachProcessResponse:
     if piece.missing:
-        gap = pb.OutputGap(missing_bytes=piece.missing)
+        gap = pb.OutputGap(missing_bytes=piece.missing, of_stderr=piece.stream is Stream.STDERR)
         return pb.AttachProcessResponse(output_gap=gap, offset=piece.offset)
     if piece.stream is Stream.STDOUT:
         return pb.AttachProcessResponse(stdout=piece.data, offset=piece.offset)
     return pb.AttachProcessResponse(stderr=piece.data, offset=piece.offset)
 
 
-async def _while_reading(reading: Coroutine[Any, Any, None], work: Awaitable[T]) -> T:
+async def while_reading(reading: Coroutine[Any, Any, None], work: Awaitable[T]) -> T:
     """Does `work`, reading the caller's frames beside it until it is done."""
     async with asyncio.TaskGroup() as group:
         reader = group.create_task(reading)

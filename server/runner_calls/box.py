@@ -80,6 +80,8 @@ class BoxCalls:
         _place(start, session)
         # By its id the box can be asked whether the command is gone.
         start.request_id = start.request_id or new_id("eff")
+        # A command of a run ends with its stream: nobody could come back to it.
+        start.ClearField("linger")
 
         def next_of(frame: pb.RunBoxRequest) -> process_pb2.ExecRequest:
             if frame.WhichOneof("kind") != "exec" or frame.exec.WhichOneof("kind") == "start":

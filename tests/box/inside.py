@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from portway.rpc.channel import PortwayChannel, open_channel
 from portway.rpc.ids import new_id
 from portway.rpc.status import errors_by_meaning
-from portway.v1 import box_pb2, file_pb2, file_pb2_grpc, process_pb2, process_pb2_grpc, session_pb2
+from portway.v1 import box_pb2, box_pb2_grpc, file_pb2, file_pb2_grpc, process_pb2, process_pb2_grpc, session_pb2
 from tests.asking import ask
 from tests.box.box_process import BoxProcess
 
@@ -166,6 +166,15 @@ async def enforces(channel: PortwayChannel, limit: str) -> bool:
     """Whether the box says that it enforces a limit on this machine."""
     status = await ask(channel, box_pb2.GetBoxStatusRequest())
     return not any(limit in said for said in status.backend.unenforced_limits)
+
+
+async def box_memory(channel: PortwayChannel) -> int:
+    """What the box server itself holds."""
+    call = box_pb2_grpc.BoxServiceStub(channel).WatchStats(box_pb2.WatchStatsRequest())
+    first = await call.read()
+    call.cancel()
+    assert isinstance(first, box_pb2.WatchStatsResponse)
+    return first.memory_bytes
 
 
 @asynccontextmanager

@@ -9,10 +9,10 @@ import pytest
 from portway.rpc.channel import PortwayChannel
 from portway.rpc.errors import LimitExceeded
 from portway.rpc.ids import new_id
-from portway.v1 import box_pb2, box_pb2_grpc, process_pb2, session_pb2
+from portway.v1 import box_pb2, process_pb2, session_pb2
 from tests.asking import ask
 from tests.box.box_process import BoxProcess
-from tests.box.inside import Inside, begin, command, enforces, new_session, next_frame, until_said
+from tests.box.inside import Inside, begin, box_memory, command, enforces, new_session, next_frame, until_said
 from tests.box.machine import processes_with, seen, until_gone
 from tests.box.programs import FORK_UNTIL_REFUSED, HOLD_ALL_TERMINALS
 
@@ -47,7 +47,7 @@ async def test_memory_of_all_processes_together_is_bounded(small: Inside, box: B
     assert result.exit.status == process_pb2.EXIT_STATUS_OUT_OF_MEMORY
 
 
-async def test_files_in_memory_count_as_memory(small: Inside, box: BoxProcess) -> None:
+async def test_files_in_memory_count_asbox_memory(small: Inside, box: BoxProcess) -> None:
     result = await small.attempt(
         "head -c 300M /dev/zero > /tmp/a 2>/dev/null; head -c 300M /dev/zero > /dev/shm/b 2>/dev/null; "
         "stat -c %s /tmp/a /dev/shm/b"
@@ -122,7 +122,7 @@ async def test_processor_time_is_shared_out(channel: PortwayChannel, box: BoxPro
 
 
 async def test_output_without_end_is_held_up_and_not_kept(small: Inside, channel: PortwayChannel) -> None:
-    before = await _memory(channel)
+    before = await box_memory(channel)
     result = await small.run(command(shell="yes | head -c 300000000"), output_limit=4000)
     assert len(result.stdout) == 4000
     assert result.response.stdout_truncated_bytes == 300_000_000 - 4000
@@ -131,22 +131,14 @@ async def test_output_without_end_is_held_up_and_not_kept(small: Inside, channel
     assert (await next_frame(call)).HasField("started")
     await seen(mark)
     # Nobody reads: the program stands still instead of the box filling up.
-    assert await _memory(channel) < before + 64 * MEBI
+    assert await box_memory(channel) < before + 64 * MEBI
     call.cancel()
     await until_gone(mark)
 
 
-async def _memory(channel: PortwayChannel) -> int:
-    call = box_pb2_grpc.BoxServiceStub(channel).WatchStats(box_pb2.WatchStatsRequest())
-    first = await call.read()
-    call.cancel()
-    assert isinstance(first, box_pb2.WatchStatsResponse)
-    return first.memory_bytes
-
-
 async def test_input_that_nobody_reads_is_held_up(small: Inside, channel: PortwayChannel) -> None:
     mark = new_id("mark")
-    before = await _memory(channel)
+    before = await box_memory(channel)
     call = await begin(small, f"sleep 60; : {mark}")
     await seen(mark)
 
@@ -157,7 +149,7 @@ async def test_input_that_nobody_reads_is_held_up(small: Inside, channel: Portwa
     flooding = asyncio.create_task(flood())
     done, _pending = await asyncio.wait([flooding], timeout=1.0)
     assert not done
-    assert await _memory(channel) < before + 64 * MEBI
+    assert await box_memory(channel) < before + 64 * MEBI
     flooding.cancel()
     call.cancel()
     await until_gone(mark)

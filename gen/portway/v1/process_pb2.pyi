@@ -250,6 +250,8 @@ class ExecStart(_message.Message):
     COMMAND_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_FILE_FIELD_NUMBER: _builtins.int
+    LINGER_FIELD_NUMBER: _builtins.int
+    HOLD_OUTPUT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Session."""
     workspace_id: _builtins.str
@@ -260,9 +262,21 @@ class ExecStart(_message.Message):
     """
     output_file: _builtins.str
     """Keep the whole output in this file of the workspace as well; empty: no."""
+    hold_output: _builtins.bool
+    """With `linger`: the command waits with its output while as much as is kept of it (1 MiB of each; 128 KiB where many linger) is not
+    confirmed by `taken`, so that whoever comes back finds no gap. Without it the last of what was sent is kept, and what is lost
+    beyond that is told as `truncated`.
+    """
     @_builtins.property
     def command(self) -> Global___Command:
         """What to run."""
+
+    @_builtins.property
+    def linger(self) -> _duration_pb2.Duration:
+        """How long the command outlives the loss of its stream and waits for a caller that comes back with `resume`; not set or 0: it is
+        killed at once. At most 600 s; needs a request_id. While nobody is there, output that does not fit into what is kept holds the
+        command up; its timeout goes on. After its end, output and exit are kept as long for whoever was away; the exit for an hour.
+        """
 
     def __init__(
         self,
@@ -272,14 +286,82 @@ class ExecStart(_message.Message):
         command: Global___Command | None = ...,
         request_id: _builtins.str = ...,
         output_file: _builtins.str = ...,
+        linger: _duration_pb2.Duration | None = ...,
+        hold_output: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "linger", b"linger"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "output_file", b"output_file", "request_id", b"request_id", "session_id", b"session_id", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "hold_output", b"hold_output", "linger", b"linger", "output_file", b"output_file", "request_id", b"request_id", "session_id", b"session_id", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExecStart: _TypeAlias = ExecStart  # noqa: Y015
+
+@_typing.final
+class ExecResume(_message.Message):
+    """ExecResume comes back to a command that was begun with `linger`. One caller at a time: a stream that was still open ends with
+    ABORTED. Only the workspace and role that began the command may; for others it was never begun.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    STDOUT_OFFSET_FIELD_NUMBER: _builtins.int
+    STDERR_OFFSET_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Session."""
+    workspace_id: _builtins.str
+    """Its workspace; empty means the caller's own."""
+    request_id: _builtins.str
+    """The request_id that it was begun with."""
+    stdout_offset: _builtins.int
+    """First byte of its output that is missing; what is before counts as taken."""
+    stderr_offset: _builtins.int
+    """First byte of its errors that is missing; what is before counts as taken."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        workspace_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        stdout_offset: _builtins.int = ...,
+        stderr_offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "session_id", b"session_id", "stderr_offset", b"stderr_offset", "stdout_offset", b"stdout_offset", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExecResume: _TypeAlias = ExecResume  # noqa: Y015
+
+@_typing.final
+class ExecTaken(_message.Message):
+    """ExecTaken confirms output of a command that lingers: what is before these offsets need not be kept any longer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STDOUT_OFFSET_FIELD_NUMBER: _builtins.int
+    STDERR_OFFSET_FIELD_NUMBER: _builtins.int
+    stdout_offset: _builtins.int
+    """Bytes of its output that were taken."""
+    stderr_offset: _builtins.int
+    """Bytes of its errors that were taken."""
+    def __init__(
+        self,
+        *,
+        stdout_offset: _builtins.int = ...,
+        stderr_offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stderr_offset", b"stderr_offset", "stdout_offset", b"stdout_offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExecTaken: _TypeAlias = ExecTaken  # noqa: Y015
 
 @_typing.final
 class ExecRequest(_message.Message):
@@ -292,10 +374,15 @@ class ExecRequest(_message.Message):
     CLOSE_STDIN_FIELD_NUMBER: _builtins.int
     RESIZE_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_NUMBER: _builtins.int
+    TAKEN_FIELD_NUMBER: _builtins.int
+    STDIN_OFFSET_FIELD_NUMBER: _builtins.int
     stdin: _builtins.bytes
     """Bytes for its input, at most 1 MiB a frame."""
     signal: _builtins.int
     """A signal for its process group, by number: 1, 2, 3, 9, 10, 12, 15 …"""
+    stdin_offset: _builtins.int
+    """With `linger`: offset of the first byte of stdin. Bytes that were taken already are dropped, so that input can be resumed."""
     @_builtins.property
     def start(self) -> Global___ExecStart:
         """First, once."""
@@ -308,6 +395,14 @@ class ExecRequest(_message.Message):
     def resize(self) -> Global___TerminalSize:
         """New size of its terminal."""
 
+    @_builtins.property
+    def resume(self) -> Global___ExecResume:
+        """First, once, instead of `start`."""
+
+    @_builtins.property
+    def taken(self) -> Global___ExecTaken:
+        """Confirms output; only where the command lingers."""
+
     def __init__(
         self,
         *,
@@ -316,13 +411,21 @@ class ExecRequest(_message.Message):
         close_stdin: Global___CloseStdin | None = ...,
         resize: Global___TerminalSize | None = ...,
         signal: _builtins.int = ...,
+        resume: Global___ExecResume | None = ...,
+        taken: Global___ExecTaken | None = ...,
+        stdin_offset: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["close_stdin", b"close_stdin", "kind", b"kind", "resize", b"resize", "signal", b"signal", "start", b"start", "stdin", b"stdin"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_stdin_offset", b"_stdin_offset", "close_stdin", b"close_stdin", "kind", b"kind", "resize", b"resize", "resume", b"resume", "signal", b"signal", "start", b"start", "stdin", b"stdin", "stdin_offset", b"stdin_offset", "taken", b"taken"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["close_stdin", b"close_stdin", "kind", b"kind", "resize", b"resize", "signal", b"signal", "start", b"start", "stdin", b"stdin"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stdin_offset", b"_stdin_offset", "close_stdin", b"close_stdin", "kind", b"kind", "resize", b"resize", "resume", b"resume", "signal", b"signal", "start", b"start", "stdin", b"stdin", "stdin_offset", b"stdin_offset", "taken", b"taken"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["start", "stdin", "close_stdin", "resize", "signal"]  # noqa: Y015
+    _WhichOneofReturnType__stdin_offset: _TypeAlias = _typing.Literal["stdin_offset"]  # noqa: Y015
+    _WhichOneofArgType__stdin_offset: _TypeAlias = _typing.Literal["_stdin_offset", b"_stdin_offset"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["start", "stdin", "close_stdin", "resize", "signal", "resume", "taken"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stdin_offset) -> _WhichOneofReturnType__stdin_offset | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___ExecRequest: _TypeAlias = ExecRequest  # noqa: Y015
@@ -373,16 +476,20 @@ class OutputGap(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MISSING_BYTES_FIELD_NUMBER: _builtins.int
+    OF_STDERR_FIELD_NUMBER: _builtins.int
     missing_bytes: _builtins.int
     """Bytes left out."""
+    of_stderr: _builtins.bool
+    """They are of the errors, not of the output."""
     def __init__(
         self,
         *,
         missing_bytes: _builtins.int = ...,
+        of_stderr: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing_bytes", b"missing_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing_bytes", b"missing_bytes", "of_stderr", b"of_stderr"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -457,12 +564,15 @@ class ExecResponse(_message.Message):
     TRUNCATED_FIELD_NUMBER: _builtins.int
     EXIT_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    STDIN_TAKEN_FIELD_NUMBER: _builtins.int
     stdout: _builtins.bytes
     """Bytes of its output."""
     stderr: _builtins.bytes
     """Bytes of its errors."""
     offset: _builtins.int
-    """Offset of the first byte in its stream, for stdout and stderr."""
+    """Offset of the first byte in its stream, for stdout, stderr and truncated."""
+    stdin_taken: _builtins.int
+    """With `linger`: bytes of input that were taken so far."""
     @_builtins.property
     def started(self) -> Global___ExecStarted:
         """First."""
@@ -484,10 +594,11 @@ class ExecResponse(_message.Message):
         truncated: Global___OutputGap | None = ...,
         exit: Global___Exit | None = ...,
         offset: _builtins.int = ...,
+        stdin_taken: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["exit", b"exit", "kind", b"kind", "started", b"started", "stderr", b"stderr", "stdout", b"stdout", "truncated", b"truncated"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exit", b"exit", "kind", b"kind", "offset", b"offset", "started", b"started", "stderr", b"stderr", "stdout", b"stdout", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exit", b"exit", "kind", b"kind", "offset", b"offset", "started", b"started", "stderr", b"stderr", "stdin_taken", b"stdin_taken", "stdout", b"stdout", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["started", "stdout", "stderr", "truncated", "exit"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015

@@ -77,11 +77,14 @@ class ProcessServiceServicer:
     """
 
     def Exec(self, request_iterator, context):
-        """Exec runs one command with its input and output as streams. The first request is `start`, once.
-        First response: `started`; last: `exit`, exactly one. A stream that ends without `exit` is a lost command, never a success.
-        Errors: NOT_FOUND (session), INVALID_ARGUMENT (start, frame order), FAILED_PRECONDITION (the backend cannot run, with the reason),
-        RESOURCE_EXHAUSTED (concurrent commands), ALREADY_EXISTS (a request_id of another command), UNAVAILABLE (draining).
-        Cancelling kills the command and everything it started.
+        """Exec runs one command with its input and output as streams. The first request is `start` or, to come back to one that lingers,
+        `resume`; once. First response: `started`; last: `exit`, exactly one. A stream that ends without `exit` is a lost command, never a
+        success. Commands beyond the session's `concurrent_commands` wait in their order, 64 of them.
+        Errors: NOT_FOUND (session), INVALID_ARGUMENT (start, frame order), FAILED_PRECONDITION (the backend cannot run, with the reason;
+        reason EFFECT_UNKNOWN: nothing is known of what is to be resumed), RESOURCE_EXHAUSTED (commands that wait or linger),
+        ALREADY_EXISTS (a request_id of another command), OUT_OF_RANGE (an offset past the end), ABORTED with reason STREAM_SUPERSEDED (a
+        later `resume` has taken the command over), UNAVAILABLE (draining).
+        Cancelling kills the command and everything it started, at once or, with `linger`, when nobody came back for so long.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

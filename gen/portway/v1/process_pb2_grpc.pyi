@@ -34,11 +34,14 @@ class ProcessServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ProcessServiceAsyncStub: ...
     Exec: _grpc.StreamStreamMultiCallable[_process_pb2.ExecRequest, _process_pb2.ExecResponse]
-    """Exec runs one command with its input and output as streams. The first request is `start`, once.
-    First response: `started`; last: `exit`, exactly one. A stream that ends without `exit` is a lost command, never a success.
-    Errors: NOT_FOUND (session), INVALID_ARGUMENT (start, frame order), FAILED_PRECONDITION (the backend cannot run, with the reason),
-    RESOURCE_EXHAUSTED (concurrent commands), ALREADY_EXISTS (a request_id of another command), UNAVAILABLE (draining).
-    Cancelling kills the command and everything it started.
+    """Exec runs one command with its input and output as streams. The first request is `start` or, to come back to one that lingers,
+    `resume`; once. First response: `started`; last: `exit`, exactly one. A stream that ends without `exit` is a lost command, never a
+    success. Commands beyond the session's `concurrent_commands` wait in their order, 64 of them.
+    Errors: NOT_FOUND (session), INVALID_ARGUMENT (start, frame order), FAILED_PRECONDITION (the backend cannot run, with the reason;
+    reason EFFECT_UNKNOWN: nothing is known of what is to be resumed), RESOURCE_EXHAUSTED (commands that wait or linger),
+    ALREADY_EXISTS (a request_id of another command), OUT_OF_RANGE (an offset past the end), ABORTED with reason STREAM_SUPERSEDED (a
+    later `resume` has taken the command over), UNAVAILABLE (draining).
+    Cancelling kills the command and everything it started, at once or, with `linger`, when nobody came back for so long.
     """
     ExecOnce: _grpc.UnaryUnaryMultiCallable[_process_pb2.ExecOnceRequest, _process_pb2.ExecOnceResponse]
     """ExecOnce runs one command and returns its whole result, shortened in the middle past the limit.
@@ -73,11 +76,14 @@ class ProcessServiceAsyncStub(ProcessServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Exec: _aio.StreamStreamMultiCallable[_process_pb2.ExecRequest, _process_pb2.ExecResponse]  # type: ignore[assignment]
-    """Exec runs one command with its input and output as streams. The first request is `start`, once.
-    First response: `started`; last: `exit`, exactly one. A stream that ends without `exit` is a lost command, never a success.
-    Errors: NOT_FOUND (session), INVALID_ARGUMENT (start, frame order), FAILED_PRECONDITION (the backend cannot run, with the reason),
-    RESOURCE_EXHAUSTED (concurrent commands), ALREADY_EXISTS (a request_id of another command), UNAVAILABLE (draining).
-    Cancelling kills the command and everything it started.
+    """Exec runs one command with its input and output as streams. The first request is `start` or, to come back to one that lingers,
+    `resume`; once. First response: `started`; last: `exit`, exactly one. A stream that ends without `exit` is a lost command, never a
+    success. Commands beyond the session's `concurrent_commands` wait in their order, 64 of them.
+    Errors: NOT_FOUND (session), INVALID_ARGUMENT (start, frame order), FAILED_PRECONDITION (the backend cannot run, with the reason;
+    reason EFFECT_UNKNOWN: nothing is known of what is to be resumed), RESOURCE_EXHAUSTED (commands that wait or linger),
+    ALREADY_EXISTS (a request_id of another command), OUT_OF_RANGE (an offset past the end), ABORTED with reason STREAM_SUPERSEDED (a
+    later `resume` has taken the command over), UNAVAILABLE (draining).
+    Cancelling kills the command and everything it started, at once or, with `linger`, when nobody came back for so long.
     """
     ExecOnce: _aio.UnaryUnaryMultiCallable[_process_pb2.ExecOnceRequest, _process_pb2.ExecOnceResponse]  # type: ignore[assignment]
     """ExecOnce runs one command and returns its whole result, shortened in the middle past the limit.
@@ -115,11 +121,14 @@ class ProcessServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_process_pb2.ExecRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_process_pb2.ExecResponse], _abc.AsyncIterator[_process_pb2.ExecResponse]]:
-        """Exec runs one command with its input and output as streams. The first request is `start`, once.
-        First response: `started`; last: `exit`, exactly one. A stream that ends without `exit` is a lost command, never a success.
-        Errors: NOT_FOUND (session), INVALID_ARGUMENT (start, frame order), FAILED_PRECONDITION (the backend cannot run, with the reason),
-        RESOURCE_EXHAUSTED (concurrent commands), ALREADY_EXISTS (a request_id of another command), UNAVAILABLE (draining).
-        Cancelling kills the command and everything it started.
+        """Exec runs one command with its input and output as streams. The first request is `start` or, to come back to one that lingers,
+        `resume`; once. First response: `started`; last: `exit`, exactly one. A stream that ends without `exit` is a lost command, never a
+        success. Commands beyond the session's `concurrent_commands` wait in their order, 64 of them.
+        Errors: NOT_FOUND (session), INVALID_ARGUMENT (start, frame order), FAILED_PRECONDITION (the backend cannot run, with the reason;
+        reason EFFECT_UNKNOWN: nothing is known of what is to be resumed), RESOURCE_EXHAUSTED (commands that wait or linger),
+        ALREADY_EXISTS (a request_id of another command), OUT_OF_RANGE (an offset past the end), ABORTED with reason STREAM_SUPERSEDED (a
+        later `resume` has taken the command over), UNAVAILABLE (draining).
+        Cancelling kills the command and everything it started, at once or, with `linger`, when nobody came back for so long.
         """
 
     @_abc_1.abstractmethod

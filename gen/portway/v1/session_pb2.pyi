@@ -189,7 +189,9 @@ class SessionLimits(_message.Message):
     disk_bytes: _builtins.int
     """Bytes of the workspace."""
     concurrent_commands: _builtins.int
-    """Commands that run at the same time; 1 serialises them."""
+    """Commands that run at the same time; 1 serialises them. More wait in the order in which they came, 64 of them; beyond:
+    RESOURCE_EXHAUSTED with the quota `session:<id>`.
+    """
     @_builtins.property
     def command_timeout(self) -> _duration_pb2.Duration:
         """Longest time of one command."""

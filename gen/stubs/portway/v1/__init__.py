@@ -223,8 +223,10 @@ __all__ = (
     "ExecOnceResponse",
     "ExecRequest",
     "ExecResponse",
+    "ExecResume",
     "ExecStart",
     "ExecStarted",
+    "ExecTaken",
     "Executor",
     "Exit",
     "ExitStatus",
@@ -8940,6 +8942,21 @@ class ExecRequest(betterproto2.Message):
     A signal for its process group, by number: 1, 2, 3, 9, 10, 12, 15 …
     """
 
+    resume: "ExecResume | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+    """
+    First, once, instead of `start`.
+    """
+
+    taken: "ExecTaken | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+    """
+    Confirms output; only where the command lingers.
+    """
+
+    stdin_offset: "int | None" = betterproto2.field(8, betterproto2.TYPE_INT64, optional=True)
+    """
+    With `linger`: offset of the first byte of stdin. Bytes that were taken already are dropped, so that input can be resumed.
+    """
+
 
 default_message_pool.register_message("portway.v1", "ExecRequest", ExecRequest)
 
@@ -8980,11 +8997,52 @@ class ExecResponse(betterproto2.Message):
 
     offset: "int" = betterproto2.field(6, betterproto2.TYPE_INT64)
     """
-    Offset of the first byte in its stream, for stdout and stderr.
+    Offset of the first byte in its stream, for stdout, stderr and truncated.
+    """
+
+    stdin_taken: "int" = betterproto2.field(7, betterproto2.TYPE_INT64)
+    """
+    With `linger`: bytes of input that were taken so far.
     """
 
 
 default_message_pool.register_message("portway.v1", "ExecResponse", ExecResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ExecResume(betterproto2.Message):
+    """
+    ExecResume comes back to a command that was begun with `linger`. One caller at a time: a stream that was still open ends with
+    ABORTED. Only the workspace and role that began the command may; for others it was never begun.
+    """
+
+    session_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Session.
+    """
+
+    workspace_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Its workspace; empty means the caller's own.
+    """
+
+    request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The request_id that it was begun with.
+    """
+
+    stdout_offset: "int" = betterproto2.field(4, betterproto2.TYPE_INT64)
+    """
+    First byte of its output that is missing; what is before counts as taken.
+    """
+
+    stderr_offset: "int" = betterproto2.field(5, betterproto2.TYPE_INT64)
+    """
+    First byte of its errors that is missing; what is before counts as taken.
+    """
+
+
+default_message_pool.register_message("portway.v1", "ExecResume", ExecResume)
 
 
 @dataclass(eq=False, repr=False)
@@ -9019,6 +9077,22 @@ class ExecStart(betterproto2.Message):
     Keep the whole output in this file of the workspace as well; empty: no.
     """
 
+    linger: "datetime.timedelta | None" = betterproto2.field(
+        6, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Duration, optional=True
+    )
+    """
+    How long the command outlives the loss of its stream and waits for a caller that comes back with `resume`; not set or 0: it is
+    killed at once. At most 600 s; needs a request_id. While nobody is there, output that does not fit into what is kept holds the
+    command up; its timeout goes on. After its end, output and exit are kept as long for whoever was away; the exit for an hour.
+    """
+
+    hold_output: "bool" = betterproto2.field(7, betterproto2.TYPE_BOOL)
+    """
+    With `linger`: the command waits with its output while as much as is kept of it (1 MiB of each; 128 KiB where many linger) is not
+    confirmed by `taken`, so that whoever comes back finds no gap. Without it the last of what was sent is kept, and what is lost
+    beyond that is told as `truncated`.
+    """
+
 
 default_message_pool.register_message("portway.v1", "ExecStart", ExecStart)
 
@@ -9036,6 +9110,26 @@ class ExecStarted(betterproto2.Message):
 
 
 default_message_pool.register_message("portway.v1", "ExecStarted", ExecStarted)
+
+
+@dataclass(eq=False, repr=False)
+class ExecTaken(betterproto2.Message):
+    """
+    ExecTaken confirms output of a command that lingers: what is before these offsets need not be kept any longer.
+    """
+
+    stdout_offset: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
+    """
+    Bytes of its output that were taken.
+    """
+
+    stderr_offset: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+    """
+    Bytes of its errors that were taken.
+    """
+
+
+default_message_pool.register_message("portway.v1", "ExecTaken", ExecTaken)
 
 
 @dataclass(eq=False, repr=False)
@@ -15832,6 +15926,11 @@ class OutputGap(betterproto2.Message):
     Bytes left out.
     """
 
+    of_stderr: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    They are of the errors, not of the output.
+    """
+
 
 default_message_pool.register_message("portway.v1", "OutputGap", OutputGap)
 
@@ -20579,7 +20678,8 @@ class SessionLimits(betterproto2.Message):
 
     concurrent_commands: "int | None" = betterproto2.field(5, betterproto2.TYPE_INT32, optional=True)
     """
-    Commands that run at the same time; 1 serialises them.
+    Commands that run at the same time; 1 serialises them. More wait in the order in which they came, 64 of them; beyond:
+    RESOURCE_EXHAUSTED with the quota `session:<id>`.
     """
 
     command_timeout: "datetime.timedelta | None" = betterproto2.field(
@@ -28679,11 +28779,14 @@ class ProcessServiceSyncStub:
 
     def exec(self, messages: "Iterable[ExecRequest]") -> "Iterator[ExecResponse]":
         """
-        Exec runs one command with its input and output as streams. The first request is `start`, once.
-        First response: `started`; last: `exit`, exactly one. A stream that ends without `exit` is a lost command, never a success.
-        Errors: NOT_FOUND (session), INVALID_ARGUMENT (start, frame order), FAILED_PRECONDITION (the backend cannot run, with the reason),
-        RESOURCE_EXHAUSTED (concurrent commands), ALREADY_EXISTS (a request_id of another command), UNAVAILABLE (draining).
-        Cancelling kills the command and everything it started.
+        Exec runs one command with its input and output as streams. The first request is `start` or, to come back to one that lingers,
+        `resume`; once. First response: `started`; last: `exit`, exactly one. A stream that ends without `exit` is a lost command, never a
+        success. Commands beyond the session's `concurrent_commands` wait in their order, 64 of them.
+        Errors: NOT_FOUND (session), INVALID_ARGUMENT (start, frame order), FAILED_PRECONDITION (the backend cannot run, with the reason;
+        reason EFFECT_UNKNOWN: nothing is known of what is to be resumed), RESOURCE_EXHAUSTED (commands that wait or linger),
+        ALREADY_EXISTS (a request_id of another command), OUT_OF_RANGE (an offset past the end), ABORTED with reason STREAM_SUPERSEDED (a
+        later `resume` has taken the command over), UNAVAILABLE (draining).
+        Cancelling kills the command and everything it started, at once or, with `linger`, when nobody came back for so long.
         """
 
         yield from self._channel.stream_stream(
@@ -28781,11 +28884,14 @@ class ProcessServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "AsyncIterator[ExecResponse]":
         """
-        Exec runs one command with its input and output as streams. The first request is `start`, once.
-        First response: `started`; last: `exit`, exactly one. A stream that ends without `exit` is a lost command, never a success.
-        Errors: NOT_FOUND (session), INVALID_ARGUMENT (start, frame order), FAILED_PRECONDITION (the backend cannot run, with the reason),
-        RESOURCE_EXHAUSTED (concurrent commands), ALREADY_EXISTS (a request_id of another command), UNAVAILABLE (draining).
-        Cancelling kills the command and everything it started.
+        Exec runs one command with its input and output as streams. The first request is `start` or, to come back to one that lingers,
+        `resume`; once. First response: `started`; last: `exit`, exactly one. A stream that ends without `exit` is a lost command, never a
+        success. Commands beyond the session's `concurrent_commands` wait in their order, 64 of them.
+        Errors: NOT_FOUND (session), INVALID_ARGUMENT (start, frame order), FAILED_PRECONDITION (the backend cannot run, with the reason;
+        reason EFFECT_UNKNOWN: nothing is known of what is to be resumed), RESOURCE_EXHAUSTED (commands that wait or linger),
+        ALREADY_EXISTS (a request_id of another command), OUT_OF_RANGE (an offset past the end), ABORTED with reason STREAM_SUPERSEDED (a
+        later `resume` has taken the command over), UNAVAILABLE (draining).
+        Cancelling kills the command and everything it started, at once or, with `linger`, when nobody came back for so long.
         """
 
         async for response in self._stream_stream(
