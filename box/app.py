@@ -26,6 +26,9 @@ from portway.box.sessions.mounts import MountRules
 from portway.box.sessions.profiles import ProfileBook
 from portway.box.sessions.servicer import SessionServicer
 from portway.box.sessions.store import SessionStore
+from portway.box.sockets.directory import SocketDirectory
+from portway.box.sockets.places import SocketLimits
+from portway.box.sockets.servicer import SocketServicer
 from portway.box.status.errors import ErrorLog
 from portway.box.status.health import BoxHealth
 from portway.box.status.metrics import BoxNumbers
@@ -41,7 +44,7 @@ from portway.rpc.streams import OpenStreams
 from portway.rpc.token_file import TokenFile
 from portway.rpc.traces.config import TelemetryConfig
 from portway.rpc.traces.export import export_spans
-from portway.v1 import box_pb2, file_pb2, image_pb2, process_pb2, session_pb2, skill_mount_pb2
+from portway.v1 import box_pb2, file_pb2, image_pb2, process_pb2, session_pb2, skill_mount_pb2, socket_pb2
 
 _CURSOR_KEY_BYTES = 32
 
@@ -123,10 +126,13 @@ class _Parts:
         self._lingering = LingeringCommands(self._runner)
         self.sessions.before_delete(self._processes.forget_session)
         self.sessions.before_delete(self._lingering.forget_session)
+        self._sockets = SocketDirectory(self.sessions, SocketLimits())
+        self.sessions.before_delete(self._sockets.forget_session)
         self.health: BoxHealth
 
     def _lost(self, reason: str) -> None:
         self.sessions.lose_sandboxes()
+        self._sockets.lose_sandboxes()
         self.health.distrust(reason)
 
     async def start(self, stack: AsyncExitStack) -> None:
@@ -157,11 +163,13 @@ class _Parts:
         sessions = SessionServicer(self.sessions, self._pages)
         processes = ProcessServicer(self._runner, self._lingering, self._processes, self._pages)
         files = FileServicer(self.sessions, self._threads, self._codec, self._config.search_timeout)
+        sockets = SocketServicer(self._sockets, self._pages)
         return [
             Service(session_pb2.DESCRIPTOR.services_by_name["SessionService"], sessions),
             Service(process_pb2.DESCRIPTOR.services_by_name["ProcessService"], processes),
             Service(file_pb2.DESCRIPTOR.services_by_name["FileService"], files),
             Service(skill_mount_pb2.DESCRIPTOR.services_by_name["SkillMountService"], None),
+            Service(socket_pb2.DESCRIPTOR.services_by_name["SocketService"], sockets),
             Service(image_pb2.DESCRIPTOR.services_by_name["ImageService"], None),
             Service(
                 box_pb2.DESCRIPTOR.services_by_name["BoxService"], boxes, quiet_methods=frozenset({"GetBoxStatus"})

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
+from portway.clients.sockets.handling import Handler, Protocols, handling
+from portway.clients.sockets.serve import ServedSocket, serving
 from portway.rpc.channel import ClientTls, open_channel
 from portway.rpc.client_stream import half_close, send
 from portway.rpc.errors import Unavailable
@@ -23,6 +26,8 @@ from portway.v1 import (
     process_pb2_grpc,
     session_pb2,
     session_pb2_grpc,
+    socket_pb2,
+    socket_pb2_grpc,
 )
 
 CALL_SECONDS = 60.0
@@ -37,6 +42,7 @@ class Box:
         self.sessions = session_pb2_grpc.SessionServiceStub(self._channel)
         self.processes = process_pb2_grpc.ProcessServiceStub(self._channel)
         self.files = file_pb2_grpc.FileServiceStub(self._channel)
+        self.sockets = socket_pb2_grpc.SocketServiceStub(self._channel)
         self.service = box_pb2_grpc.BoxServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -157,6 +163,28 @@ class Box:
                 call.cancel()
         if not ended:
             raise Unavailable("the box ended the archive before it was whole; try again")
+
+    @asynccontextmanager
+    async def serve_socket(
+        self,
+        session_id: str,
+        name: str,
+        handler: Handler | Protocols,
+        *,
+        workspace_id: str = "",
+        port: int | None = None,
+        generation: int = 0,
+    ) -> AsyncIterator[ServedSocket]:
+        """Offers a socket to the commands of a session while the block runs.
+
+        `handler` takes a reader and a writer, as for `asyncio.start_server`, or makes a protocol when called without
+        anything. `port`: also on 127.0.0.1 inside; 0 for a free one. An owner of a smaller `generation` is replaced.
+        """
+        listen = socket_pb2.SocketListen(
+            session_id=session_id, workspace_id=workspace_id, name=name, port=port, generation=generation
+        )
+        async with handling(handler) as protocols, serving(self.sockets, listen, protocols) as served:
+            yield served
 
     async def status(self) -> box_pb2.GetBoxStatusResponse:
         """How the box is: backend, what is enforced, and why not where it is not."""

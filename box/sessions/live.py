@@ -53,6 +53,7 @@ class LiveSession:
         self._opening: asyncio.Task[Sandbox] | None = None
         self._leaving: asyncio.Task[int] | None = None
         self._running = 0
+        self._holders = 0
         self._queued = 0
         self._unenforced: tuple[str, ...] = ()
         self._slots = asyncio.Semaphore(spec.concurrent_commands)
@@ -84,7 +85,7 @@ class LiveSession:
 
     def is_idle_since(self, now: float) -> bool:
         """Whether nothing used it for longer than it may stay unused."""
-        idle = self._running == 0 and now - self._last_use > self.spec.ttl
+        idle = self._running == 0 and self._holders == 0 and now - self._last_use > self.spec.ttl
         return idle and self._state in (SessionState.READY, SessionState.FAILED) and not self.spec.persistent
 
     def wake_later(self) -> None:
@@ -149,6 +150,16 @@ class LiveSession:
             self._running -= 1
             self._last_use = time.time()
             self._on_release()
+
+    @asynccontextmanager
+    async def holding(self) -> AsyncIterator[OpenSession]:
+        """For what is offered to its commands: keeps the session from being idle, and is nothing that runs."""
+        self._holders += 1
+        try:
+            yield OpenSession(self.ref, self.spec, await self.open())
+        finally:
+            self._holders -= 1
+            self._last_use = time.time()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[OpenSession]:

@@ -15,7 +15,13 @@ from tests.box.inside import Inside
 from tests.probing import Verdict, methods_of, path_of, probe, probe_all, roles_of
 
 METHODS = methods_of(
-    "BoxService", "FileService", "ImageService", "ProcessService", "SessionService", "SkillMountService"
+    "BoxService",
+    "FileService",
+    "ImageService",
+    "ProcessService",
+    "SessionService",
+    "SkillMountService",
+    "SocketService",
 )
 CALLERS = {"admin": Role.ADMIN, "service": Role.BOX, "viewer": Role.VIEWER, "member": Role.MEMBER}
 CALLERS["foreign"] = Role.OPERATOR
@@ -41,6 +47,8 @@ REQUESTS = {
     "ListProcesses": "{session}",
     "StopProcess": '{session} process_id: "p"',
     "AttachProcess": 'attach {{ {session} process_id: "p" }}',
+    "ServeSocket": 'listen {{ {session} name: "models" }}',
+    "ListSockets": "{session}",
     "CreateSession": "{session}",
     "GetSession": "{session}",
     "DeleteSession": "{session}",

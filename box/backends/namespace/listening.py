@@ -25,6 +25,9 @@ def open_listener(order: ListenOrder, mounts: int, network: int) -> socket.socke
         syscalls.setns(mounts, CLONE_NEWNS)
         _bind_in(made, order.name)
     else:
+        if kind == socket.SOCK_STREAM:
+            # A port whose last connections have only just ended can be had again at once.
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((_LOOPBACK, order.port))
     if kind == socket.SOCK_STREAM:
         made.listen(BACKLOG)
@@ -33,8 +36,18 @@ def open_listener(order: ListenOrder, mounts: int, network: int) -> socket.socke
 
 def _bind_in(made: socket.socket, name: str) -> None:
     path = f"{SOCKETS_STAGED}/{name}"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+    _unlink(path)
     made.bind(path)
     # The session's user is not this one, and nobody but the session sees the directory.
     os.chmod(path, 0o666)
+
+
+def remove_socket(order: ListenOrder, mounts: int) -> None:
+    """Enters a session and removes the path of a socket."""
+    syscalls.setns(mounts, CLONE_NEWNS)
+    _unlink(f"{SOCKETS_STAGED}/{order.name}")
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

@@ -206,6 +206,12 @@ class NamespaceSandbox:
         _answer, (listening,) = await self._zygote.ask(order.to_message(), list(self._parts.namespaces))
         return listening
 
+    async def unlisten(self, name: str) -> None:
+        self._require()
+        check_socket_name(name)
+        order = wire.ListenOrder(self._zygote.next_request(), wire.REMOVE, name=name)
+        await self._zygote.ask(order.to_message(), list(self._parts.namespaces))
+
     def _let_go(self, launcher: Launcher) -> None:
         """A launcher that got no command ends when its line closes; its lane is then free again."""
         launcher.dismiss()

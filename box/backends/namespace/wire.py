@@ -115,9 +115,13 @@ class OpenOrder:
         return cls(folder=folder, mounts=mounts, targets=tuple(message["targets"]), **fields)
 
 
+REMOVE = "remove"
+
+
 @dataclass(frozen=True, slots=True)
 class ListenOrder:
-    """Make a listening socket in a session, whose mounts and network come along. `kind`: `tcp`, `udp` or `unix`.
+    """Make a listening socket in a session, whose mounts and network come along. `kind`: `tcp`, `udp`, `unix`; or
+    REMOVE the one of Unix with this name.
 
     `port` is one of its loopback, `name` one of a socket of Unix.
     """

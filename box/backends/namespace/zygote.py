@@ -18,7 +18,7 @@ from typing import Any
 
 from portway.box.backends.namespace import wire
 from portway.box.backends.namespace.launcher import BWRAP, become_launcher
-from portway.box.backends.namespace.listening import open_listener
+from portway.box.backends.namespace.listening import open_listener, remove_socket
 from portway.box.backends.namespace.session_mounts import open_session
 from portway.box.backends.namespace.stage import HOST, enter_small_root
 from portway.box.backends.namespace.zygote_parts import remove_groups, take_namespaces
@@ -112,6 +112,9 @@ class Zygote:
         order = wire.ListenOrder.from_message(message)
         mounts, network = descriptors
         try:
+            if order.kind == wire.REMOVE:
+                remove_socket(order, mounts)
+                return wire.send(self._line, {"kind": "done", "request": order.request})
             opened = open_listener(order, mounts, network)
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
