@@ -37,6 +37,20 @@ class TaskOwner:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Does `work` whole, also where the waiting task is cancelled meanwhile: the cancelling comes after it."""
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+    return task.result()
+
+
 @asynccontextmanager
 async def in_background(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Work that goes on while the block runs. A piece of it that breaks ends the block, loudly."""

@@ -9,6 +9,7 @@ from portway.box.backends.interface import Sandbox
 from portway.box.backends.types import SOCKETS, PortPlace
 from portway.box.backends.types import SocketPlace as PathPlace
 from portway.box.sockets.types import SocketEnd, SocketPlace
+from portway.box.tasks import to_its_end
 from portway.rpc.errors import Conflict, Unavailable
 
 
@@ -34,9 +35,10 @@ async def listening_inside(sandbox: Sandbox, name: str, port: int | None) -> Asy
         try:
             yield Listening(SocketPlace(f"{SOCKETS}/{file}", chosen), ends)
         finally:
-            # Where the sandbox is gone there is nothing to take away.
+            # Whole, before anybody else has the name: done late it would take the next owner's away. Where the sandbox
+            # is gone there is nothing to take.
             with suppress(Unavailable):
-                await sandbox.unlisten(file)
+                await to_its_end(sandbox.unlisten(file))
 
 
 async def _listen_on(sandbox: Sandbox, port: int) -> socket.socket:
