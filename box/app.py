@@ -21,7 +21,8 @@ from portway.box.processes.lingering.directory import LingeringCommands
 from portway.box.processes.records import ProcessRecords
 from portway.box.processes.run import CommandRunner
 from portway.box.processes.servicer import ProcessServicer
-from portway.box.sessions.directory import SessionDirectory, SessionLimits
+from portway.box.sessions.admission import Admission, SessionLimits
+from portway.box.sessions.directory import SessionDirectory
 from portway.box.sessions.mounts import MountRules
 from portway.box.sessions.profiles import ProfileBook
 from portway.box.sessions.servicer import SessionServicer
@@ -93,6 +94,7 @@ class Box:
                     recorder=recorder,
                 )
             )
+            parts.sessions.when_draining(lambda: _say_not_serving(server))
             try:
                 yield server
             finally:
@@ -116,9 +118,14 @@ class _Parts:
             ProfileBook(config.profiles, config.ceiling),
             MountRules(config.mount_roots, (config.data, config.credentials.parent)),
             self._store,
-            SessionLimits(config.max_sessions, config.max_sessions_per_workspace),
+            Admission(
+                SessionLimits(config.max_sessions, config.max_sessions_per_workspace),
+                config.require_probes,
+                lambda: self.health.known,
+            ),
             errors,
             enabled=config.enabled,
+            patience=config.create_timeout,
         )
         self._threads = FileThreads()
         self._runner = CommandRunner(self.sessions, EffectLedger(config.data / "effects.jsonl"), self._threads)
@@ -175,6 +182,13 @@ class _Parts:
                 box_pb2.DESCRIPTOR.services_by_name["BoxService"], boxes, quiet_methods=frozenset({"GetBoxStatus"})
             ),
         ]
+
+
+def _say_not_serving(server: RunningServer) -> None:
+    """In the health of every service of the box; the health service itself goes on answering."""
+    for service in server.services:
+        if service.name.startswith("portway."):
+            server.set_serving(service.name, False)
 
 
 def _tls(config: BoxConfig) -> TlsConfig | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from portway.box.images.settings import ImageSettings
-from portway.box.sessions.profiles import Ceiling, Profile
+from portway.box.sessions.profiles import Ceiling, Profile, check_names
 from portway.rpc.metrics.config import MetricsConfig
 
 BACKENDS = ("auto", "namespace")
@@ -58,8 +58,11 @@ class BoxConfig:
     user_locks: Path = Path("/run/portway-box-users")
     images: ImageSettings = ImageSettings()
     engine: EngineConfig = EngineConfig()
+    create_timeout: float = 120.0
+    require_probes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_names(self.profiles)
         if self.backend not in BACKENDS:
             raise ValueError(f"`backend` must be one of {', '.join(BACKENDS)}, not {self.backend!r}")
         if self.max_sessions < 1 or self.max_sessions_per_workspace < 1:

@@ -119,7 +119,7 @@ class Backend(Protocol):
         ...
 
     async def create(self, spec: SandboxSpec) -> Sandbox:
-        """Makes a sandbox, with the workspace that its key had before if there is one."""
+        """Makes a sandbox, with the workspace that its key had before if there is one. Cancelled, it leaves nothing."""
         ...
 
     async def discard(self, key: str) -> None:

@@ -7,7 +7,6 @@ from portway.box.sessions.mounts import is_plain_absolute
 from portway.box.sessions.types import SessionSpec
 from portway.rpc.errors import InvalidInput
 
-DEFAULT_TIMEOUT_SECONDS = 30.0
 # The kernel takes at most 128 KiB for one argument, with the byte that ends it.
 MAX_ARGUMENT_BYTES = 128 * 1024 - 1
 MAX_ARGV_BYTES = 128 * 1024
@@ -43,7 +42,7 @@ def _check_argv(argv: tuple[str, ...], field: str) -> None:
 def timeout_of(command: CommandRequest, session: SessionSpec) -> float:
     """Seconds. Raises `InvalidInput` for more than the session allows."""
     if command.timeout is None:
-        return min(DEFAULT_TIMEOUT_SECONDS, session.command_timeout)
+        return min(session.default_timeout, session.command_timeout)
     if not 0 < command.timeout <= session.command_timeout:
         most = f"{session.command_timeout:g} s"
         raise InvalidInput.field("command.timeout", f"must be above 0 and at most {most}, the limit of this session")

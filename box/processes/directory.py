@@ -12,6 +12,7 @@ from portway.box.processes.managed import ManagedProcess
 from portway.box.processes.records import ProcessRecords
 from portway.box.processes.types import CommandRequest, Process, RestartPolicy
 from portway.box.sessions.directory import SessionDirectory
+from portway.box.sessions.live import PROCESS
 from portway.box.sessions.types import SessionRef
 from portway.box.tasks import TaskOwner
 from portway.rpc.errors import Conflict, LimitExceeded, NotFound, PortwayError, Quota
@@ -86,8 +87,8 @@ class ProcessDirectory:
 
     @asynccontextmanager
     async def _run(self, ref: SessionRef, command: CommandRequest) -> AsyncIterator[RunningCommand]:
-        async with self._sessions.get(ref).using() as session:
-            running = await session.sandbox.start(to_spec(command, session.spec, wants_input=True))
+        async with self._sessions.get(ref).using(PROCESS) as session:
+            running = await session.start(to_spec(command, session.spec, wants_input=True))
             try:
                 yield running
             finally:

@@ -120,7 +120,7 @@ class CommandRunner:
             spec = to_spec(request.command, session.spec, wants_input=wants_input)
             timeout = timeout_of(request.command, session.spec)
             recorder = await stack.enter_async_context(record_to(self._threads, session, request.output_file))
-            running = await session.sandbox.start(spec)
+            running = await session.start(spec)
             claim.began = True
             stack.push_async_callback(running.close)
             self.command_count += 1

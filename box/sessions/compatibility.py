@@ -12,18 +12,32 @@ _PATHS: Mapping[str, str] = {
     "disk_bytes": "spec.limits.disk_bytes",
     "concurrent_commands": "spec.limits.concurrent_commands",
     "command_timeout": "spec.limits.command_timeout",
+    "default_timeout": "spec.limits.default_timeout",
+    "mounts_read_only": "spec.extra_mounts.mode",
 }
+# What the contract's plain bool cannot tell from "not said".
+_SAID_BY_TRUE = frozenset({"persistent"})
 
 
 def differences(request: SessionRequest, wanted: SessionSpec, existing: SessionSpec) -> list[str]:
-    """The fields that `request` says and the existing session has otherwise; `wanted` is the request resolved."""
+    """The fields that `request` says and the existing session has otherwise; `wanted` is the request resolved.
+
+    Every field of a request counts, also one that is added later.
+    """
     return [
-        _PATHS.get(field.name, f"spec.{field.name}")
+        path_of(field.name)
         for field in dataclasses.fields(SessionRequest)
-        if _is_said(getattr(request, field.name)) and getattr(wanted, field.name) != getattr(existing, field.name)
+        if _is_said(field.name, getattr(request, field.name))
+        and getattr(wanted, field.name) != getattr(existing, field.name)
     ]
 
 
-def _is_said(value: object) -> bool:
-    # False is what the contract's plain bool cannot tell from "not said".
-    return value is not None and value is not False and value not in ("", (), {})
+def path_of(name: str) -> str:
+    """Where a field of a request is in the contract."""
+    return _PATHS.get(name, f"spec.{name}")
+
+
+def _is_said(name: str, value: object) -> bool:
+    if name in _SAID_BY_TRUE:
+        return value is True
+    return value is not None and value not in ("", (), {})

@@ -2,46 +2,30 @@
 
 import asyncio
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 
 from portway.box.backends.interface import Backend, Sandbox
-from portway.box.backends.types import SandboxSpec
+from portway.box.backends.types import HeldThing, SandboxSpec
 from portway.box.isolation.limits import Limits
+from portway.box.sessions.admission import Admission
 from portway.box.sessions.compatibility import differences
 from portway.box.sessions.environment import check_environment, session_environment
-from portway.box.sessions.live import LiveSession, unavailable_while_draining
+from portway.box.sessions.live import DEFAULT_PATIENCE_SECONDS, LiveSession, unavailable_while_draining
 from portway.box.sessions.mounts import MountRules, check_working_directory
 from portway.box.sessions.profiles import ProfileBook
 from portway.box.sessions.store import SessionStore, StoredSession, key_of
-from portway.box.sessions.types import Session, SessionRef, SessionRequest, SessionSpec
+from portway.box.sessions.types import Session, SessionFigures, SessionRef, SessionRequest, SessionSpec, SessionState
 from portway.box.sessions.watch import SessionFeed
 from portway.box.status.errors import ErrorLog
-from portway.box.tasks import TaskOwner
-from portway.rpc.errors import (
-    FieldViolation,
-    LimitExceeded,
-    NotFound,
-    PortwayError,
-    Quota,
-    Reason,
-    WrongState,
-)
+from portway.box.tasks import TaskOwner, to_its_end
+from portway.rpc.errors import FieldViolation, NotFound, PortwayError, Reason, WrongState
 
 _TOMBSTONE_SECONDS = 3600.0
 _MOST_TOMBSTONES = 10_000
 _BYTES_PER_INODE = 8192
-
-
-@dataclass(frozen=True, slots=True)
-class SessionLimits:
-    """How many sessions there may be."""
-
-    total: int = 256
-    per_workspace: int = 128
 
 
 class SessionDirectory:
@@ -53,23 +37,27 @@ class SessionDirectory:
         profiles: ProfileBook,
         mounts: MountRules,
         store: SessionStore,
-        limits: SessionLimits,
+        admission: Admission,
         errors: ErrorLog,
         *,
         enabled: bool = True,
+        patience: float = DEFAULT_PATIENCE_SECONDS,
     ) -> None:
         self._backend = backend
         self._profiles = profiles
         self._mounts = mounts
         self._store = store
-        self._limits = limits
+        self._admission = admission
+        self._patience = patience
         self._errors = errors
         self._enabled = enabled
         self._sessions: dict[SessionRef, LiveSession] = {}
+        self._making: dict[SessionRef, asyncio.Task[None]] = {}
         self._leaving: dict[SessionRef, asyncio.Task[int]] = {}
         self._deleted: OrderedDict[SessionRef, float] = OrderedDict()
         self.feed = SessionFeed()
         self._draining = False
+        self._on_drain: Callable[[], None] = lambda: None
         self._released = asyncio.Event()
         self._tasks = TaskOwner("sessions")
         self.reaped_count = 0
@@ -96,17 +84,34 @@ class SessionDirectory:
         return sum(session.running_count for session in self._sessions.values())
 
     @property
+    def counts_by_state(self) -> Mapping[str, int]:
+        """How many sessions are in each state, also those whose removal is under way."""
+        counts = Counter(session.state.value for session in self._sessions.values())
+        counts[SessionState.DELETING.value] += len(self._leaving)
+        return {state.value: counts[state.value] for state in SessionState}
+
+    @property
+    def required_probes(self) -> Sequence[str]:
+        """What the operator wants to be measured before any session is made."""
+        return self._admission.required
+
+    @property
     def draining(self) -> bool:
         return self._draining
+
+    def when_draining(self, tell: Callable[[], None]) -> None:
+        """Has `tell` called when the box begins to drain."""
+        self._on_drain = tell
 
     def drain(self) -> None:
         """Refuses new work from here on, and ends the watches."""
         self._draining = True
+        self._on_drain()
         self.feed.close()
 
     async def until_idle(self) -> None:
         """Waits until nothing runs in any session."""
-        while self.running_count:
+        while any(session.work_count for session in self._sessions.values()):
             self._released.clear()
             await self._released.wait()
 
@@ -121,63 +126,80 @@ class SessionDirectory:
 
     async def create(self, ref: SessionRef, request: SessionRequest) -> tuple[Session, bool]:
         """The session, ready, and whether it was there before."""
+        try:
+            session, existed = await self._place(ref, request)
+        except PortwayError as error:
+            self._errors.note(str(error.reason), error.message, ref.session_id, ref.workspace_id)
+            raise
+        if ref in self._making:
+            # Shielded: a creation that began goes on when its caller goes away, and others may wait for it too.
+            await asyncio.shield(self._making[ref])
+        else:
+            await session.open()
+        return session.describe(), existed
+
+    async def _place(self, ref: SessionRef, request: SessionRequest) -> tuple[LiveSession, bool]:
         self.require_open()
         spec = self._profiles.resolve(request)
         while ref not in self._sessions and ref in self._leaving:
             # The one before has the same files: they must be gone first.
             await asyncio.wait([self._leaving[ref]])
             self.require_open()
-        existing = self._sessions.get(ref)
-        if existing is not None:
-            _require_compatible(ref, differences(request, spec, existing.spec))
-            await existing.open()
-            return existing.describe(), True
+        session = self._sessions.get(ref)
+        if session is None:
+            return self._begin(ref, spec), False
+        _require_compatible(ref, differences(request, spec, session.spec))
+        return session, True
+
+    def _begin(self, ref: SessionRef, spec: SessionSpec) -> LiveSession:
+        """Takes the place of a new session and begins to make it. Nothing here waits."""
         self._check(spec)
-        self._require_room(ref.workspace_id)
+        self._admission.require_room(ref.workspace_id, self._sessions.keys() | self._leaving.keys())
         session = self._sessions[ref] = self._live(ref, spec)
         self._deleted.pop(ref, None)
+        making = self._making[ref] = self._tasks.start(self._make(session))
+        making.add_done_callback(lambda _: self._making.pop(ref, None))
+        return session
+
+    async def _make(self, session: LiveSession) -> None:
+        """A session that could not be made takes no place; its callers have the reason."""
+        made = False
         try:
             await session.open()
-        except PortwayError as error:
-            self._errors.note(str(error.reason), error.message, ref.session_id)
-            # A session that could not be made takes no place; its caller has the reason.
-            if self._sessions.get(ref) is session:
-                del self._sessions[ref]
-                await asyncio.to_thread(self._store.forget, ref)
-                self.feed.deleted(session.describe())
-            raise
-        return session.describe(), False
+            made = True
+        finally:
+            if not made and self._sessions.get(session.ref) is session:
+                await asyncio.wait([self._start_deleting(session)])
 
     def _check(self, spec: SessionSpec) -> None:
+        self._admission.require_probes(spec)
         check_working_directory(spec.working_directory, self._mounts.mounts(spec), "spec.working_directory")
         self._mounts.workspace(spec)
         check_environment(spec.env, "spec.env")
-
-    def _require_room(self, workspace_id: str) -> None:
-        own = sum(1 for ref in self._sessions if ref.workspace_id == workspace_id)
-        for count, most, whose in (
-            (len(self._sessions), self._limits.total, "this box"),
-            (own, self._limits.per_workspace, f"workspace {workspace_id!r}"),
-        ):
-            if count >= most:
-                raise LimitExceeded(
-                    f"{whose} already has {count} sessions; delete one, or wait until an idle one is removed",
-                    retry_after=10.0,
-                    quota=Quota(whose, f"at most {most} sessions"),
-                )
 
     def _live(self, ref: SessionRef, spec: SessionSpec, create_time: float | None = None) -> LiveSession:
         async def make(spec: SessionSpec) -> Sandbox:
             if spec.persistent:
                 # Part of the opening, which a deletion waits for: nothing is noted down after a session is gone.
-                await asyncio.to_thread(self._store.save, StoredSession(ref, spec, session.create_time))
+                await to_its_end(self._store.save, StoredSession(ref, spec, session.create_time))
             return await self._backend.create(self._sandbox_spec(ref, spec))
 
         def changed(live: LiveSession) -> None:
-            self.feed.changed(live.describe())
+            shown = live.describe()
+            self.feed.changed(shown)
+            if shown.state is SessionState.FAILED:
+                self._errors.note("CREATE_FAILED", shown.reason, ref.session_id, ref.workspace_id)
 
         session = LiveSession(
-            ref, spec, self._backend.name, make, changed, self._released.set, self._tasks, create_time=create_time
+            ref,
+            spec,
+            self._backend.name,
+            make,
+            changed,
+            self._released.set,
+            self._tasks,
+            create_time=create_time,
+            patience=self._patience,
         )
         return session
 
@@ -221,30 +243,63 @@ class SessionDirectory:
         ]
         return sorted(found, key=newest_first)
 
+    async def figures(self, workspace_id: str, limit: int) -> tuple[Sequence[SessionFigures], int]:
+        """Of the sessions of a workspace that were used last, and how many others there are."""
+        own = [session for ref, session in self._sessions.items() if ref.workspace_id == workspace_id]
+        own.sort(key=lambda session: -session.describe().last_use_time)
+        return [await session.figures() for session in own[:limit]], max(0, len(own) - limit)
+
     async def delete(self, ref: SessionRef) -> int:
-        session = self._sessions.pop(ref, None)
-        if session is None:
-            if ref in self._deleted and time.monotonic() - self._deleted[ref] < _TOMBSTONE_SECONDS:
-                return 0
+        """Returns how many processes were killed; 0 for one that is gone, within the hour."""
+        session = self._sessions.get(ref)
+        if session is not None:
+            # Shielded: a deletion that began goes on when its caller goes away.
+            return await asyncio.shield(self._start_deleting(session))
+        if ref in self._leaving:
+            await asyncio.shield(self._leaving[ref])
+        elif not self.was_deleted(ref):
             raise NotFound.of("session", ref.session_id)
+        return 0
+
+    def was_deleted(self, ref: SessionRef) -> bool:
+        """Within the hour."""
+        return ref in self._deleted and time.monotonic() - self._deleted[ref] < _TOMBSTONE_SECONDS
+
+    def _start_deleting(self, session: LiveSession) -> "asyncio.Task[int]":
+        """From here on nobody finds it. Nothing here waits."""
+        ref = session.ref
+        del self._sessions[ref]
         self._deleted[ref] = time.monotonic()
         while len(self._deleted) > _MOST_TOMBSTONES:
             self._deleted.popitem(last=False)
-        # Shielded: a deletion that began goes on when its caller goes away.
         leaving = self._leaving[ref] = self._tasks.start(self._delete(session))
         leaving.add_done_callback(lambda _: self._leaving.pop(ref, None))
-        return await asyncio.shield(leaving)
+        return leaving
 
     async def _delete(self, session: LiveSession) -> int:
-        for tell in self._before_delete:
-            tell(session.ref)
-        # First of all: after a kill in the middle of this it must not come back with half of its files.
-        await asyncio.to_thread(self._store.forget, session.ref)
-        killed = await session.delete()
-        # A session that was not opened since the box started has a workspace and no sandbox.
-        await self._backend.discard(key_of(session.ref))
-        self.feed.deleted(session.describe())
+        ref = session.ref
+        try:
+            for tell in self._before_delete:
+                tell(ref)
+            # First of all: after a kill in the middle of this it must not come back with half of its files.
+            await asyncio.to_thread(self._store.forget, ref)
+            killed = await session.delete()
+            # A session that was not opened since the box started has a workspace and no sandbox.
+            await self._backend.discard(key_of(ref))
+        except (PortwayError, OSError) as error:
+            self._errors.note("DELETE_FAILED", f"something of it is left: {error}", ref.session_id, ref.workspace_id)
+            raise
+        finally:
+            self.feed.deleted(session.describe())
         return killed
+
+    async def held(self, ref: SessionRef) -> Sequence[HeldThing]:
+        """What it holds, by kind and name: as the box knows it, and as the machine shows it. Raises `NotFound`."""
+        session = self._sessions.get(ref)
+        if session is None and ref not in self._leaving and not self.was_deleted(ref):
+            raise NotFound.of("session", ref.session_id)
+        known = [] if session is None else _known(session)
+        return sorted([*known, *await self._backend.held(key_of(ref))])
 
     def lose_sandboxes(self) -> None:
         for session in self._sessions.values():
@@ -254,37 +309,35 @@ class SessionDirectory:
         """Removes sessions that nobody used for their time to live, looking every `interval` seconds."""
         while True:
             await asyncio.sleep(interval)
-            await self.reap(time.time())
+            self.reap(time.monotonic())
 
-    async def reap(self, now: float) -> int:
-        idle = [ref for ref, session in self._sessions.items() if session.is_idle_since(now)]
-        reaped = 0
-        for ref in idle:
-            session = self._sessions.get(ref)
-            # While others were removed, somebody may have begun to use this one.
-            if session is None or not session.is_idle_since(now):
-                continue
-            structlog.get_logger().info("removing an idle session", session=str(ref))
-            try:
-                await self.delete(ref)
-            except (PortwayError, OSError) as error:
-                # One that cannot be taken down must not end the box, and all others with it.
-                self._errors.note("BACKEND_FAILED", f"an idle session was not removed: {error}", ref.session_id)
-            else:
-                reaped += 1
-        self.reaped_count += reaped
-        return reaped
+    def reap(self, now: float) -> int:
+        """Begins the removal of all that are idle. Nothing waits for one that takes its time to go."""
+        idle = [session for session in self._sessions.values() if session.is_idle_since(now)]
+        for session in idle:
+            structlog.get_logger().info("removing an idle session", session=str(session.ref))
+            self._start_deleting(session)
+        self.reaped_count += len(idle)
+        return len(idle)
 
     async def close(self) -> None:
         """Ends everything; persistent workspaces stay."""
         live = list(self._sessions.values())
         self._sessions.clear()
-        await asyncio.gather(*(session.delete(keep_workspace=session.spec.persistent) for session in live))
+        ends = (session.delete(keep_workspace=session.spec.persistent) for session in live)
+        for ended in await asyncio.gather(*ends, return_exceptions=True):
+            if isinstance(ended, BaseException):
+                structlog.get_logger().error("a session could not be taken down", error=repr(ended))
         await self._tasks.close(cancel=False)
 
 
 def newest_first(session: Session) -> tuple[float, str]:
     return -session.create_time, session.ref.session_id
+
+
+def _known(session: LiveSession) -> list[HeldThing]:
+    own = HeldThing("session", session.ref.session_id, session.state.value, session.create_time)
+    return [own, *(HeldThing(use.kind, use.name, "under way", use.since) for use in session.uses)]
 
 
 def _require_compatible(ref: SessionRef, fields: Iterable[str]) -> None:

@@ -53,7 +53,8 @@ class MountRules:
         """The machine's directory that is to be the workspace; `None` where the session gets one of its own."""
         if not spec.workspace_source:
             return None
-        request = MountRequest(spec.workspace_source, WORKSPACE, MountMode.READ_WRITE)
+        mode = MountMode.READ_ONLY if spec.mounts_read_only else MountMode.READ_WRITE
+        request = MountRequest(spec.workspace_source, WORKSPACE, mode)
         mount = self._source(request, WORKSPACE, "spec.workspace_source")
         if not os.path.isdir(mount.source):
             raise InvalidInput.field("spec.workspace_source", "is not a directory")

@@ -1,12 +1,14 @@
 """Profiles: named sets of values, some of them locked. Order: profile, then request, then the locked values again."""
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from portway.box.backends.types import MountMode, Network
 from portway.box.isolation.limits import MEBI
 from portway.box.sessions.types import (
+    DEFAULT_COMMAND_SECONDS,
     DEFAULT_PROFILE,
     DEFAULT_TTL_SECONDS,
     MountRequest,
@@ -16,12 +18,23 @@ from portway.box.sessions.types import (
 )
 from portway.rpc.errors import InvalidInput
 
-LOCKABLE = ("cpu_millis", "memory_bytes", "pids", "disk_bytes", "network", "read_only_root", "mounts_read_only")
+LOCKABLE = (
+    "cpu_millis", "memory_bytes", "pids", "disk_bytes", "concurrent_commands", "command_timeout", "default_timeout",
+    "ttl", "network", "read_only_root", "mounts_read_only",
+)  # fmt: skip
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+_BOUNDED = ("cpu_millis", "memory_bytes", "pids", "disk_bytes", "concurrent_commands")
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Values of a profile. A locked one stands whatever a request says. `longest_command` is in seconds."""
+    """Values of a profile. A locked one stands whatever a request says. Times are in seconds.
+
+    `longest_command` is the most that a command of such a session may take, `default_timeout` what one gets that names
+    no time. With `mounts_read_only` locked, nothing of the machine is writable inside, not even a workspace of it.
+    """
 
     cpu_millis: int = 1000
     memory_bytes: int = 512 * MEBI
@@ -35,11 +48,17 @@ class Profile:
     longest_command: float = 600.0
     ttl: float = DEFAULT_TTL_SECONDS
     locked: tuple[str, ...] = ()
+    default_timeout: float = DEFAULT_COMMAND_SECONDS
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.locked) - set(LOCKABLE))
         if unknown:
             raise ValueError(f"cannot lock {', '.join(unknown)}; lockable: {', '.join(LOCKABLE)}")
+        for name in (*_BOUNDED, "longest_command", "default_timeout", "ttl"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` of a profile must be above 0")
+        if self.allow and self.network is not Network.ALLOW_LIST:
+            raise ValueError("`allow` of a profile needs `network: allow_list`")
 
 
 BUILT_IN: Mapping[str, Profile] = {
@@ -77,6 +96,7 @@ class ProfileBook:
     """The profiles of this box: the built-in ones, and the operator's over them."""
 
     def __init__(self, own: Mapping[str, Profile], ceiling: Ceiling) -> None:
+        check_names(own)
         self._profiles = {**BUILT_IN, **own}
         self._ceiling = ceiling
 
@@ -103,17 +123,31 @@ class ProfileBook:
             concurrent_commands=self._bounded("concurrent_commands", request, profile),
             command_timeout=_command_timeout(request, profile),
             read_only_root=bool(_chosen("read_only_root", request, profile)),
-            ttl=profile.ttl if request.ttl is None else request.ttl,
+            ttl=profile.ttl if request.ttl is None or "ttl" in profile.locked else request.ttl,
             persistent=request.persistent,
             labels=dict(request.labels),
+            default_timeout=_default_timeout(request, profile),
+            require_probes=request.require_probes,
+            mounts_read_only=_mounts_are_locked(profile),
+            locked=tuple(sorted(profile.locked)),
         )
 
     def _bounded(self, name: str, request: SessionRequest, profile: Profile) -> int:
+        own, most = int(getattr(profile, name)), int(getattr(self._ceiling, name))
         value = int(_chosen(name, request, profile))
-        most = int(getattr(self._ceiling, name))
+        if value > most and value == own:
+            # Nobody asked for it: what a profile gives ends where the box does.
+            return most
         if value > most:
             raise InvalidInput.field(f"spec.limits.{name}", f"{value} is more than the {most} that this box allows")
         return value
+
+
+def check_names(profiles: Iterable[str]) -> None:
+    """Raises `ValueError` for a name that no request could give."""
+    for name in profiles:
+        if _NAME.fullmatch(name) is None:
+            raise ValueError(f"`profiles`: {name!r} is no name; use letters, digits, `_`, `-`, `.`, at most 64")
 
 
 def _chosen(name: str, request: SessionRequest, profile: Profile) -> int | bool:
@@ -128,8 +162,12 @@ def _network(request: SessionRequest, profile: Profile) -> NetworkPolicy:
     return request.network
 
 
+def _mounts_are_locked(profile: Profile) -> bool:
+    return profile.mounts_read_only and "mounts_read_only" in profile.locked
+
+
 def _mounts(request: SessionRequest, profile: Profile) -> tuple[MountRequest, ...]:
-    if not (profile.mounts_read_only and "mounts_read_only" in profile.locked):
+    if not _mounts_are_locked(profile):
         return request.extra_mounts
     return tuple(
         dataclasses.replace(mount, mode=MountMode.READ_ONLY) if mount.mode is MountMode.READ_WRITE else mount
@@ -138,9 +176,18 @@ def _mounts(request: SessionRequest, profile: Profile) -> tuple[MountRequest, ..
 
 
 def _command_timeout(request: SessionRequest, profile: Profile) -> float:
-    if request.command_timeout is None:
+    if request.command_timeout is None or "command_timeout" in profile.locked:
         return profile.longest_command
     if not 0 < request.command_timeout <= profile.longest_command:
         most = f"{profile.longest_command:g} s"
         raise InvalidInput.field("spec.limits.command_timeout", f"must be above 0 and at most {most}")
     return request.command_timeout
+
+
+def _default_timeout(request: SessionRequest, profile: Profile) -> float:
+    longest = _command_timeout(request, profile)
+    if request.default_timeout is None or "default_timeout" in profile.locked:
+        return min(profile.default_timeout, longest)
+    if not 0 < request.default_timeout <= longest:
+        raise InvalidInput.field("spec.limits.default_timeout", f"must be above 0 and at most {longest:g} s")
+    return request.default_timeout

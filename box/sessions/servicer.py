@@ -1,12 +1,14 @@
 """SessionService on the wire."""
 
+from collections.abc import Sequence
 from typing import Never
 
+from portway.box.backends.types import HeldThing
 from portway.box.paging import Pager
 from portway.box.sessions.directory import SessionDirectory, newest_first
 from portway.box.sessions.types import SessionRef
 from portway.box.sessions.watch import SessionChanged, SessionDeleted
-from portway.box.sessions.wire import ref_to, request_from, session_to
+from portway.box.sessions.wire import held_to, ref_to, request_from, session_to
 from portway.box.workspaces import workspace_of
 from portway.rpc.call import Call
 from portway.rpc.identity import Caller
@@ -36,8 +38,8 @@ class SessionServicer:
 
     async def GetSession(self, request: pb.GetSessionRequest, call: Call[Never, Never]) -> pb.GetSessionResponse:
         session = self._sessions.get(session_ref(call.caller, request.workspace_id, request.session_id))
-        usage = await session.sandbox.usage() if session.sandbox is not None else None
-        return pb.GetSessionResponse(session=session_to(session.describe(), usage))
+        figures = await session.figures()
+        return pb.GetSessionResponse(session=session_to(figures.session, figures))
 
     async def ListSessions(self, request: pb.ListSessionsRequest, call: Call[Never, Never]) -> pb.ListSessionsResponse:
         workspace_id = workspace_of(call.caller, request.workspace_id)
@@ -54,14 +56,26 @@ class SessionServicer:
         return pb.DeleteSessionResponse(killed_process_count=killed)
 
     async def WatchSessions(self, request: pb.WatchSessionsRequest, call: Call[None, pb.WatchSessionsResponse]) -> None:
-        workspace_id = workspace_of(call.caller, request.workspace_id)
-        with self._sessions.feed.watch(workspace_id) as watcher:
-            now = self._sessions.list(workspace_id, {})[:_SNAPSHOT_LIMIT]
-            snapshot = pb.SessionSnapshot(sessions=[session_to(session) for session in now])
+        workspace_id, labels = workspace_of(call.caller, request.workspace_id), dict(request.labels)
+        with self._sessions.feed.watch(workspace_id, labels) as watcher:
+            now = self._sessions.list(workspace_id, labels)
+            snapshot = pb.SessionSnapshot(sessions=[session_to(session) for session in now[:_SNAPSHOT_LIMIT]])
             await call.write(pb.WatchSessionsResponse(snapshot=snapshot))
+            for session in now[_SNAPSHOT_LIMIT:]:
+                await call.write(pb.WatchSessionsResponse(changed=session_to(session)))
             while (change := await watcher.next()) is not None:
                 match change:
                     case SessionChanged(session):
                         await call.write(pb.WatchSessionsResponse(changed=session_to(session)))
                     case SessionDeleted(ref):
                         await call.write(pb.WatchSessionsResponse(deleted=ref_to(ref)))
+
+    async def ListHeld(self, request: pb.ListHeldRequest, call: Call[Never, Never]) -> pb.ListHeldResponse:
+        ref = session_ref(call.caller, request.workspace_id, request.session_id)
+        size = request.page_size or DEFAULT_PAGE
+        things = await self._sessions.held(ref)
+        page: Sequence[HeldThing]
+        page, token = self._pages.page(
+            things, lambda thing: (thing.kind, thing.name), f"held/{ref}", request.page_token, size
+        )
+        return pb.ListHeldResponse(items=[held_to(thing) for thing in page], next_page_token=token)

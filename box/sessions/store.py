@@ -77,4 +77,6 @@ def _from_json(document: dict[str, Any]) -> StoredSession:
     spec["extra_mounts"] = tuple(
         MountRequest(mount["source"], mount["target"], MountMode(mount["mode"])) for mount in spec["extra_mounts"]
     )
+    for name in ("require_probes", "locked"):
+        spec[name] = tuple(spec.get(name, ()))
     return StoredSession(SessionRef(**document["ref"]), SessionSpec(**spec), float(document["created"]))

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from portway.box.backends.types import MountMode, Network
+from portway.box.backends.types import MountMode, Network, SandboxUsage
 
 DEFAULT_PROFILE = "default"
 DEFAULT_TTL_SECONDS = 300.0
+DEFAULT_COMMAND_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -55,11 +56,17 @@ class SessionRequest:
     ttl: float | None = None
     persistent: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    default_timeout: float | None = None
+    require_probes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SessionSpec:
-    """A spec in force: profile, request and locked values together. Every field is decided. Seconds, bytes."""
+    """A spec in force: profile, request and locked values together. Every field is decided. Seconds, bytes.
+
+    `locked`: fields that the profile decided whatever the request said. Fields with a default came later than sessions
+    that lie on disk.
+    """
 
     profile: str
     image: str
@@ -78,6 +85,10 @@ class SessionSpec:
     ttl: float
     persistent: bool
     labels: Mapping[str, str]
+    default_timeout: float = DEFAULT_COMMAND_SECONDS
+    require_probes: tuple[str, ...] = ()
+    mounts_read_only: bool = False
+    locked: tuple[str, ...] = ()
 
 
 class SessionState(StrEnum):
@@ -100,3 +111,22 @@ class Session:
     last_use_time: float
     running_count: int
     unenforced_limits: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionUse:
+    """Something under way in a session: a `command`, a `process`, a `call` that works on its files, or an `offer` to
+    its commands."""
+
+    kind: str
+    name: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFigures:
+    """What a session uses; `None` where the backend cannot tell. `commands` were started since the box started."""
+
+    session: Session
+    usage: SandboxUsage
+    commands: int

@@ -3,11 +3,13 @@
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from portway.box.backends.types import MountMode, Network, SandboxUsage
+from portway.box.backends.types import HeldThing, MountMode, Network
+from portway.box.sessions.compatibility import path_of
 from portway.box.sessions.types import (
     MountRequest,
     NetworkPolicy,
     Session,
+    SessionFigures,
     SessionRef,
     SessionRequest,
     SessionSpec,
@@ -81,6 +83,8 @@ def request_from(spec: pb.SessionSpec) -> SessionRequest:
         ttl=_optional_seconds(spec, "ttl", "spec.ttl"),
         persistent=spec.persistent,
         labels=dict(spec.labels),
+        default_timeout=_optional_seconds(limits, "default_timeout", "spec.limits.default_timeout"),
+        require_probes=tuple(sorted(set(spec.require_probes))),
     )
 
 
@@ -99,7 +103,7 @@ def _network_from(spec: pb.SessionSpec) -> NetworkPolicy | None:
     return NetworkPolicy(mode, tuple(spec.network.allow))
 
 
-def session_to(session: Session, usage: SandboxUsage | None = None) -> pb.Session:
+def session_to(session: Session, figures: SessionFigures | None = None) -> pb.Session:
     made = pb.Session(
         session_id=session.ref.session_id,
         workspace_id=session.ref.workspace_id,
@@ -111,9 +115,10 @@ def session_to(session: Session, usage: SandboxUsage | None = None) -> pb.Sessio
         last_use_time=timestamp(session.last_use_time),
         running_count=session.running_count,
         unenforced_limits=session.unenforced_limits,
+        locked_fields=[path_of(name) for name in session.spec.locked],
     )
-    if usage is not None:
-        made.usage.CopyFrom(_usage_to(usage))
+    if figures is not None:
+        made.usage.CopyFrom(usage_to(figures))
     return made
 
 
@@ -121,13 +126,22 @@ def ref_to(ref: SessionRef) -> pb.Session:
     return pb.Session(session_id=ref.session_id, workspace_id=ref.workspace_id)
 
 
-def _usage_to(usage: SandboxUsage) -> pb.SessionUsage:
+def usage_to(figures: SessionFigures) -> pb.SessionUsage:
+    usage = figures.usage
     return pb.SessionUsage(
         memory_bytes=usage.memory_bytes,
         disk_bytes=usage.disk_bytes,
         pids=usage.pids,
         cpu_time=duration(usage.cpu_seconds) if usage.cpu_seconds is not None else None,
+        peak_memory_bytes=usage.peak_memory,
+        command_count=figures.commands,
+        running_count=figures.session.running_count,
     )
+
+
+def held_to(thing: HeldThing) -> pb.HeldItem:
+    since = timestamp(thing.since) if thing.since else None
+    return pb.HeldItem(kind=thing.kind, id=thing.name, state=thing.state, create_time=since)
 
 
 def _spec_to(spec: SessionSpec) -> pb.SessionSpec:
@@ -148,9 +162,11 @@ def _spec_to(spec: SessionSpec) -> pb.SessionSpec:
             disk_bytes=spec.disk_bytes,
             concurrent_commands=spec.concurrent_commands,
             command_timeout=duration(spec.command_timeout),
+            default_timeout=duration(spec.default_timeout),
         ),
         read_only_root=spec.read_only_root,
         ttl=duration(spec.ttl),
         persistent=spec.persistent,
         labels=spec.labels,
+        require_probes=spec.require_probes,
     )

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from portway.box.backends.choice import BackendChoice
 from portway.box.backends.types import BackendReport
 from portway.box.processes.run import CommandRunner
 from portway.box.sessions.directory import SessionDirectory
+from portway.box.sessions.types import SessionFigures
 from portway.box.status.errors import ErrorLog
 
 PROBE_AGAIN_SECONDS = 15.0
@@ -96,6 +98,14 @@ class BoxHealth:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._sessions.until_idle(), grace)
         return self._sessions.running_count
+
+    @property
+    def required_probes(self) -> Sequence[str]:
+        return self._sessions.required_probes
+
+    async def sessions_in_use(self, workspace_id: str, limit: int) -> tuple[Sequence[SessionFigures], int]:
+        """Of the sessions that were used last, and how many others there are."""
+        return await self._sessions.figures(workspace_id, limit)
 
     def figures(self) -> BoxFigures:
         with open("/proc/self/statm", "rb") as file:

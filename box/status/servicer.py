@@ -7,13 +7,16 @@ from typing import Never
 
 from portway.box.backends.types import BackendReport
 from portway.box.paging import Pager
-from portway.box.sessions.wire import seconds_of, timestamp
+from portway.box.sessions.types import SessionFigures
+from portway.box.sessions.wire import seconds_of, timestamp, usage_to
 from portway.box.status.errors import BoxError, ErrorLog
 from portway.box.status.health import BoxHealth
+from portway.box.workspaces import EVERY_WORKSPACE, require_every_workspace, workspace_of
 from portway.rpc.call import Call
 from portway.v1 import box_pb2 as pb
 
 DEFAULT_PAGE = 50
+MOST_SESSIONS_SHOWN = 200
 DEFAULT_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS = 5.0, 1.0
 DEFAULT_DRAIN_SECONDS, DEFAULT_SHUTDOWN_SECONDS = 30.0, 5.0
 
@@ -45,13 +48,17 @@ class BoxServicer:
 
     async def GetBackends(self, request: pb.GetBackendsRequest, call: Call[Never, Never]) -> pb.GetBackendsResponse:
         reports = [await self._health.report(), *await self._health.others()]
-        return pb.GetBackendsResponse(backends=[_report_to(report) for report in reports])
+        return pb.GetBackendsResponse(
+            backends=[_report_to(report) for report in reports], required_probes=self._health.required_probes
+        )
 
     async def ListErrors(self, request: pb.ListErrorsRequest, call: Call[Never, Never]) -> pb.ListErrorsResponse:
+        caller = call.caller
+        seen = None if caller.workspace_id == EVERY_WORKSPACE else caller.workspace_id
         page, token = self._pages.page(
-            self._errors.newest_first(),
+            self._errors.newest_first(seen, request.session_id),
             lambda error: (-error.number,),
-            "errors",
+            f"errors/{seen}/{request.session_id}",
             request.page_token,
             request.page_size or DEFAULT_PAGE,
         )
@@ -60,14 +67,16 @@ class BoxServicer:
     async def WatchStats(self, request: pb.WatchStatsRequest, call: Call[None, pb.WatchStatsResponse]) -> None:
         asked = seconds_of(request.interval, "interval") if request.HasField("interval") else DEFAULT_INTERVAL_SECONDS
         interval = max(asked, SHORTEST_INTERVAL_SECONDS)
+        workspace_id = workspace_of(call.caller, request.workspace_id) if request.with_sessions else None
         while not call.draining.is_set():
-            await call.write(self._stats())
+            await call.write(await self._stats(workspace_id))
             try:
                 await asyncio.wait_for(call.draining.wait(), interval)
             except TimeoutError:
                 continue
 
-    def _stats(self) -> pb.WatchStatsResponse:
+    async def _stats(self, workspace_id: str | None) -> pb.WatchStatsResponse:
+        """`workspace_id`: of the sessions whose figures are wanted too."""
         figures = self._health.figures()
         made = pb.WatchStatsResponse(
             session_count=figures.sessions,
@@ -76,13 +85,18 @@ class BoxServicer:
             memory_bytes=figures.memory_bytes,
         )
         made.time.GetCurrentTime()
+        if workspace_id is not None:
+            shown, made.omitted_session_count = await self._health.sessions_in_use(workspace_id, MOST_SESSIONS_SHOWN)
+            made.sessions.extend(_figures_to(one) for one in shown)
         return made
 
     async def DrainBox(self, request: pb.DrainBoxRequest, call: Call[Never, Never]) -> pb.DrainBoxResponse:
+        require_every_workspace(call.caller)
         grace = seconds_of(request.grace, "grace") if request.HasField("grace") else DEFAULT_DRAIN_SECONDS
         return pb.DrainBoxResponse(running_count=await self._health.drain(grace))
 
     async def ShutdownBox(self, request: pb.ShutdownBoxRequest, call: Call[Never, Never]) -> pb.ShutdownBoxResponse:
+        require_every_workspace(call.caller)
         grace = seconds_of(request.grace, "grace") if request.HasField("grace") else DEFAULT_SHUTDOWN_SECONDS
         self._shut_down(grace)
         return pb.ShutdownBoxResponse()
@@ -103,4 +117,18 @@ def _report_to(report: BackendReport) -> pb.BackendInfo:
 
 
 def _error_to(error: BoxError) -> pb.BoxError:
-    return pb.BoxError(time=timestamp(error.time), session_id=error.session_id, code=error.code, message=error.message)
+    return pb.BoxError(
+        time=timestamp(error.time),
+        session_id=error.session_id,
+        code=error.code,
+        message=error.message,
+        workspace_id=error.workspace_id,
+    )
+
+
+def _figures_to(figures: SessionFigures) -> pb.SessionFigures:
+    return pb.SessionFigures(
+        session_id=figures.session.ref.session_id,
+        usage=usage_to(figures),
+        last_use_time=timestamp(figures.session.last_use_time),
+    )

@@ -35,7 +35,7 @@ def session_arguments(staged: StagedSession, present: frozenset[str]) -> list[st
     args += _proc(present)
     args += _devices()
     args += ["--bind", staged.path("tmp"), TEMPORARY]
-    args += ["--bind", staged.path("workspace"), WORKSPACE]
+    args += ["--ro-bind" if staged.workspace_read_only else "--bind", staged.path("workspace"), WORKSPACE]
     for index, mount in enumerate(staged.mounts):
         args += _mount(staged, index, mount)
     if not staged.writable_root:

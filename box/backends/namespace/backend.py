@@ -111,7 +111,7 @@ class NamespaceBackend:
         home = self._paths.home(spec.key)
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         kind = self._workspace_kind(spec)
-        image = await asyncio.to_thread(self._open_image, home, spec) if kind == "image" else None
+        image = await self._image(home, spec) if kind == "image" else None
         lease = self._users.take(_last_user(home)) if self._users else None
         groups: SessionGroups | None = None
         try:
@@ -144,7 +144,7 @@ class NamespaceBackend:
         kinds = self._tree.kinds if self._tree else frozenset()
         parts = SandboxParts(
             spec=spec,
-            staged=StagedSession(not spec.read_only_root, spec.mounts),
+            staged=StagedSession(not spec.read_only_root, spec.mounts, _is_read_only(spec.workspace)),
             home=home,
             lease=lease,
             groups=groups,
@@ -190,6 +190,15 @@ class NamespaceBackend:
             return "image"
         # Memory is bounded by the kernel but is gone with the session's mounts: not for what must come back.
         return "folder" if spec.persistent else "memory"
+
+    async def _image(self, home: Path, spec: SandboxSpec) -> int:
+        opening = asyncio.ensure_future(asyncio.to_thread(self._open_image, home, spec))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # A thread cannot be stopped: what it opens is closed when it comes.
+            opening.add_done_callback(lambda done: None if done.exception() else os.close(done.result()))
+            raise
 
     def _open_image(self, home: Path, spec: SandboxSpec) -> int:
         image = home / _IMAGE
@@ -260,6 +269,10 @@ class NamespaceBackend:
 
 def _refusal(probes: tuple[str, ...]) -> str:
     return f"no sessions: measured inside a sandbox on this machine and not contained: {', '.join(probes)}"
+
+
+def _is_read_only(workspace: HostMount | None) -> bool:
+    return workspace is not None and workspace.mode is not MountMode.READ_WRITE
 
 
 def _mount_order(mount: HostMount) -> wire.MountOrder:

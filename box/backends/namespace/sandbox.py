@@ -237,7 +237,10 @@ class NamespaceSandbox:
         self._require()
         parts = self._parts
         workspace, temporary, *rest = parts.directories
-        mounts = [FileMount(WORKSPACE, workspace, True), FileMount(TEMPORARY, temporary, True)]
+        mounts = [
+            FileMount(WORKSPACE, workspace, not parts.staged.workspace_read_only),
+            FileMount(TEMPORARY, temporary, True),
+        ]
         shown = [mount for mount in parts.staged.mounts if mount.mode is not MountMode.NONE]
         for mount, directory in zip(shown, rest, strict=True):
             mounts.append(FileMount(mount.target, directory, mount.mode is MountMode.READ_WRITE))

@@ -58,6 +58,7 @@ class StagedSession:
 
     writable_root: bool
     mounts: tuple[HostMount, ...]
+    workspace_read_only: bool = False
 
     def path(self, name: str) -> str:
         return f"{STAGE}/{name}"
