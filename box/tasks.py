@@ -70,8 +70,8 @@ async def in_background(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None
 
 
 async def to_its_end(work: Callable[..., T], *arguments: Any) -> T:
-    """Runs brief `work` in a thread. Cancelled, it waits all the same: a thread cannot be stopped, and what follows must
-    not come before its last step."""
+    """Runs brief `work` in a thread. Cancelled, it waits for its end all the same: nobody can stop a thread, and what
+    follows must not come before its last step."""
     running = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
     try:
         return await asyncio.shield(running)
