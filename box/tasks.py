@@ -1,7 +1,7 @@
 """A named owner of background tasks: nothing runs that nobody waits for at the end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -66,15 +66,4 @@ async def in_background(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None
         # Alone, it is told as what it is.
         if len(broken.exceptions) == 1:
             raise broken.exceptions[0] from None
-        raise
-
-
-async def to_its_end(work: Callable[..., T], *arguments: Any) -> T:
-    """Runs brief `work` in a thread. Cancelled, it waits for its end all the same: nobody can stop a thread, and what
-    follows must not come before its last step."""
-    running = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
         raise

@@ -181,7 +181,7 @@ class SessionDirectory:
         async def make(spec: SessionSpec) -> Sandbox:
             if spec.persistent:
                 # Part of the opening, which a deletion waits for: nothing is noted down after a session is gone.
-                await to_its_end(self._store.save, StoredSession(ref, spec, session.create_time))
+                await to_its_end(asyncio.to_thread(self._store.save, StoredSession(ref, spec, session.create_time)))
             return await self._backend.create(self._sandbox_spec(ref, spec))
 
         def changed(live: LiveSession) -> None:
