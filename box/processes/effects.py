@@ -24,8 +24,10 @@ from portway.box.sessions.types import SessionRef
 from portway.rpc.errors import Conflict, LimitExceeded, Reason, WrongState
 
 KEPT_SECONDS = 3600.0
-MOST_KEPT = 10_000
+MOST_KEPT = 50_000
 MOST_OUTPUT_KEPT = 64 * 1024
+# Of all results together; the oldest lose their output first, and keep how they ended.
+MOST_OUTPUT_TOGETHER = 16 * 1024 * 1024
 _COMPACT_AFTER_BYTES = 32 * 1024 * 1024
 
 
@@ -61,6 +63,10 @@ class EffectLedger:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._effects: OrderedDict[str, _Effect] = OrderedDict()
+        # Those whose output is kept, oldest first, with its bytes.
+        self._with_output: OrderedDict[str, int] = OrderedDict()
+        self._output_bytes = 0
+        self._compact_above = _COMPACT_AFTER_BYTES
         self._read()
         self._compact()
 
@@ -125,27 +131,48 @@ class EffectLedger:
         finally:
             effect.running = None
             if claim.result is not None:
-                effect.result = _shortened(claim.result)
-                self._write_end({"key": key, "result": _result_to(effect.result)})
+                self._keep(key, effect, _shortened(claim.result))
+                self._write_end({"key": key, "result": _result_to(_shortened(claim.result))})
             elif not claim.began:
                 # Nothing ran: the same request may be tried again.
-                self._effects.pop(key, None)
+                self._forget(key)
                 self._write_end({"key": key, "forgotten": True})
             ended.set()
 
+    def _keep(self, key: str, effect: _Effect, result: CommandResult) -> None:
+        effect.result = result
+        size = len(result.output.stdout) + len(result.output.stderr)
+        self._output_bytes += size - self._with_output.pop(key, 0)
+        self._with_output[key] = size
+        while self._output_bytes > MOST_OUTPUT_TOGETHER:
+            oldest, size = self._with_output.popitem(last=False)
+            self._output_bytes -= size
+            kept = self._effects.get(oldest)
+            if kept is not None and kept.result is not None:
+                kept.result = replace(kept.result, output=_without_text(kept.result.output))
+
+    def _forget(self, key: str) -> None:
+        del self._effects[key]
+        self._output_bytes -= self._with_output.pop(key, 0)
+
     def _forget_old(self) -> None:
         oldest = time.time() - KEPT_SECONDS
-        while self._effects:
+        for _ in range(len(self._effects)):
             key, effect = next(iter(self._effects.items()))
-            if effect.running is not None or (effect.began > oldest and len(self._effects) <= MOST_KEPT):
+            if effect.running is not None:
+                # One that takes long must not keep those behind it.
+                self._effects.move_to_end(key)
+            elif effect.began > oldest and len(self._effects) <= MOST_KEPT:
                 break
-            del self._effects[key]
-        if self._file.exists() and self._file.stat().st_size > _COMPACT_AFTER_BYTES:
+            else:
+                self._forget(key)
+        if self._file.exists() and self._file.stat().st_size > self._compact_above:
             self._compact()
 
     def _write(self, entry: dict[str, Any]) -> None:
         with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+            # On a line of its own also where a full disk took only a part of the one before.
+            file.write(f"\n{json.dumps(entry)}\n")
 
     def _write_begun(self, key: str, effect: _Effect) -> None:
         try:
@@ -172,13 +199,13 @@ class EffectLedger:
             elif "digest" in entry:
                 self._effects[key] = _Effect(entry["digest"], entry["began"], None, None)
             elif key in self._effects:
-                self._effects[key].result = _result_from(entry["result"])
+                self._keep(key, self._effects[key], _result_from(entry["result"]))
 
     def _compact(self) -> None:
         """Writes the file anew with what is still kept."""
         oldest = time.time() - KEPT_SECONDS
         for key in [key for key, effect in self._effects.items() if effect.began < oldest and not effect.running]:
-            del self._effects[key]
+            self._forget(key)
         writing = self._file.with_suffix(".new")
         with writing.open("w", encoding="utf-8") as file:
             for key, effect in self._effects.items():
@@ -186,6 +213,8 @@ class EffectLedger:
                 if effect.result is not None:
                     file.write(json.dumps({"key": key, "result": _result_to(effect.result)}) + "\n")
         writing.chmod(0o600)
+        # Not again before as much was added as is kept: a file that is written anew for each command is a flood too.
+        self._compact_above = _COMPACT_AFTER_BYTES + writing.stat().st_size
         writing.rename(self._file)
 
 
@@ -202,16 +231,17 @@ def _unknown(request_id: str, why: str) -> WrongState:
 
 
 def _entries(file: Path) -> Iterator[dict[str, Any]]:
-    """Whole entries; the last one may be torn by a crash."""
+    """Whole entries; one may be torn by a crash or a full disk."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.open(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return
-    for line in lines:
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue
+    with lines:
+        for line in lines:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
 
 
 def _shortened(result: CommandResult) -> CommandResult:
@@ -221,6 +251,11 @@ def _shortened(result: CommandResult) -> CommandResult:
     stderr, cut_err = _cut(output.stderr)
     kept = Output(stdout, stderr, output.stdout_left_out + cut_out, output.stderr_left_out + cut_err)
     return replace(result, output=kept)
+
+
+def _without_text(output: Output) -> Output:
+    out, errors = len(output.stdout), len(output.stderr)
+    return Output(b"", b"", output.stdout_left_out + out, output.stderr_left_out + errors)
 
 
 def _cut(data: bytes) -> tuple[bytes, int]:
