@@ -2,6 +2,7 @@
 
 import os
 import posixpath
+import pwd
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ _SYSTEM_TREES = tuple(
     Path(path)
     for path in (
         "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root", "/run", "/sbin",
-        "/sys", "/usr", "/var/run", "/var/lib/docker", "/var/lib/containerd", "/var/lib/containers",
+        "/sys", "/usr", "/var/run", "/var/lib/docker", "/var/lib/containerd", "/var/lib/containers", "/var/lib/kubelet",
+        "/var/lib/libvirt", "/var/lib/lxc", "/var/lib/private", "/var/backups", "/var/spool/cron",
     )
 )  # fmt: skip
 # These are not shown as such; what lies below may be.
@@ -23,7 +25,14 @@ _SYSTEM_DIRECTORIES = tuple(
     Path(path)
     for path in ("/", "/home", "/var", "/var/lib", "/var/log", "/opt", "/srv", "/mnt", "/media", "/tmp")
 )  # fmt: skip
-_SECRET_NAMES = frozenset({".ssh", ".gnupg", ".aws", ".azure", ".docker", ".kube", ".config"})
+_SECRET_NAMES = frozenset(
+    """.ssh .gnupg .aws .azure .docker .kube .config .netrc .git-credentials .npmrc .pypirc .pgpass .password-store
+    .vault-token .mozilla""".split()
+)
+_FIRST_PERSON = 1000
+_NO_PERSON = 65_534
+# The kernel takes 255 bytes for a name and 4,096 for a path, of which bubblewrap needs some.
+_NAME_BYTES, _PATH_BYTES = 255, 4000
 # Inside, these places are the sandbox's own.
 _RESERVED_INSIDE = (
     "/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys", "/usr", "/var",
@@ -38,6 +47,7 @@ class MountRules:
         """`private` are the box's own folders, with data of other sessions and credentials."""
         self._roots = tuple(Path(os.path.realpath(root)) for root in roots)
         self._private = tuple(Path(os.path.realpath(path)) for path in private)
+        self._homes = _homes()
 
     def mounts(self, spec: SessionSpec) -> tuple[HostMount, ...]:
         targets: list[str] = []
@@ -69,7 +79,10 @@ class MountRules:
         if not mount.source.startswith("/") or "\0" in mount.source:
             raise InvalidInput.field(field, "must be an absolute path on the box's machine")
         # Links are resolved to judge where they lead; for the mount the kernel walks it again, without links.
-        real = Path(os.path.realpath(mount.source))
+        try:
+            real = Path(os.path.realpath(mount.source))
+        except OSError:  # a link of another process, or one that was changed meanwhile
+            raise InvalidInput.field(field, "goes over a link that cannot be read") from None
         root = next((root for root in self._roots if real.is_relative_to(root)), None)
         if root is None:
             raise InvalidInput.field(field, "lies below none of the roots that the operator allows (`box.mount_roots`)")
@@ -88,15 +101,23 @@ class MountRules:
     def _is_forbidden(self, path: Path) -> bool:
         if path in _SYSTEM_DIRECTORIES or path.parent == Path("/home"):
             return True
-        if path == Path(os.path.expanduser("~")) or _SECRET_NAMES.intersection(path.parts):
+        if any(home.is_relative_to(path) for home in self._homes) or _SECRET_NAMES.intersection(path.parts):
             return True
         closed = (*_SYSTEM_TREES, *self._private)
         return any(path.is_relative_to(tree) or tree.is_relative_to(path) for tree in closed)
 
 
+def _homes() -> frozenset[Path]:
+    """Home directories of people, wherever this machine keeps them, and the box's own."""
+    homes = {one.pw_dir for one in pwd.getpwall() if one.pw_uid == 0 or _FIRST_PERSON <= one.pw_uid != _NO_PERSON}
+    return frozenset(Path(os.path.realpath(home)) for home in {*homes, os.path.expanduser("~")} if home != "/")
+
+
 def _target(target: str, field: str, others: Sequence[str]) -> str:
     if not is_plain_absolute(target) or target == "/":
         raise InvalidInput.field(field, "must be an absolute path without `.`, `..`, `//` or a slash at its end")
+    if len(target.encode()) > _PATH_BYTES or any(len(part.encode()) > _NAME_BYTES for part in target.split("/")):
+        raise InvalidInput.field(field, f"is longer than {_PATH_BYTES} bytes, or has a name above {_NAME_BYTES}")
     for other in (*_RESERVED_INSIDE, *others):
         if _overlap(target, other):
             raise InvalidInput.field(field, f"overlaps with {other}")

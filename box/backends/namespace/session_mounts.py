@@ -1,9 +1,11 @@
 """Putting a session's mounts together; runs in a child of the launcher process, in its small root."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
+import stat
 import struct
 
 from portway.box.backends.namespace.stage import HOST, RUN, SOCKETS_STAGED, STAGE, TOP_LEVEL
@@ -105,21 +107,28 @@ def _mount_memory(target: str, size: int, inodes: int, mode: int, user: int | No
 
 
 def _bind(order: MountOrder, target: str, *, whole: bool) -> None:
-    """Mounts a directory of the machine, walked by the kernel without links below its allowed root."""
-    root = os.open(HOST + order.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Mounts a directory or file of the machine. The kernel walks there without links, its allowed root included.
+
+    Whoever may write above that root could otherwise put a link in its place after it was judged.
+    """
+    machine = os.open(HOST, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        source = syscalls.open_without_links(root, order.path or ".", os.O_PATH)
-        try:
-            if os.path.isdir(f"/proc/self/fd/{source}"):
-                os.makedirs(target, exist_ok=True)
-            else:
-                os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-            # What is mounted further below is left out, but where the kernel does not let a plain user part them.
-            syscalls.mount(f"/proc/self/fd/{source}", target, "", MS_BIND | (MS_REC if whole else 0))
-        finally:
-            os.close(source)
+        path = os.path.normpath(f"{order.root}/{order.path}").lstrip("/")
+        source = syscalls.open_without_links(machine, path or ".", os.O_PATH)
     finally:
-        os.close(root)
+        os.close(machine)
+    try:
+        kind = os.fstat(source).st_mode
+        if stat.S_ISDIR(kind):
+            os.makedirs(target, exist_ok=True)
+        elif stat.S_ISREG(kind):
+            os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        else:
+            raise PermissionError(errno.EPERM, "a mount's source became something else than a directory or a file")
+        # What is mounted further below is left out, but where the kernel does not let a plain user part them.
+        syscalls.mount(f"/proc/self/fd/{source}", target, "", MS_BIND | (MS_REC if whole else 0))
+    finally:
+        os.close(source)
 
 
 def _new_network() -> int:
