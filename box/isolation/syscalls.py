@@ -146,6 +146,11 @@ def load_filter(program: bytes) -> None:
     _checked(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(described), 0, 0), "prctl SECCOMP")
 
 
+def sync_file_system(directory: int) -> None:
+    """Returns when everything that was written to the file system of an open directory is on its disk."""
+    _checked(_libc.syncfs(directory), "syncfs")
+
+
 def set_not_dumpable() -> None:
     _checked(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl DUMPABLE")
 

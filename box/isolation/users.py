@@ -11,6 +11,8 @@ from portway.rpc.errors import LimitExceeded
 # Above what distributions hand out to people, services and containers, below the overflow ids.
 FIRST_USER = 1_879_048_192
 USER_COUNT = 65_536
+# Who unpacks images and owns them: no session is ever this user.
+IMAGE_OWNER = FIRST_USER - 1
 
 
 class UserLease:
