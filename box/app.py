@@ -10,10 +10,18 @@ import structlog
 
 from portway.box import installation
 from portway.box.backends.choice import BackendChoice
+from portway.box.backends.namespace.backend import NAME as NAMESPACE
 from portway.box.backends.namespace.backend import NamespaceBackend, NamespacePaths
+from portway.box.backends.namespace.machine import Machine
 from portway.box.config import BoxConfig
 from portway.box.files.servicer import FileServicer
 from portway.box.files.session_files import FileThreads
+from portway.box.images.directory import ImageDirectory
+from portway.box.images.servicer import ImageServicer
+from portway.box.images.shelf import ImageShelf
+from portway.box.images.unpacking import Confinement
+from portway.box.images.validation import Validations
+from portway.box.isolation.users import IMAGE_OWNER
 from portway.box.paging import Pager
 from portway.box.processes.directory import ProcessDirectory
 from portway.box.processes.effects import EffectLedger
@@ -111,7 +119,7 @@ class _Parts:
         codec = CursorCodec(_cursor_key(config.data / "cursor.key"))
         self._pages, self._codec = Pager(codec), codec
         paths = NamespacePaths(config.data, config.user_locks)
-        self._backend = BackendChoice({"namespace": NamespaceBackend(paths, own, self._lost)}, config.backend)
+        self._backend = BackendChoice({"namespace": self._namespace(paths, own)}, config.backend)
         self._store = SessionStore(paths.sessions)
         self.sessions = SessionDirectory(
             self._backend,
@@ -135,7 +143,17 @@ class _Parts:
         self.sessions.before_delete(self._lingering.forget_session)
         self._sockets = SocketDirectory(self.sessions, SocketLimits())
         self.sessions.before_delete(self._sockets.forget_session)
+        self._validations = Validations(self._backend.create, config.images.concurrent_validations)
+        self._images = ImageDirectory(
+            lambda: self._backend.images, self.sessions.count_of_image, self.sessions.require_open, self._validations
+        )
         self.health: BoxHealth
+
+    def _namespace(self, paths: NamespacePaths, own: installation.Installation) -> NamespaceBackend:
+        machine = Machine.look()
+        confinement = Confinement(IMAGE_OWNER if machine.root else None, machine.filters)
+        shelf = ImageShelf(paths.data / "images", self._config.images, confinement, NAMESPACE)
+        return NamespaceBackend(paths, own, self._lost, shelf=shelf)
 
     def _lost(self, reason: str) -> None:
         self.sessions.lose_sandboxes()
@@ -151,6 +169,7 @@ class _Parts:
             self._backend, self.sessions, self._runner, self._errors, enabled=self._config.enabled, swept=swept
         )
         stack.push_async_callback(self.sessions.close)
+        stack.push_async_callback(self._validations.close)
         stack.push_async_callback(self._processes.close)
         stack.push_async_callback(self._lingering.close)
         report = await self.health.report(fresh=True)
@@ -169,6 +188,7 @@ class _Parts:
         boxes = BoxServicer(self.health, self._errors, self._pages, shut_down)
         sessions = SessionServicer(self.sessions, self._pages)
         processes = ProcessServicer(self._runner, self._lingering, self._processes, self._pages)
+        images = ImageServicer(self._images, self._pages)
         files = FileServicer(self.sessions, self._threads, self._codec, self._config.search_timeout)
         sockets = SocketServicer(self._sockets, self._pages)
         return [
@@ -177,7 +197,7 @@ class _Parts:
             Service(file_pb2.DESCRIPTOR.services_by_name["FileService"], files),
             Service(skill_mount_pb2.DESCRIPTOR.services_by_name["SkillMountService"], None),
             Service(socket_pb2.DESCRIPTOR.services_by_name["SocketService"], sockets),
-            Service(image_pb2.DESCRIPTOR.services_by_name["ImageService"], None),
+            Service(image_pb2.DESCRIPTOR.services_by_name["ImageService"], images),
             Service(
                 box_pb2.DESCRIPTOR.services_by_name["BoxService"], boxes, quiet_methods=frozenset({"GetBoxStatus"})
             ),

@@ -9,6 +9,7 @@ import structlog
 
 from portway.box.backends.interface import Backend, Sandbox
 from portway.box.backends.types import BackendReport, HeldThing, SandboxSpec
+from portway.box.images.interface import Images
 from portway.rpc.errors import NotFound
 
 AUTO = "auto"
@@ -38,6 +39,10 @@ class BackendChoice:
     @property
     def name(self) -> str:
         return self._chosen
+
+    @property
+    def images(self) -> Images | None:
+        return self._current().images
 
     def _current(self) -> Backend:
         return self._backends[self._chosen]

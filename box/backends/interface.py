@@ -14,6 +14,7 @@ from portway.box.backends.types import (
     SandboxUsage,
     TerminalSize,
 )
+from portway.box.images.interface import Images
 from portway.rpc.errors import InvalidInput
 
 
@@ -113,6 +114,11 @@ class Backend(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def images(self) -> Images | None:
+        """The images that its sandboxes can start from; `None` where it has only a root of its own."""
+        ...
 
     async def probe(self) -> BackendReport:
         """Really runs something; the reason says what is missing and what to do."""

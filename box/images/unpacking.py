@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,10 @@ _FINISH_SECONDS = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """Who unpacks: `user` is `None` for this server's own; `filters` are the programs of system calls."""
+    """Who unpacks: `user` is `None` for this server's own; `filters` gives the programs for system calls."""
 
     user: int | None
-    filters: tuple[bytes, ...]
+    filters: Callable[[], tuple[bytes, ...]]
 
 
 async def unpack(
@@ -77,7 +77,7 @@ def _start(place: Path, bounds: Bounds, who: Confinement, reading: int, told: in
             "place": directory,
             "user": who.user,
             "bounds": asdict(bounds),
-            "filters": [program.hex() for program in who.filters],
+            "filters": [program.hex() for program in who.filters()],
         }
         paths = json.dumps([path for path in sys.path if path])
         return subprocess.Popen(

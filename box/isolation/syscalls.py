@@ -18,6 +18,8 @@ _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _SYS_KEYCTL = {"x86_64": 250, "aarch64": 219}
 _SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
 
+_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442
+
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
@@ -35,10 +37,19 @@ MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MNT_DETACH = 2
 
+MOUNT_ATTR_RDONLY = 0x1
+MOUNT_ATTR_NOSUID = 0x2
+MOUNT_ATTR_NODEV = 0x4
+MOUNT_ATTR_IDMAP = 0x00100000
+_OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 0x1, os.O_CLOEXEC
+_AT_EMPTY_PATH, _AT_RECURSIVE = 0x1000, 0x8000
+_MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 0x4, 0x40
+
 RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
+_RESOLVE_IN_ROOT = 0x10
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -84,6 +95,12 @@ def open_without_links(directory: int, path: str, flags: int) -> int:
     return _openat2(directory, path, how)
 
 
+def open_in_root(directory: int, path: str, flags: int) -> int:
+    """Opens `path` as a program would whose root is the open directory: links lead wherever they would for it."""
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV)
+    return _openat2(directory, path, how)
+
+
 def _openat2(directory: int, path: str, how: bytes) -> int:
     # EAGAIN: a rename raced with the walk and the kernel cannot vouch for the result; a few tries settle it.
     for attempt in range(32):
@@ -102,6 +119,33 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
         os.fsencode(source), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), os.fsencode(data) or None
     )
     _checked(result, f"mount {kind or 'bind'} {target}")
+
+
+def clone_mount(source: int, attributes: int, *, whole: bool = False, users: int = 0) -> int:
+    """A copy of the mount of an open directory or file that is mounted nowhere yet, with further attributes.
+
+    `whole`: with what is mounted below. `users`: with MOUNT_ATTR_IDMAP, a user namespace whose map shows owners.
+    """
+    below = _AT_RECURSIVE if whole else 0
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_EMPTY_PATH | below
+    made = _checked(_libc.syscall(_SYS_OPEN_TREE, source, b"", ctypes.c_uint(flags)), "open_tree")
+    wanted = struct.pack("=QQQQ", attributes, 0, 0, users)
+    try:
+        flags = _AT_EMPTY_PATH | below
+        _checked(
+            _libc.syscall(_SYS_MOUNT_SETATTR, made, b"", ctypes.c_uint(flags), wanted, ctypes.c_size_t(len(wanted))),
+            "mount_setattr",
+        )
+    except OSError:
+        os.close(made)
+        raise
+    return made
+
+
+def move_mount(mounted: int, target: int) -> None:
+    """Puts a copy of `clone_mount` on an open directory or file."""
+    flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
+    _checked(_libc.syscall(_SYS_MOVE_MOUNT, mounted, b"", target, b"", ctypes.c_uint(flags)), "move_mount")
 
 
 def unmount(target: str, flags: int = MNT_DETACH) -> None:

@@ -1,6 +1,7 @@
 """All sessions of this box: made, found, listed, watched, deleted, and removed when nobody uses them."""
 
 import asyncio
+import dataclasses
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ import structlog
 
 from portway.box.backends.interface import Backend, Sandbox
 from portway.box.backends.types import HeldThing, SandboxSpec
+from portway.box.images.types import ImageName
 from portway.box.isolation.limits import Limits
 from portway.box.sessions.admission import Admission
 from portway.box.sessions.compatibility import differences
@@ -155,6 +157,7 @@ class SessionDirectory:
         """Takes the place of a new session and begins to make it. Nothing here waits."""
         self._check(spec)
         self._admission.require_room(ref.workspace_id, self._sessions.keys() | self._leaving.keys())
+        spec = self._with_image(ref, spec)
         session = self._sessions[ref] = self._live(ref, spec)
         self._deleted.pop(ref, None)
         making = self._making[ref] = self._tasks.start(self._make(session))
@@ -176,6 +179,20 @@ class SessionDirectory:
         check_working_directory(spec.working_directory, self._mounts.mounts(spec), "spec.working_directory")
         self._mounts.workspace(spec)
         check_environment(spec.env, "spec.env")
+
+    def _with_image(self, ref: SessionRef, spec: SessionSpec) -> SessionSpec:
+        images = self._backend.images
+        if not spec.image or images is None:
+            return spec
+        try:
+            image = images.find(ImageName(ref.workspace_id, spec.image))
+        except NotFound as error:
+            raise WrongState(error.message, fields=[FieldViolation("spec.image", "is not there")]) from None
+        return dataclasses.replace(spec, image_reference=image.reference)
+
+    def count_of_image(self, reference: str) -> int:
+        """How many sessions start from an image, those that wait to be opened again with them."""
+        return sum(1 for session in self._sessions.values() if session.spec.image_reference == reference)
 
     def _live(self, ref: SessionRef, spec: SessionSpec, create_time: float | None = None) -> LiveSession:
         async def make(spec: SessionSpec) -> Sandbox:
@@ -222,7 +239,7 @@ class SessionDirectory:
             # Judged again at every opening: an operator may have taken a root away meanwhile.
             mounts=self._mounts.mounts(spec),
             workspace=self._mounts.workspace(spec),
-            image=spec.image,
+            image=spec.image_reference or spec.image,
         )
 
     def get(self, ref: SessionRef) -> LiveSession:

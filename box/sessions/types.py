@@ -66,6 +66,7 @@ class SessionSpec:
 
     `locked`: fields that the profile decided whatever the request said. Fields with a default came later than sessions
     that lie on disk.
+    `image_reference` is the image that the name stood for when the session was made: it stays that one.
     """
 
     profile: str
@@ -89,6 +90,7 @@ class SessionSpec:
     require_probes: tuple[str, ...] = ()
     mounts_read_only: bool = False
     locked: tuple[str, ...] = ()
+    image_reference: str = ""
 
 
 class SessionState(StrEnum):

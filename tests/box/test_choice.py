@@ -17,6 +17,10 @@ class SaysSo:
         self.works = works
         self.asked: list[str] = []
 
+    @property
+    def images(self) -> None:
+        return None
+
     async def probe(self) -> BackendReport:
         self.asked.append("probe")
         return BackendReport(self.name, self.works, f"{self.name} {'works' if self.works else 'is broken'}")

@@ -29,6 +29,9 @@ def session_arguments(staged: StagedSession, present: frozenset[str]) -> list[st
         "--json-status-fd", str(STATUS_FD),
         "--add-seccomp-fd", str(CALLS_FILTER_FD), "--add-seccomp-fd", str(IOCTL_FILTER_FD),
     ]  # fmt: skip
+    if staged.from_image:
+        # With all mounts in it already: of an image no path is walked here, but for two that are plain directories.
+        return [*args, "--bind", staged.path("root"), "/", *_proc(present), *_devices()]
     if staged.writable_root:
         args += ["--bind", staged.path("root"), "/", *_held_in_place(staged)]
     args += _system(links=not staged.writable_root)
@@ -98,14 +101,14 @@ def command_arguments(command: CommandSpec) -> list[str]:
     for name, value in command.env:
         args += ["--setenv", name, value]
     if command.terminal is None:
-        # With a terminal, the command makes its own session to own it (see `command_line`).
+        # With a terminal, the command makes its own session to own it (see `command_line`), or shares the launcher's.
         args.append("--new-session")
     return args
 
 
-def command_line(command: CommandSpec) -> list[str]:
+def command_line(command: CommandSpec, leader: tuple[str, ...]) -> list[str]:
     """The program and its arguments, as bubblewrap is to run them."""
     if command.terminal is None:
         return list(command.argv)
     # A session of its own with the terminal as the controlling one, so that Ctrl-C reaches the foreground job only.
-    return ["/usr/bin/setsid", "--ctty", *command.argv]
+    return [*leader, *command.argv]

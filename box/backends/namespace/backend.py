@@ -11,6 +11,7 @@ from pathlib import Path
 from portway.box.backends.interface import Sandbox
 from portway.box.backends.namespace import wire
 from portway.box.backends.namespace.held import held_by
+from portway.box.backends.namespace.image_programs import leader_in
 from portway.box.backends.namespace.machine import Machine
 from portway.box.backends.namespace.probe import measure
 from portway.box.backends.namespace.sandbox import NamespaceSandbox, SandboxParts
@@ -25,6 +26,8 @@ from portway.box.backends.types import (
     Network,
     SandboxSpec,
 )
+from portway.box.images.interface import Images
+from portway.box.images.shelf import ImageShelf
 from portway.box.installation import Installation
 from portway.box.isolation.cgroups import CgroupTree, SessionGroups
 from portway.box.isolation.disk_images import ImageMaker
@@ -66,8 +69,10 @@ class NamespaceBackend:
         installation: Installation,
         on_lost: Callable[[str], None],
         measure: Measure = measure,
+        shelf: ImageShelf | None = None,
     ) -> None:
         self._paths = paths
+        self._shelf = shelf
         self._installation = installation
         self._machine = Machine.look()
         self._tree = CgroupTree.find(f"portway-box-{installation.identity}") if self._machine.root else None
@@ -78,6 +83,10 @@ class NamespaceBackend:
         self._present: frozenset[str] = frozenset()
         self._measure = measure
         self._not_contained: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> Images | None:
+        return self._shelf
 
     async def _ensure_zygote(self) -> None:
         async with self._starting:
@@ -103,8 +112,7 @@ class NamespaceBackend:
 
     async def _create(self, spec: SandboxSpec) -> NamespaceSandbox:
         self._machine.require()
-        if spec.image:
-            raise WrongState(f"the backend {NAME} has no images; leave `spec.image` empty")
+        base = self._base(spec)
         if spec.network is not Network.OFF:
             raise WrongState("this backend cannot give a session a network yet; ask for `network: off`")
         await self._ensure_zygote()
@@ -118,7 +126,7 @@ class NamespaceBackend:
             if lease is not None:
                 (home / "user").write_text(str(lease.user))
             groups = self._tree.create(spec.key, spec.limits) if self._tree and self._tree.kinds else None
-            return await self._put_together(spec, home, kind, image, lease, groups)
+            return await self._put_together(spec, home, kind, image, lease, groups, base)
         except BaseException:
             if groups is not None:
                 await asyncio.to_thread(groups.kill_and_remove)
@@ -137,14 +145,15 @@ class NamespaceBackend:
         image: int | None,
         lease: UserLease | None,
         groups: SessionGroups | None,
+        base: Path | None,
     ) -> NamespaceSandbox:
-        order = self._order(spec, home, kind, lease)
+        order = self._order(spec, home, kind, lease, base)
         _answer, received = await self._zygote.ask(order.to_message(), [image] if image is not None else [])
         mounts, network, *directories = received
         kinds = self._tree.kinds if self._tree else frozenset()
         parts = SandboxParts(
             spec=spec,
-            staged=StagedSession(not spec.read_only_root, spec.mounts, _is_read_only(spec.workspace)),
+            staged=_staged(spec, base),
             home=home,
             lease=lease,
             groups=groups,
@@ -162,7 +171,9 @@ class NamespaceBackend:
             raise
         return sandbox
 
-    def _order(self, spec: SandboxSpec, home: Path, kind: str, lease: UserLease | None) -> wire.OpenOrder:
+    def _order(
+        self, spec: SandboxSpec, home: Path, kind: str, lease: UserLease | None, base: Path | None
+    ) -> wire.OpenOrder:
         folder = None
         if kind == "folder":
             (home / _FOLDER).mkdir(mode=0o700, exist_ok=True)
@@ -181,7 +192,24 @@ class NamespaceBackend:
             writable_root=not spec.read_only_root,
             targets=tuple(mount.target for mount in spec.mounts),
             mounts=tuple(None if mount.mode is MountMode.NONE else _mount_order(mount) for mount in spec.mounts),
+            read_only=tuple(mount.mode is not MountMode.READ_WRITE for mount in spec.mounts),
+            workspace_read_only=_is_read_only(spec.workspace),
+            base=wire.MountOrder(str(base.parent.resolve()), base.name) if base is not None else None,
         )
+
+    def _base(self, spec: SandboxSpec) -> Path | None:
+        """The image that the sandbox starts from, where it is not to have this machine's system."""
+        if not spec.image:
+            return None
+        if self._shelf is None:
+            raise WrongState(f"the backend {NAME} has no images here; leave `spec.image` empty")
+        root = self._shelf.root(spec.image)
+        if os.statvfs(root).f_flag & os.ST_NOEXEC:
+            raise WrongState(
+                f"no program of an image can run: the file system of the box's data folder {self._paths.data} is "
+                "mounted noexec; choose another folder with --data"
+            )
+        return root
 
     def _workspace_kind(self, spec: SandboxSpec) -> str:
         if spec.workspace is not None:
@@ -250,7 +278,7 @@ class NamespaceBackend:
         return await asyncio.to_thread(self._sweep, keep)
 
     def _sweep(self, keep: frozenset[str]) -> int:
-        swept = 0
+        swept = self._shelf.open() if self._shelf is not None else 0
         if self._tree is not None:
             groups, processes = self._tree.sweep(self._paths.data / "groups.json")
             swept += groups + processes
@@ -265,6 +293,13 @@ class NamespaceBackend:
         await self._zygote.stop()
         if self._tree is not None:
             self._tree.close()
+
+
+def _staged(spec: SandboxSpec, base: Path | None) -> StagedSession:
+    common = (not spec.read_only_root, spec.mounts, _is_read_only(spec.workspace))
+    if base is None:
+        return StagedSession(*common)
+    return StagedSession(*common, from_image=True, leader=leader_in(base))
 
 
 def _refusal(probes: tuple[str, ...]) -> str:

@@ -8,6 +8,7 @@ import fcntl
 import os
 import signal
 import socket
+import termios
 from typing import Any
 
 from portway.box.backends.namespace import wire
@@ -18,6 +19,8 @@ from portway.box.isolation.limits import apply_rlimits
 from portway.box.isolation.syscalls import CLONE_NEWNET, CLONE_NEWNS
 
 COMMAND, SEARCH = b"c", b"s"
+# A command that shares the launcher's session, with its input as the controlling terminal.
+ON_TERMINAL = b"t"
 BWRAP = "/bwrap"
 FAILED_TO_LAUNCH = 97
 OUT_OF_MEMORY_SCORE = 900
@@ -65,7 +68,9 @@ def _settle(order: dict[str, Any], descriptors: list[int]) -> socket.socket:
 def _serve(line: socket.socket) -> None:
     data, descriptors = wire.receive_raw(line)
     kind, request = data[:1], data[1:]
-    if kind == COMMAND:
+    if kind == ON_TERMINAL:
+        fcntl.ioctl(descriptors[0], termios.TIOCSCTTY, 0)
+    if kind in (COMMAND, ON_TERMINAL):
         _execute(request.split(b"\0"), descriptors)
     elif kind == SEARCH:
         directory, output = descriptors

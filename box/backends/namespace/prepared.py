@@ -26,6 +26,10 @@ MOST_PREPARED = 8
 PROCESSES_EACH = 3
 SCRIPT_FD = 7
 WAIT_FOR_SCRIPT = ["/bin/sh", "-c", f". /dev/fd/{SCRIPT_FD}"]
+READY_FD = 8
+# The shell of an image says first that it is there: whether an image has one that works is not known before.
+SAY_READY = ["/bin/sh", "-c", f"echo >&{READY_FD}; exec {READY_FD}>&-; . /dev/fd/{SCRIPT_FD}"]
+READY_SECONDS = 10.0
 # Fits into a pipe at once.
 MAX_SCRIPT_BYTES = 48 * 1024
 
@@ -35,6 +39,10 @@ _SHELLS_OWN = frozenset(
     """_ BASHOPTS CDPATH ENV EUID FUNCNAME GROUPS HISTCMD IFS LINENO MAIL MAILPATH OLDPWD OPTARG OPTERR OPTIND PPID
     PS1 PS2 PS3 PS4 PWD RANDOM SECONDS SHELLOPTS SHLVL UID""".split()
 )
+
+
+class NoShell(Unavailable):
+    """The image has no shell that works. Its programs can be run all the same."""
 
 
 def script_for(command: CommandSpec, env: Mapping[str, str], directory: str) -> bytes | None:

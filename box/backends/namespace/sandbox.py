@@ -4,14 +4,23 @@ import asyncio
 import os
 import signal
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from portway.box.backends.namespace import wire
 from portway.box.backends.namespace.arguments import command_arguments, command_line, session_arguments
 from portway.box.backends.namespace.lanes import Lanes, Launcher
-from portway.box.backends.namespace.launcher import COMMAND, SEARCH
-from portway.box.backends.namespace.prepared import WAIT_FOR_SCRIPT, Prepared, PreparedPool, script_for
+from portway.box.backends.namespace.launcher import COMMAND, ON_TERMINAL, SEARCH
+from portway.box.backends.namespace.prepared import (
+    READY_SECONDS,
+    SAY_READY,
+    WAIT_FOR_SCRIPT,
+    NoShell,
+    Prepared,
+    PreparedPool,
+    script_for,
+)
 from portway.box.backends.namespace.running import CommandPipes, RunningProcess, RunningSearch
 from portway.box.backends.namespace.stage import StagedSession
 from portway.box.backends.namespace.zygote_client import Ended, ZygoteClient
@@ -30,7 +39,7 @@ from portway.box.backends.types import (
     check_socket_name,
 )
 from portway.box.isolation.cgroups import Counted, SessionGroups
-from portway.box.isolation.descriptors import nonblocking_pipe, open_terminal, widen_pipe
+from portway.box.isolation.descriptors import Descriptor, nonblocking_pipe, open_terminal, widen_pipe
 from portway.box.isolation.limits import rlimits
 from portway.box.isolation.removal import remove_whole
 from portway.box.isolation.syscalls import is_directory
@@ -70,10 +79,15 @@ class NamespaceSandbox:
         self._ends = TaskOwner("commands of a session")
         self._cpu_of_ended = 0.0
         self._deleted = False
+        self._has_shell = True
 
     async def warm(self) -> None:
         """Puts the first sandbox up."""
-        await self._prepared.fill()
+        try:
+            await self._prepared.fill()
+        except NoShell:
+            # Each command then gets a sandbox of its own.
+            self._has_shell = False
 
     @property
     def alive(self) -> bool:
@@ -85,7 +99,8 @@ class NamespaceSandbox:
 
     async def start(self, command: CommandSpec) -> RunningProcess:
         running = self._start_prepared(command) or await self._start_anew(command)
-        self._prepared.refill(len(self._running))
+        if self._has_shell:
+            self._prepared.refill(len(self._running))
         return running
 
     def _start_prepared(self, command: CommandSpec) -> RunningProcess | None:
@@ -118,26 +133,66 @@ class NamespaceSandbox:
 
     async def _start_anew(self, command: CommandSpec) -> RunningProcess:
         launcher = await self._lanes.make()
-        pipes = self._set_up(launcher, command, command_line(command))
+        pipes = self._set_up(launcher, command, command_line(command, self._parts.staged.leader))
         self._running.add(launcher.process.pid)
         return self._process(launcher, pipes, self._follow(launcher))
 
     async def _prepare(self) -> Prepared:
         spec = self._parts.spec
-        waiting = CommandSpec(tuple(WAIT_FOR_SCRIPT), spec.directory, spec.env)
+        from_image = self._parts.staged.from_image
+        line = SAY_READY if from_image else WAIT_FOR_SCRIPT
+        waiting = CommandSpec(tuple(line), spec.directory, spec.env)
         launcher = await self._lanes.make()
         reading, writing = nonblocking_pipe(reader_is_ours=False)
+        further = [reading]
+        ready: Descriptor | None = None
         try:
-            self._own(reading)
-            pipes = self._set_up(launcher, waiting, WAIT_FOR_SCRIPT, reading)
+            if from_image:
+                ours, theirs = nonblocking_pipe(reader_is_ours=True)
+                ready = Descriptor(ours)
+                further.append(theirs)
+            for descriptor in further:
+                self._own(descriptor)
+            pipes = self._set_up(launcher, waiting, line, further)
         except BaseException:
             os.close(writing)
+            if ready is not None:
+                ready.close()
             raise
         finally:
-            os.close(reading)
-        return Prepared(launcher, pipes, writing, self._follow(launcher))
+            for descriptor in further:
+                os.close(descriptor)
+        prepared = Prepared(launcher, pipes, writing, self._follow(launcher))
+        if ready is not None:
+            await self._until_ready(prepared, ready)
+        return prepared
 
-    def _set_up(self, launcher: Launcher, command: CommandSpec, line: list[str], script: int = -1) -> CommandPipes:
+    async def _until_ready(self, prepared: Prepared, ready: Descriptor) -> None:
+        """Raises `NoShell` where the image's shell does not say that it is there."""
+        pid = prepared.launcher.process.pid
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                if await ready.read(1):
+                    return
+                # Raises where it is the sandbox itself that did not come up.
+                running = self._process(prepared.launcher, prepared.pipes, prepared.finished)
+                ended = await running.wait()
+            reason = f"its /bin/sh ended with {ended.exit_code if ended.exit_code is not None else ended.signal}"
+        except TimeoutError:
+            reason = f"its /bin/sh said nothing for {READY_SECONDS:.0f} s"
+        except BaseException:
+            self._zygote.signal(pid, signal.SIGKILL)
+            prepared.dismiss()
+            raise
+        finally:
+            ready.close()
+        self._zygote.signal(pid, signal.SIGKILL)
+        prepared.dismiss()
+        raise NoShell(f"the image has no shell that works: {reason}")
+
+    def _set_up(
+        self, launcher: Launcher, command: CommandSpec, line: list[str], further: Sequence[int] = ()
+    ) -> CommandPipes:
         """Makes a launcher a sandbox. One that cannot be is let go."""
         theirs: list[int] = []
         try:
@@ -148,8 +203,8 @@ class NamespaceSandbox:
                     self._own(descriptor)
                 theirs.insert(3, _sealed(self._arguments + _packed(command_arguments(command))))
                 launcher.count_from_here()
-                further = [script] if script >= 0 else []
-                launcher.hand_over(COMMAND + _packed(line)[:-1], [*theirs, *further])
+                kind = COMMAND if command.terminal is None or self._parts.staged.leader else ON_TERMINAL
+                launcher.hand_over(kind + _packed(line)[:-1], [*theirs, *further])
             except BaseException:
                 pipes.close()
                 raise

@@ -8,6 +8,7 @@ import socket
 import stat
 import struct
 
+from portway.box.backends.namespace.image_root import mount_image
 from portway.box.backends.namespace.stage import HOST, RUN, SOCKETS_STAGED, STAGE, TOP_LEVEL
 from portway.box.backends.namespace.wire import MountOrder, OpenOrder
 from portway.box.isolation import syscalls
@@ -45,13 +46,15 @@ def open_session(order: OpenOrder, image: int | None) -> list[int]:
         os.chmod(path, 0o755)
     _mount_workspace(order, image, f"{STAGE}/workspace")
     _mount_memory(f"{STAGE}/tmp", order.temporary_bytes, _TEMPORARY_INODES, 0o1777, order.user)
-    if order.writable_root:
+    if order.writable_root and order.base is None:
         _make_root(f"{STAGE}/root", order.targets)
     shown = [f"{STAGE}/workspace", f"{STAGE}/tmp"]
     for index, mount in enumerate(order.mounts):
         if mount is not None:
             shown.append(f"{STAGE}/mount{index}")
             _bind(mount, shown[-1], whole=order.user is None)
+    if order.base is not None:
+        mount_image(order, f"{STAGE}/root")
     # The machine itself is out of reach from here on.
     syscalls.unmount(HOST)
     opened = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in shown]

@@ -54,11 +54,16 @@ TOP_LEVEL = _top_level()
 
 @dataclass(frozen=True, slots=True)
 class StagedSession:
-    """Where the mounts of a session are, as seen in its copy of the small root."""
+    """Where the mounts of a session are, as seen in its copy of the small root.
+
+    `leader` makes a program the leader of a session that owns its terminal; an image may have none.
+    """
 
     writable_root: bool
     mounts: tuple[HostMount, ...]
     workspace_read_only: bool = False
+    from_image: bool = False
+    leader: tuple[str, ...] = ("/usr/bin/setsid", "--ctty")
 
     def path(self, name: str) -> str:
         return f"{STAGE}/{name}"

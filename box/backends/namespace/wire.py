@@ -77,7 +77,10 @@ class MountOrder:
 
 @dataclass(frozen=True, slots=True)
 class OpenOrder:
-    """Put a session's mounts together. `workspace`: `image` (a descriptor comes along), `memory`, `folder`, `host`."""
+    """Put a session's mounts together. `workspace`: `image` (a descriptor comes along), `memory`, `folder`, `host`.
+
+    `base` is the root file system to start from, where it is not this machine's; the mounts are then put into it.
+    """
 
     request: int
     key: str
@@ -90,6 +93,9 @@ class OpenOrder:
     writable_root: bool
     mounts: tuple[MountOrder | None, ...]
     targets: tuple[str, ...]
+    read_only: tuple[bool, ...] = ()
+    workspace_read_only: bool = False
+    base: MountOrder | None = None
 
     def to_message(self) -> dict[str, Any]:
         return {
@@ -105,14 +111,25 @@ class OpenOrder:
             "writable_root": self.writable_root,
             "mounts": [_mount_fields(mount) for mount in self.mounts],
             "targets": list(self.targets),
+            "read_only": list(self.read_only),
+            "workspace_read_only": self.workspace_read_only,
+            "base": _mount_fields(self.base),
         }
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> "OpenOrder":
-        fields = {name: message[name] for name in cls.__slots__ if name not in ("folder", "mounts", "targets")}
+        taken_apart = ("folder", "mounts", "targets", "read_only", "base")
+        fields = {name: message[name] for name in cls.__slots__ if name not in taken_apart}
         folder = _mount_order(message["folder"])
         mounts = tuple(_mount_order(one) for one in message["mounts"])
-        return cls(folder=folder, mounts=mounts, targets=tuple(message["targets"]), **fields)
+        return cls(
+            folder=folder,
+            mounts=mounts,
+            targets=tuple(message["targets"]),
+            read_only=tuple(message["read_only"]),
+            base=_mount_order(message["base"]),
+            **fields,
+        )
 
 
 REMOVE = "remove"

@@ -11,7 +11,7 @@ from portway.box.images.unpack.tree import DIRECTORY_MODE, remove_all
 from portway.box.isolation.syscalls import RESOLVE_NO_SYMLINKS, open_beneath
 
 # A session's own; an image has them empty, as real directories, so that nothing in it decides where a mount goes.
-MOUNT_POINTS = ("dev", "proc", "tmp", "workspace")
+MOUNT_POINTS = ("dev", "proc", "run", "tmp", "workspace")
 _BLOCK = 4096
 _MOST_USERS = 64 * 1024
 _PASSWD = (
