@@ -35,6 +35,9 @@ from portway.box.sessions.mounts import MountRules
 from portway.box.sessions.profiles import ProfileBook
 from portway.box.sessions.servicer import SessionServicer
 from portway.box.sessions.store import SessionStore
+from portway.box.skills.environments import SkillEnvironments
+from portway.box.skills.servicer import SkillMountServicer
+from portway.box.skills.store import SkillStore
 from portway.box.sockets.directory import SocketDirectory
 from portway.box.sockets.places import SocketLimits
 from portway.box.sockets.servicer import SocketServicer
@@ -121,6 +124,7 @@ class _Parts:
         paths = NamespacePaths(config.data, config.user_locks)
         self._backend = BackendChoice({"namespace": self._namespace(paths, own)}, config.backend)
         self._store = SessionStore(paths.sessions)
+        self._skills = SkillStore(config.data / "skills", config.skills_bytes)
         self.sessions = SessionDirectory(
             self._backend,
             ProfileBook(config.profiles, config.ceiling),
@@ -132,6 +136,7 @@ class _Parts:
                 lambda: self.health.known,
             ),
             errors,
+            self._skills,
             enabled=config.enabled,
             patience=config.create_timeout,
         )
@@ -164,6 +169,7 @@ class _Parts:
         swept = await self._backend.cleanup(self._store.keys())
         stack.push_async_callback(self._backend.close)
         stack.callback(self._threads.close)
+        swept += await asyncio.to_thread(self._skills.start, self.sessions.shown_skills)
         self.sessions.restore()
         self.health = BoxHealth(
             self._backend, self.sessions, self._runner, self._errors, enabled=self._config.enabled, swept=swept
@@ -189,15 +195,17 @@ class _Parts:
         sessions = SessionServicer(self.sessions, self._pages)
         processes = ProcessServicer(self._runner, self._lingering, self._processes, self._pages)
         images = ImageServicer(self._images, self._pages)
+        environments = SkillEnvironments(self.sessions, self._runner)
+        skills = SkillMountServicer(self._skills, self.sessions, environments)
         files = FileServicer(self.sessions, self._threads, self._codec, self._config.search_timeout)
         sockets = SocketServicer(self._sockets, self._pages)
         return [
             Service(session_pb2.DESCRIPTOR.services_by_name["SessionService"], sessions),
             Service(process_pb2.DESCRIPTOR.services_by_name["ProcessService"], processes),
             Service(file_pb2.DESCRIPTOR.services_by_name["FileService"], files),
-            Service(skill_mount_pb2.DESCRIPTOR.services_by_name["SkillMountService"], None),
             Service(socket_pb2.DESCRIPTOR.services_by_name["SocketService"], sockets),
             Service(image_pb2.DESCRIPTOR.services_by_name["ImageService"], images),
+            Service(skill_mount_pb2.DESCRIPTOR.services_by_name["SkillMountService"], skills),
             Service(
                 box_pb2.DESCRIPTOR.services_by_name["BoxService"], boxes, quiet_methods=frozenset({"GetBoxStatus"})
             ),

@@ -55,6 +55,7 @@ class BoxConfig:
     drain_grace: float = 10.0
     reap_interval: float = 10.0
     search_timeout: float = 20.0
+    skills_bytes: int = 1024 * 1024 * 1024
     user_locks: Path = Path("/run/portway-box-users")
     images: ImageSettings = ImageSettings()
     engine: EngineConfig = EngineConfig()

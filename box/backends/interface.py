@@ -12,6 +12,7 @@ from portway.box.backends.types import (
     ListenPlace,
     SandboxSpec,
     SandboxUsage,
+    SkillMount,
     TerminalSize,
 )
 from portway.box.images.interface import Images
@@ -101,6 +102,13 @@ class Sandbox(Protocol):
         ...
 
     def files(self) -> FileAccess: ...
+
+    async def show_skills(self, skills: tuple[SkillMount, ...]) -> int:
+        """Replaces the skills that commands see which start from now on; workspace and `/tmp` stay.
+
+        Returns how many commands had to be ended for it. Raises `LimitExceeded` where a writable copy does not fit.
+        """
+        ...
 
     async def usage(self) -> SandboxUsage: ...
 

@@ -1,5 +1,6 @@
 """What every backend takes and gives: plain values, the same for all of them."""
 
+import os
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +14,7 @@ TEMPORARY = "/tmp"
 # Where the box's own sockets are inside: seen by commands, theirs to connect to and not to change.
 SOCKETS = "/run/portway"
 _SOCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SKILLS = f"{WORKSPACE}/.skills"
 
 
 class Network(StrEnum):
@@ -73,6 +75,20 @@ def check_socket_name(name: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class SkillMount:
+    """A skill shown at SKILLS/`name`: the directory `source` of the machine, which lies beneath `root`.
+
+    `writable`: commands see a copy instead, in the workspace's own file system; there is one for each `digest`.
+    """
+
+    name: str
+    digest: str
+    root: str
+    source: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SandboxSpec:
     """A sandbox to make. `key` names it on disk and in the kernel: letters and digits, unique in the installation.
 
@@ -90,6 +106,7 @@ class SandboxSpec:
     directory: str = WORKSPACE
     workspace: HostMount | None = None
     image: str = ""
+    skills: tuple[SkillMount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +167,22 @@ class HeldThing:
 
 @dataclass(frozen=True, slots=True)
 class FileMount:
-    """A directory of a sandbox in which files are reached: its path inside, and an open descriptor of it."""
+    """A directory of a sandbox in which files are reached: its path inside, and an open descriptor of it.
+
+    With `below`, it is the directory of this name in the one that is open, be it another mount.
+    """
 
     target: str
     directory: int
     writable: bool
+    below: str = ""
+
+    def open(self) -> int:
+        """A descriptor of the caller's own."""
+        if not self.below:
+            return os.dup(self.directory)
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(self.below, flags, dir_fd=self.directory)
 
 
 @dataclass(frozen=True, slots=True)

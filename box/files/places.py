@@ -16,7 +16,7 @@ class OwnDirectory:
     __slots__ = ("fd",)
 
     def __init__(self, mount: FileMount) -> None:
-        self.fd = os.dup(mount.directory)
+        self.fd = mount.open()
 
     def __del__(self) -> None:
         os.close(self.fd)

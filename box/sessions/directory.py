@@ -19,8 +19,18 @@ from portway.box.sessions.live import DEFAULT_PATIENCE_SECONDS, LiveSession, una
 from portway.box.sessions.mounts import MountRules, check_working_directory
 from portway.box.sessions.profiles import ProfileBook
 from portway.box.sessions.store import SessionStore, StoredSession, key_of
-from portway.box.sessions.types import Session, SessionFigures, SessionRef, SessionRequest, SessionSpec, SessionState
+from portway.box.sessions.types import (
+    Session,
+    SessionFigures,
+    SessionRef,
+    SessionRequest,
+    SessionSkill,
+    SessionSpec,
+    SessionState,
+)
 from portway.box.sessions.watch import SessionFeed
+from portway.box.skills.shown import require_skills, skill_mounts
+from portway.box.skills.store import SkillKey, SkillStore
 from portway.box.status.errors import ErrorLog
 from portway.box.tasks import TaskOwner, to_its_end
 from portway.rpc.errors import FieldViolation, NotFound, PortwayError, Reason, WrongState
@@ -41,6 +51,7 @@ class SessionDirectory:
         store: SessionStore,
         admission: Admission,
         errors: ErrorLog,
+        skills: SkillStore,
         *,
         enabled: bool = True,
         patience: float = DEFAULT_PATIENCE_SECONDS,
@@ -52,6 +63,7 @@ class SessionDirectory:
         self._admission = admission
         self._patience = patience
         self._errors = errors
+        self._skills = skills
         self._enabled = enabled
         self._sessions: dict[SessionRef, LiveSession] = {}
         self._making: dict[SessionRef, asyncio.Task[None]] = {}
@@ -157,6 +169,7 @@ class SessionDirectory:
         """Takes the place of a new session and begins to make it. Nothing here waits."""
         self._check(spec)
         self._admission.require_room(ref.workspace_id, self._sessions.keys() | self._leaving.keys())
+        require_skills(self._skills, ref.workspace_id, spec.skills, "spec.skills")
         spec = self._with_image(ref, spec)
         session = self._sessions[ref] = self._live(ref, spec)
         self._deleted.pop(ref, None)
@@ -240,6 +253,30 @@ class SessionDirectory:
             mounts=self._mounts.mounts(spec),
             workspace=self._mounts.workspace(spec),
             image=spec.image_reference or spec.image,
+            skills=skill_mounts(self._skills, ref.workspace_id, spec.skills),
+        )
+
+    async def set_skills(self, ref: SessionRef, skills: tuple[SessionSkill, ...]) -> int:
+        """Has a session show these skills. Returns how many commands had to be ended for it."""
+        self.require_open()
+        session = self.get(ref)
+        require_skills(self._skills, ref.workspace_id, skills, "skills")
+        # Shielded: a change that began goes on when its caller goes away.
+        return await asyncio.shield(self._tasks.start(self._set_skills(session, skills)))
+
+    async def _set_skills(self, session: LiveSession, skills: tuple[SessionSkill, ...]) -> int:
+        ref = session.ref
+        killed = await session.set_skills(skills, skill_mounts(self._skills, ref.workspace_id, skills))
+        if session.spec.persistent and self._sessions.get(ref) is session:
+            await asyncio.to_thread(self._store.save, StoredSession(ref, session.spec, session.create_time))
+        return killed
+
+    def shown_skills(self) -> frozenset[str]:
+        """The folders of the skills that sessions show. May be called on any thread."""
+        return frozenset(
+            SkillKey(ref.workspace_id, skill.digest).folder
+            for ref, session in list(self._sessions.items())
+            for skill in session.spec.skills
         )
 
     def get(self, ref: SessionRef) -> LiveSession:

@@ -1,6 +1,7 @@
 """One session in memory: made once whoever asks, used by many, deleted once."""
 
 import asyncio
+import dataclasses
 import errno
 import itertools
 import time
@@ -9,8 +10,16 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from portway.box.backends.interface import RunningCommand, Sandbox
-from portway.box.backends.types import CommandSpec, SandboxUsage
-from portway.box.sessions.types import Session, SessionFigures, SessionRef, SessionSpec, SessionState, SessionUse
+from portway.box.backends.types import CommandSpec, SandboxUsage, SkillMount
+from portway.box.sessions.types import (
+    Session,
+    SessionFigures,
+    SessionRef,
+    SessionSkill,
+    SessionSpec,
+    SessionState,
+    SessionUse,
+)
 from portway.box.tasks import TaskOwner
 from portway.rpc.errors import LimitExceeded, NotFound, PortwayError, Quota, Reason, Unavailable
 
@@ -74,6 +83,7 @@ class LiveSession:
         self._numbers = itertools.count(1)
         self._started = 0
         self._queued = 0
+        self._changing = asyncio.Lock()
         self._unenforced: tuple[str, ...] = ()
         self._slots = asyncio.Semaphore(spec.concurrent_commands)
 
@@ -202,6 +212,23 @@ class LiveSession:
                     reason=Reason.DISK_FULL,
                 ) from error
             raise Unavailable(f"session {name!r} could not be made: {error.strerror}; look at the box's log") from error
+
+    async def set_skills(self, skills: tuple[SessionSkill, ...], mounts: tuple[SkillMount, ...]) -> int:
+        """Shows other skills. Returns how many commands were ended for it; where it fails nothing has changed."""
+        async with self._changing:
+            before = self.spec
+            if skills == before.skills:
+                return 0
+            # First, so that a sandbox that is made anew meanwhile has them.
+            self.spec = dataclasses.replace(before, skills=skills)
+            try:
+                async with self.using() as opened:
+                    killed = await opened.sandbox.show_skills(mounts)
+            except BaseException:
+                self.spec = dataclasses.replace(self.spec, skills=before.skills)
+                raise
+            self._on_change(self)
+            return killed
 
     @asynccontextmanager
     async def using(self, kind: str = CALL, name: str = "") -> AsyncIterator[OpenSession]:

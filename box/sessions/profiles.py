@@ -130,6 +130,7 @@ class ProfileBook:
             require_probes=request.require_probes,
             mounts_read_only=_mounts_are_locked(profile),
             locked=tuple(sorted(profile.locked)),
+            skills=request.skills,
         )
 
     def _bounded(self, name: str, request: SessionRequest, profile: Profile) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from portway.box.backends.types import MountMode, Network
-from portway.box.sessions.types import MountRequest, NetworkPolicy, SessionRef, SessionSpec
+from portway.box.sessions.types import MountRequest, NetworkPolicy, SessionRef, SessionSkill, SessionSpec
 
 _FILE = "session.json"
 
@@ -79,4 +79,5 @@ def _from_json(document: dict[str, Any]) -> StoredSession:
     )
     for name in ("require_probes", "locked"):
         spec[name] = tuple(spec.get(name, ()))
+    spec["skills"] = tuple(SessionSkill(**skill) for skill in spec.get("skills", ()))
     return StoredSession(SessionRef(**document["ref"]), SessionSpec(**spec), float(document["created"]))

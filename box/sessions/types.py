@@ -36,6 +36,15 @@ class MountRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionSkill:
+    """A skill that a session shows: its folder's name, and the digest of its files."""
+
+    name: str
+    digest: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SessionRequest:
     """A spec as asked for. `None`, empty text and empty collections mean: not said."""
 
@@ -58,6 +67,7 @@ class SessionRequest:
     labels: Mapping[str, str] = field(default_factory=dict)
     default_timeout: float | None = None
     require_probes: tuple[str, ...] = ()
+    skills: tuple[SessionSkill, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,7 @@ class SessionSpec:
     mounts_read_only: bool = False
     locked: tuple[str, ...] = ()
     image_reference: str = ""
+    skills: tuple[SessionSkill, ...] = ()
 
 
 class SessionState(StrEnum):

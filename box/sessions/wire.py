@@ -1,5 +1,7 @@
 """Sessions between the contract and this folder's types."""
 
+from collections.abc import Iterable
+
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -12,10 +14,11 @@ from portway.box.sessions.types import (
     SessionFigures,
     SessionRef,
     SessionRequest,
+    SessionSkill,
     SessionSpec,
     SessionState,
 )
-from portway.rpc.errors import InvalidInput, NotAvailable
+from portway.rpc.errors import InvalidInput
 from portway.v1 import session_pb2 as pb
 
 _NETWORK_OF = {
@@ -63,8 +66,6 @@ def timestamp(seconds: float) -> Timestamp:
 
 def request_from(spec: pb.SessionSpec) -> SessionRequest:
     limits = spec.limits
-    if spec.skills:
-        raise NotAvailable("this box does not show skills yet; leave `spec.skills` empty")
     return SessionRequest(
         profile=spec.profile,
         image=spec.image,
@@ -85,7 +86,21 @@ def request_from(spec: pb.SessionSpec) -> SessionRequest:
         labels=dict(spec.labels),
         default_timeout=_optional_seconds(limits, "default_timeout", "spec.limits.default_timeout"),
         require_probes=tuple(sorted(set(spec.require_probes))),
+        skills=skills_from(spec.skills, "spec.skills"),
     )
+
+
+def skills_from(skills: Iterable[pb.SessionSkill], field: str) -> tuple[SessionSkill, ...]:
+    found: dict[str, SessionSkill] = {}
+    for number, one in enumerate(skills):
+        if one.name in found:
+            raise InvalidInput.field(f"{field}[{number}].name", f"{one.name!r} is there twice")
+        found[one.name] = SessionSkill(one.name, one.digest, one.writable)
+    return tuple(found[name] for name in sorted(found))
+
+
+def skill_to(skill: SessionSkill) -> pb.SessionSkill:
+    return pb.SessionSkill(name=skill.name, digest=skill.digest, writable=skill.writable)
 
 
 def _optional_seconds(message: pb.SessionSpec | pb.SessionLimits, name: str, field: str) -> float | None:
@@ -169,4 +184,5 @@ def _spec_to(spec: SessionSpec) -> pb.SessionSpec:
         persistent=spec.persistent,
         labels=spec.labels,
         require_probes=spec.require_probes,
+        skills=[skill_to(skill) for skill in spec.skills],
     )

@@ -53,6 +53,8 @@ REQUESTS = {
     "GetSession": "{session}",
     "DeleteSession": "{session}",
     "ListHeld": "{session}",
+    "SetSessionSkills": "{session}",
+    "PrepareSkill": '{session} name: "s"',
 }
 
 
@@ -103,10 +105,7 @@ async def test_a_session_of_another_workspace_is_told_from_a_missing_one_by_noth
                     told(name, inside.session_id, workspace), told(name, "ses-nobody", workspace)
                 )
                 assert foreign == missing, name
-                if name in ("Upload", "Download"):
-                    assert foreign.short == NOT_SERVED
-                else:
-                    assert foreign.short == ("NOT_FOUND", "NOT_FOUND"), (name, foreign)
+                assert foreign.short == ("NOT_FOUND", "NOT_FOUND"), (name, foreign)
     assert (await inside.sh("echo here")).stdout == "here\n"
 
 

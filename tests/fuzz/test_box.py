@@ -18,7 +18,7 @@ from tests.waiting import until
 
 USUAL = 3.0
 MOST_GROWTH = 100 << 20
-SERVICES = ("BoxService", "SessionService", "FileService", "ProcessService", "ImageService")
+SERVICES = ("BoxService", "SessionService", "FileService", "ProcessService", "ImageService", "SkillMountService")
 MOST_SESSIONS = 6
 
 

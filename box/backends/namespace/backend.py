@@ -15,6 +15,7 @@ from portway.box.backends.namespace.image_programs import leader_in
 from portway.box.backends.namespace.machine import Machine
 from portway.box.backends.namespace.probe import measure
 from portway.box.backends.namespace.sandbox import NamespaceSandbox, SandboxParts
+from portway.box.backends.namespace.session_skills import skill_orders
 from portway.box.backends.namespace.stage import StagedSession
 from portway.box.backends.namespace.zygote_client import ZygoteClient, ZygoteSetup
 from portway.box.backends.types import (
@@ -150,6 +151,7 @@ class NamespaceBackend:
         order = self._order(spec, home, kind, lease, base)
         _answer, received = await self._zygote.ask(order.to_message(), [image] if image is not None else [])
         mounts, network, *directories = received
+        skills = directories.pop() if spec.skills else -1
         kinds = self._tree.kinds if self._tree else frozenset()
         parts = SandboxParts(
             spec=spec,
@@ -162,6 +164,7 @@ class NamespaceBackend:
             unenforced=self._unenforced(kind),
             memory_is_bounded="memory" in kinds,
             workspace_is_measured=kind != "folder",
+            skills=skills,
         )
         sandbox = NamespaceSandbox(self._zygote, parts, self._present)
         try:
@@ -191,6 +194,7 @@ class NamespaceBackend:
             temporary_bytes=spec.limits.temporary_bytes,
             writable_root=not spec.read_only_root,
             targets=tuple(mount.target for mount in spec.mounts),
+            skills=skill_orders(spec.skills),
             mounts=tuple(None if mount.mode is MountMode.NONE else _mount_order(mount) for mount in spec.mounts),
             read_only=tuple(mount.mode is not MountMode.READ_WRITE for mount in spec.mounts),
             workspace_read_only=_is_read_only(spec.workspace),

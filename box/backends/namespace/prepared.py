@@ -99,6 +99,8 @@ class PreparedPool:
         self._waiting: deque[Prepared] = deque()
         self._making = 0
         self._closed = False
+        # Those that were begun before `renew` show the session as it was.
+        self._age = 0
         self._tasks = TaskOwner("sandboxes ahead of need")
 
     async def fill(self) -> None:
@@ -124,13 +126,20 @@ class PreparedPool:
         try:
             # Without one ahead of need the next command gets its own, and tells what is wrong.
             with contextlib.suppress(Unavailable, OSError):
+                age = self._age
                 prepared = await self._prepare()
-                if self._closed:
+                if self._closed or age != self._age:
                     prepared.dismiss()
                 else:
                     self._waiting.append(prepared)
         finally:
             self._making -= 1
+
+    def renew(self) -> None:
+        """Lets go of those that wait: the next ones see the session as it is then."""
+        self._age += 1
+        while self._waiting:
+            self._waiting.popleft().dismiss()
 
     async def close(self) -> None:
         self._closed = True

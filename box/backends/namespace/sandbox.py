@@ -22,6 +22,7 @@ from portway.box.backends.namespace.prepared import (
     script_for,
 )
 from portway.box.backends.namespace.running import CommandPipes, RunningProcess, RunningSearch
+from portway.box.backends.namespace.session_skills import SessionSkills
 from portway.box.backends.namespace.stage import StagedSession
 from portway.box.backends.namespace.zygote_client import Ended, ZygoteClient
 from portway.box.backends.types import (
@@ -35,6 +36,7 @@ from portway.box.backends.types import (
     PortPlace,
     SandboxSpec,
     SandboxUsage,
+    SkillMount,
     SocketPlace,
     check_socket_name,
 )
@@ -62,6 +64,7 @@ class SandboxParts:
     unenforced: tuple[str, ...]
     memory_is_bounded: bool
     workspace_is_measured: bool
+    skills: int = -1
 
 
 class NamespaceSandbox:
@@ -76,10 +79,16 @@ class NamespaceSandbox:
         self._lanes = Lanes(zygote, parts.groups, order, parts.namespaces)
         self._prepared = PreparedPool(self._prepare)
         self._running: set[int] = set()
+        self._ending: dict[int, asyncio.Task[tuple[Ended, Counted]]] = {}
         self._ends = TaskOwner("commands of a session")
         self._cpu_of_ended = 0.0
         self._deleted = False
         self._has_shell = True
+        self._may_start = asyncio.Event()
+        self._may_start.set()
+        self._skills = SessionSkills(
+            zygote, parts.namespaces[0], parts.lease.user if parts.lease else None, parts.spec.skills, parts.skills
+        )
 
     async def warm(self) -> None:
         """Puts the first sandbox up."""
@@ -98,6 +107,7 @@ class NamespaceSandbox:
         return self._parts.unenforced
 
     async def start(self, command: CommandSpec) -> RunningProcess:
+        await self._may_start.wait()
         running = self._start_prepared(command) or await self._start_anew(command)
         if self._has_shell:
             self._prepared.refill(len(self._running))
@@ -133,6 +143,7 @@ class NamespaceSandbox:
 
     async def _start_anew(self, command: CommandSpec) -> RunningProcess:
         launcher = await self._lanes.make()
+        await self._may_start.wait()
         pipes = self._set_up(launcher, command, command_line(command, self._parts.staged.leader))
         self._running.add(launcher.process.pid)
         return self._process(launcher, pipes, self._follow(launcher))
@@ -201,7 +212,9 @@ class NamespaceSandbox:
             try:
                 for descriptor in theirs:
                     self._own(descriptor)
-                theirs.insert(3, _sealed(self._arguments + _packed(command_arguments(command))))
+                theirs.insert(
+                    3, _sealed(self._arguments + _packed([*self._skills.arguments(), *command_arguments(command)]))
+                )
                 launcher.count_from_here()
                 kind = COMMAND if command.terminal is None or self._parts.staged.leader else ON_TERMINAL
                 launcher.hand_over(kind + _packed(line)[:-1], [*theirs, *further])
@@ -237,7 +250,11 @@ class NamespaceSandbox:
             self._require()
             reading, writing = nonblocking_pipe(reader_is_ours=True)
             try:
-                launcher.hand_over(SEARCH + request, [self._parts.directories[mount], writing])
+                directory = self.files().mounts[mount].open()
+                try:
+                    launcher.hand_over(SEARCH + request, [directory, writing])
+                finally:
+                    os.close(directory)
             except BaseException:
                 os.close(reading)
                 raise
@@ -273,13 +290,15 @@ class NamespaceSandbox:
         self._follow(launcher)
 
     def _follow(self, launcher: Launcher) -> "asyncio.Task[tuple[Ended, Counted]]":
-        return self._ends.start(self._finish(launcher))
+        ending = self._ending[launcher.process.pid] = self._ends.start(self._finish(launcher))
+        return ending
 
     async def _finish(self, launcher: Launcher) -> tuple[Ended, Counted]:
         try:
             ended, counted = await self._lanes.finish(launcher)
         finally:
             self._running.discard(launcher.process.pid)
+            self._ending.pop(launcher.process.pid, None)
         self._cpu_of_ended += ended.cpu_seconds
         return ended, counted
 
@@ -299,7 +318,31 @@ class NamespaceSandbox:
         shown = [mount for mount in parts.staged.mounts if mount.mode is not MountMode.NONE]
         for mount, directory in zip(shown, rest, strict=True):
             mounts.append(FileMount(mount.target, directory, mount.mode is MountMode.READ_WRITE))
+        mounts += self._skills.files()
         return FileAccess(tuple(mounts), parts.lease.user if parts.lease else None)
+
+    async def show_skills(self, skills: tuple[SkillMount, ...]) -> int:
+        self._require()
+        killed = 0
+        if not self._skills.is_there:
+            # What runs while the folder is not covered could put something else in its place.
+            self._may_start.clear()
+            killed = await self._end_commands()
+        try:
+            await self._skills.change(skills)
+        finally:
+            self._may_start.set()
+            self._prepared.renew()
+        self._prepared.refill(len(self._running))
+        return killed
+
+    async def _end_commands(self) -> int:
+        running = [self._ending[pid] for pid in self._running if pid in self._ending]
+        for pid in list(self._running):
+            self._zygote.signal(pid, signal.SIGKILL)
+        if running:
+            await asyncio.wait(running)
+        return len(running)
 
     async def usage(self) -> SandboxUsage:
         self._require()
@@ -334,8 +377,9 @@ class NamespaceSandbox:
                 parts.groups.kill_and_remove()
         finally:
             # The last holders of its namespaces: with them the kernel unmounts everything and frees the loop device.
-            for descriptor in (*parts.directories, *parts.namespaces):
-                os.close(descriptor)
+            self._skills.close()
+        for descriptor in (*parts.directories, *parts.namespaces):
+            os.close(descriptor)
         if not keep_workspace:
             remove_whole(parts.home)
 

@@ -9,8 +9,9 @@ import stat
 import struct
 
 from portway.box.backends.namespace.image_root import mount_image
+from portway.box.backends.namespace.skill_mounts import FOLDER, clone_skills, show_skills
 from portway.box.backends.namespace.stage import HOST, RUN, SOCKETS_STAGED, STAGE, TOP_LEVEL
-from portway.box.backends.namespace.wire import MountOrder, OpenOrder
+from portway.box.backends.namespace.wire import MountOrder, OpenOrder, SkillsOrder
 from portway.box.isolation import syscalls
 from portway.box.isolation.loop_devices import attach_loop
 from portway.box.isolation.syscalls import (
@@ -33,8 +34,9 @@ _ROOT_BYTES = 64 * 1024 * 1024
 def open_session(order: OpenOrder, image: int | None) -> list[int]:
     """Puts the mounts of a session together in a mount namespace of their own.
 
-    Returns descriptors: mount namespace, network namespace, workspace, temporary, each extra mount. Everything is gone
-    when they are closed and no process is left inside: nothing has to be taken away, whatever ends how.
+    Returns descriptors: mount namespace, network namespace, workspace, temporary, each extra mount, and the skills
+    where there are any. Everything is gone when they are closed and no process is left inside: nothing has to be
+    taken away, whatever ends how.
     """
     syscalls.unshare(CLONE_NEWNS)
     syscalls.mount("none", "/", "", MS_REC | MS_PRIVATE)
@@ -53,11 +55,14 @@ def open_session(order: OpenOrder, image: int | None) -> list[int]:
         if mount is not None:
             shown.append(f"{STAGE}/mount{index}")
             _bind(mount, shown[-1], whole=order.user is None)
+    opened = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in shown]
+    if order.skills:
+        skills = SkillsOrder(order.request, 0, order.user, order.skills)
+        opened.append(show_skills(skills, clone_skills(order.skills), strict=False))
     if order.base is not None:
         mount_image(order, f"{STAGE}/root")
     # The machine itself is out of reach from here on.
     syscalls.unmount(HOST)
-    opened = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in shown]
     return [os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC), _new_network(), *opened]
 
 
@@ -97,8 +102,11 @@ def _give(directory: str, user: int) -> None:
     """Makes a workspace the user's; one that comes back with another user is gone through file by file."""
     owner = os.stat(directory).st_uid
     if owner not in (0, user):
-        for _path, names, files, parent in os.fwalk(directory, follow_symlinks=False):
+        for path, names, files, parent in os.fwalk(directory, follow_symlinks=False):
+            parent_is_top = path == directory
             for name in (*names, *files):
+                if parent_is_top and name == FOLDER:
+                    continue  # stays this side's, so that it is known again
                 os.chown(name, user, user, dir_fd=parent, follow_symlinks=False)
     os.chown(directory, user, user)
 

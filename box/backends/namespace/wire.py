@@ -76,6 +76,40 @@ class MountOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class SkillOrder:
+    """A skill to show: its files lie in `path` below `root`. With `writable`, a copy of them."""
+
+    name: str
+    digest: str
+    root: str
+    path: str
+    writable: bool
+
+    def to_fields(self) -> list[Any]:
+        return [self.name, self.digest, self.root, self.path, self.writable]
+
+
+@dataclass(frozen=True, slots=True)
+class SkillsOrder:
+    """Put a set of skills together in a session, its `number`th; the descriptor of the session's mounts comes along."""
+
+    request: int
+    number: int
+    user: int | None
+    skills: tuple[SkillOrder, ...]
+
+    def to_message(self) -> dict[str, Any]:
+        skills = [skill.to_fields() for skill in self.skills]
+        head = {"kind": "skills", "request": self.request, "number": self.number}
+        return {**head, "user": self.user, "skills": skills}
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any]) -> "SkillsOrder":
+        skills = tuple(SkillOrder(*one) for one in message["skills"])
+        return cls(message["request"], message["number"], message["user"], skills)
+
+
+@dataclass(frozen=True, slots=True)
 class OpenOrder:
     """Put a session's mounts together. `workspace`: `image` (a descriptor comes along), `memory`, `folder`, `host`.
 
@@ -96,6 +130,7 @@ class OpenOrder:
     read_only: tuple[bool, ...] = ()
     workspace_read_only: bool = False
     base: MountOrder | None = None
+    skills: tuple[SkillOrder, ...] = ()
 
     def to_message(self) -> dict[str, Any]:
         return {
@@ -114,11 +149,12 @@ class OpenOrder:
             "read_only": list(self.read_only),
             "workspace_read_only": self.workspace_read_only,
             "base": _mount_fields(self.base),
+            "skills": [skill.to_fields() for skill in self.skills],
         }
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> "OpenOrder":
-        taken_apart = ("folder", "mounts", "targets", "read_only", "base")
+        taken_apart = ("folder", "mounts", "targets", "read_only", "base", "skills")
         fields = {name: message[name] for name in cls.__slots__ if name not in taken_apart}
         folder = _mount_order(message["folder"])
         mounts = tuple(_mount_order(one) for one in message["mounts"])
@@ -128,6 +164,7 @@ class OpenOrder:
             targets=tuple(message["targets"]),
             read_only=tuple(message["read_only"]),
             base=_mount_order(message["base"]),
+            skills=tuple(SkillOrder(*one) for one in message["skills"]),
             **fields,
         )
 

@@ -20,10 +20,11 @@ from portway.box.backends.namespace import wire
 from portway.box.backends.namespace.launcher import BWRAP, become_launcher
 from portway.box.backends.namespace.listening import open_listener, remove_socket
 from portway.box.backends.namespace.session_mounts import open_session
+from portway.box.backends.namespace.skill_mounts import clone_skills, show_skills
 from portway.box.backends.namespace.stage import HOST, enter_small_root
 from portway.box.backends.namespace.zygote_parts import remove_groups, take_namespaces
 from portway.box.isolation import syscalls
-from portway.box.isolation.syscalls import MS_BIND
+from portway.box.isolation.syscalls import CLONE_NEWNS, MS_BIND
 
 _POLL_MILLISECONDS, _EARLY_MILLISECONDS = 5000, 2
 _REMOVE_TRIES, _REMOVE_PAUSE_SECONDS = 500, 0.01
@@ -72,6 +73,8 @@ class Zygote:
                     self._fork_worker(lambda: self._open(order, descriptors))
                 case "listen":
                     self._fork_worker(lambda: self._listen(order, descriptors))
+                case "skills":
+                    self._fork_worker(lambda: self._show_skills(order, descriptors))
                 case "launcher":
                     self._fork_launcher(order, descriptors)
                 case "signal":
@@ -122,6 +125,19 @@ class Zygote:
             wire.send(self._line, {"kind": kind, "request": order.request, "error": str(error)})
         else:
             wire.send(self._line, {"kind": "done", "request": order.request}, [opened.fileno()])
+
+    def _show_skills(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        order = wire.SkillsOrder.from_message(message)
+        try:
+            clones = clone_skills(order.skills)
+            syscalls.setns(descriptors[0], CLONE_NEWNS)
+            shown = show_skills(order, clones, strict=True)
+        except OSError as error:
+            wire.send(
+                self._line, {"kind": "failed", "request": order.request, "error": str(error), "errno": error.errno}
+            )
+        else:
+            wire.send(self._line, {"kind": "done", "request": order.request}, [shown])
 
     def _signal(self, launcher: int, number: int) -> bool:
         """Whether the signal reached the command, or there is nothing any more that it could reach."""

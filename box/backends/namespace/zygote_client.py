@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from portway.box.backends.namespace import wire
-from portway.rpc.errors import Conflict, Unavailable
+from portway.rpc.errors import Conflict, LimitExceeded, Unavailable
 
 START_SECONDS = 15.0
 ANSWER_SECONDS = 60.0
@@ -133,6 +134,8 @@ class ZygoteClient:
         finally:
             del self._answers[request]
         if answered["kind"] == "failed":
+            if answered.get("errno") in (errno.ENOSPC, errno.EDQUOT):
+                raise LimitExceeded(answered["error"])
             raise Unavailable(answered["error"])
         if answered["kind"] == "taken":
             raise Conflict(answered["error"])
