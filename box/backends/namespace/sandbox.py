@@ -378,8 +378,8 @@ class NamespaceSandbox:
         finally:
             # The last holders of its namespaces: with them the kernel unmounts everything and frees the loop device.
             self._skills.close()
-        for descriptor in (*parts.directories, *parts.namespaces):
-            os.close(descriptor)
+            for descriptor in (*parts.directories, *parts.namespaces):
+                os.close(descriptor)
         if not keep_workspace:
             remove_whole(parts.home)
 
