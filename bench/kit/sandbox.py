@@ -150,7 +150,7 @@ def builder(callers: int) -> Iterator[Builder]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="portway-bench-sandbox-")))
         folder.chmod(0o755)
-        for name in ("etc", "empty", "workspace", "tmp"):
+        for name in ("etc", "empty", "run", "workspace", "tmp"):
             (folder / name).mkdir()
         for name, content in read_template().items():
             (folder / "etc" / name).write_bytes(content)

@@ -1,6 +1,7 @@
 """Commands: streams, exits, limits, terminals, and running at most once."""
 
 import asyncio
+import os
 
 import pytest
 
@@ -10,9 +11,10 @@ from portway.rpc.ids import new_id
 from portway.rpc.status import errors_by_meaning
 from portway.v1 import process_pb2
 from tests.asking import ask
-from tests.box.inside import Inside, begin, command, next_frame, seconds, until_said
+from tests.box.inside import Inside, Options, begin, command, next_frame, seconds, until_said
 from tests.box.machine import seen, until_gone
 
+TELLS_HOW_CHILDREN_END = tuple(int(part) for part in os.uname().release.split(".")[:2]) >= (6, 15)
 COMPLETED = process_pb2.EXIT_STATUS_COMPLETED
 KILLED = process_pb2.EXIT_STATUS_KILLED
 
@@ -86,6 +88,20 @@ async def test_a_signal_is_told_as_such(inside: Inside) -> None:
     result = await inside.sh("kill -TERM $$")
     assert (result.exit.status, result.exit.signal) == (KILLED, 15)
     assert not result.exit.HasField("exit_code")
+
+
+@pytest.mark.parametrize("terminal", [None, (24, 80)])
+async def test_exit_codes_are_told_apart_from_signals(inside: Inside, terminal: tuple[int, int] | None) -> None:
+    if not TELLS_HOW_CHILDREN_END:
+        pytest.skip("this kernel (before 6.15) does not tell: codes above 128 are taken for signals, as shells do")
+    options: Options = {} if terminal is None else {"terminal": terminal}
+    codes = [0, 1, 2, 126, 127, 128, 129, 130, 134, 137, 139, 143, 159, 192, 200, 254, 255]
+    results = await asyncio.gather(*(inside.sh(f"exit {code}", **options) for code in codes))
+    assert [(result.exit.status, result.code) for result in results] == [(COMPLETED, code) for code in codes]
+    signals = [1, 2, 3, 6, 9, 11, 13, 15, 31]
+    ended = await asyncio.gather(*(inside.sh(f"kill -{number} $$", **options) for number in signals))
+    assert [(result.exit.status, result.exit.signal) for result in ended] == [(KILLED, number) for number in signals]
+    assert not any(result.exit.HasField("exit_code") for result in ended)
 
 
 async def test_signals_reach_the_command(inside: Inside) -> None:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from portway.box.backends.namespace.arguments import command_line
 from portway.box.backends.namespace.lanes import Launcher
 from portway.box.backends.namespace.running import CommandPipes
 from portway.box.backends.namespace.zygote_client import Ended
@@ -45,19 +46,19 @@ class NoShell(Unavailable):
     """The image has no shell that works. Its programs can be run all the same."""
 
 
-def script_for(command: CommandSpec, env: Mapping[str, str], directory: str) -> bytes | None:
+def script_for(command: CommandSpec, env: Mapping[str, str], directory: str, leader: tuple[str, ...]) -> bytes | None:
     """What makes a shell that waits with `env` in `directory` this command; `None` where it would not be exact."""
     wanted = dict(command.env)
     changed = {name: value for name, value in wanted.items() if env.get(name) != value}
     removed = env.keys() - wanted.keys()
     unclear = [name for name in changed if name in _SHELLS_OWN or not _PLAIN_NAME.fullmatch(name)]
-    if command.terminal is not None or unclear or removed or command.argv[0].startswith("-"):
+    if unclear or removed or command.argv[0].startswith("-"):
         return None
     lines = []
     if command.directory != directory:
         lines.append(f"cd {shlex.quote(command.directory)} || exit 126; unset OLDPWD")
     lines += [f"export {name}={shlex.quote(value)}" for name, value in changed.items()]
-    lines.append(f"exec {shlex.join(command.argv)} {SCRIPT_FD}<&-")
+    lines.append(f"exec {shlex.join(command_line(command, leader))} {SCRIPT_FD}<&-")
     # In braces: a shell runs nothing of a group whose end it has not read, so a script that was cut short is an error.
     script = os.fsencode("\n".join(("{", *lines, "}\n")))
     return script if len(script) <= MAX_SCRIPT_BYTES else None
@@ -65,7 +66,7 @@ def script_for(command: CommandSpec, env: Mapping[str, str], directory: str) -> 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A sandbox that waits. `script` is the descriptor to write to, `finished` its end."""
+    """A sandbox that waits. `script` is the descriptor to write to, `finished` its end, which can be told exactly."""
 
     launcher: Launcher
     pipes: CommandPipes
@@ -100,7 +101,7 @@ class PreparedPool:
         self._making = 0
         self._closed = False
         # Those that were begun before `renew` show the session as it was.
-        self._age = 0
+        self.age = 0
         self._tasks = TaskOwner("sandboxes ahead of need")
 
     async def fill(self) -> None:
@@ -126,9 +127,9 @@ class PreparedPool:
         try:
             # Without one ahead of need the next command gets its own, and tells what is wrong.
             with contextlib.suppress(Unavailable, OSError):
-                age = self._age
+                age = self.age
                 prepared = await self._prepare()
-                if self._closed or age != self._age:
+                if self._closed or age != self.age:
                     prepared.dismiss()
                 else:
                     self._waiting.append(prepared)
@@ -137,7 +138,7 @@ class PreparedPool:
 
     def renew(self) -> None:
         """Lets go of those that wait: the next ones see the session as it is then."""
-        self._age += 1
+        self.age += 1
         while self._waiting:
             self._waiting.popleft().dismiss()
 

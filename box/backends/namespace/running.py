@@ -30,6 +30,15 @@ class CommandPipes:
         self.stdout = self.stdin if terminal else Descriptor(stdout)
         self.stderr = Descriptor(stderr)
         self.terminal = terminal
+        self._told = b""
+
+    async def come_up(self) -> None:
+        """Waits for the first word of bubblewrap: the sandbox is there, or will never be."""
+        self._told += await self.status.read(_STATUS_BYTES)
+
+    async def told(self) -> bytes:
+        """All that bubblewrap had to say, after its end."""
+        return self._told + await self.status.read(_STATUS_BYTES)
 
     def close(self) -> None:
         for descriptor in (self.status, self.stdin, self.stdout, self.stderr):
@@ -87,23 +96,28 @@ class RunningProcess:
     async def wait(self) -> Exit:
         ended, counted = await asyncio.shield(self._finished)
         duration = time.monotonic() - self._began
-        told = await self._pipes.status.read(_STATUS_BYTES)
-        code = _exit_code(told)
+        code = _exit_code(await self._pipes.told())
         cpu = counted.cpu_seconds if counted.cpu_seconds is not None else ended.cpu_seconds
-        status, exit_code, number = await self._meaning(code, ended.status, counted)
-        return Exit(status, exit_code, number, duration, cpu, counted.peak_memory)
+        peak = counted.peak_memory if counted.peak_memory is not None else ended.peak_memory
+        status, exit_code, number = await self._meaning(code, ended, counted)
+        return Exit(status, exit_code, number, duration, cpu, peak)
 
     async def _meaning(
-        self, code: int | None, status: int, counted: Counted
+        self, code: int | None, ended: Ended, counted: Counted
     ) -> tuple[ExitStatus, int | None, int | None]:
+        status = ended.status
         if code is None and not os.WIFSIGNALED(status):
             if self._signalled is not None:
                 # It was ended while it was still being set up.
                 return ExitStatus.KILLED, None, self._signalled
             return ExitStatus.COMPLETED, await self._why_not_started(), None
-        # bubblewrap writes 128 + signal, as shells do: an exit code in that range stands for the signal.
-        number = os.WTERMSIG(status) if code is None else code - 128
-        ended_by_signal = code is None or 0 < number < signal.NSIG
+        if code is None:
+            number, ended_by_signal = os.WTERMSIG(status), True
+        elif ended.command_status is not None:
+            number, ended_by_signal = os.WTERMSIG(ended.command_status), os.WIFSIGNALED(ended.command_status)
+        else:
+            # bubblewrap writes 128 + signal, as shells do: an exit code in that range stands for the signal.
+            number, ended_by_signal = code - 128, 0 < code - 128 < signal.NSIG
         if counted.out_of_memory and (ended_by_signal or code != 0):
             return ExitStatus.OUT_OF_MEMORY, None, number if ended_by_signal else None
         if ended_by_signal:

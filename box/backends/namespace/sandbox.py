@@ -5,7 +5,7 @@ import os
 import signal
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from portway.box.backends.namespace import wire
@@ -108,17 +108,20 @@ class NamespaceSandbox:
 
     async def start(self, command: CommandSpec) -> RunningProcess:
         await self._may_start.wait()
-        running = self._start_prepared(command) or await self._start_anew(command)
+        running = await self._start_prepared(command) or await self._start_anew(command)
         if self._has_shell:
             self._prepared.refill(len(self._running))
         return running
 
-    def _start_prepared(self, command: CommandSpec) -> RunningProcess | None:
-        spec = self._parts.spec
-        script = script_for(command, dict(spec.env), spec.directory)
-        if script is None or not self._is_there(command.directory):
+    async def _start_prepared(self, command: CommandSpec) -> RunningProcess | None:
+        spec, staged = self._parts.spec, self._parts.staged
+        script = script_for(command, dict(spec.env), spec.directory, staged.leader)
+        if script is None or not self._has_shell or not self._is_there(command.directory):
             return None
-        while prepared := self._prepared.take():
+        if command.terminal is not None and staged.from_image:
+            # What makes a program the owner of its terminal is the image's, and may not take its place.
+            return None
+        while command.terminal is None and (prepared := self._prepared.take()):
             try:
                 prepared.become(script)
             except Unavailable:
@@ -126,9 +129,26 @@ class NamespaceSandbox:
                 continue
             if not command.wants_input:
                 prepared.pipes.stdin.close()
-            self._running.add(prepared.launcher.process.pid)
             return self._process(prepared.launcher, prepared.pipes, prepared.finished)
-        return None
+        return await self._start_at_once(command, script)
+
+    async def _start_at_once(self, command: CommandSpec, script: bytes) -> RunningProcess | None:
+        """In a sandbox that is prepared for it. `None`: what gets it in another way says why it does not come up."""
+        age = self._prepared.age
+        try:
+            prepared = await self._prepare(command)
+        except NoShell:
+            return None
+        if self._deleted or not self._may_start.is_set() or self._prepared.age != age:
+            # It sees the session as it was.
+            prepared.dismiss()
+            return None
+        try:
+            prepared.become(script)
+        except Unavailable:
+            prepared.pipes.close()
+            return None
+        return self._process(prepared.launcher, prepared.pipes, prepared.finished)
 
     def _is_there(self, directory: str) -> bool:
         """Whether a working directory exists for the session's user. One that does not is told by bubblewrap itself."""
@@ -145,14 +165,16 @@ class NamespaceSandbox:
         launcher = await self._lanes.make()
         await self._may_start.wait()
         pipes = self._set_up(launcher, command, command_line(command, self._parts.staged.leader))
-        self._running.add(launcher.process.pid)
         return self._process(launcher, pipes, self._follow(launcher))
 
-    async def _prepare(self) -> Prepared:
+    async def _prepare(self, command: CommandSpec | None = None) -> Prepared:
+        """A sandbox with a shell that waits, with the terminal and input of `command` if there is one."""
         spec = self._parts.spec
         from_image = self._parts.staged.from_image
         line = SAY_READY if from_image else WAIT_FOR_SCRIPT
         waiting = CommandSpec(tuple(line), spec.directory, spec.env)
+        if command is not None:
+            waiting = replace(waiting, terminal=command.terminal, wants_input=command.wants_input)
         launcher = await self._lanes.make()
         reading, writing = nonblocking_pipe(reader_is_ours=False)
         further = [reading]
@@ -176,6 +198,12 @@ class NamespaceSandbox:
         prepared = Prepared(launcher, pipes, writing, self._follow(launcher))
         if ready is not None:
             await self._until_ready(prepared, ready)
+        try:
+            await pipes.come_up()
+            await self._zygote.watch(launcher.process.pid)
+        except BaseException:
+            prepared.dismiss()
+            raise
         return prepared
 
     async def _until_ready(self, prepared: Prepared, ready: Descriptor) -> None:
@@ -242,6 +270,8 @@ class NamespaceSandbox:
         self, launcher: Launcher, pipes: CommandPipes, finished: "asyncio.Task[tuple[Ended, Counted]]"
     ) -> RunningProcess:
         pid = launcher.process.pid
+        if not finished.done():
+            self._running.add(pid)
         return RunningProcess(pipes, finished, lambda number: self._zygote.signal(pid, number))
 
     async def search(self, request: bytes, mount: int) -> RunningSearch:

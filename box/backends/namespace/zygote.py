@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from portway.box.backends.namespace import wire
 from portway.box.backends.namespace.launcher import BWRAP, become_launcher
@@ -24,9 +24,10 @@ from portway.box.backends.namespace.skill_mounts import clone_skills, show_skill
 from portway.box.backends.namespace.stage import HOST, enter_small_root
 from portway.box.backends.namespace.zygote_parts import remove_groups, take_namespaces
 from portway.box.isolation import syscalls
+from portway.box.isolation.pidfd import wait_status, watch_process
 from portway.box.isolation.syscalls import CLONE_NEWNS, MS_BIND
 
-_POLL_MILLISECONDS, _EARLY_MILLISECONDS = 5000, 2
+_POLL_MILLISECONDS, _EARLY_MILLISECONDS = 5000, 1
 _REMOVE_TRIES, _REMOVE_PAUSE_SECONDS = 500, 0.01
 
 
@@ -42,6 +43,9 @@ class Zygote:
         # Launchers that ended, with those of their processes that were still there and are being killed.
         self._ending: dict[int, _Ending] = {}
         self._early: list[tuple[int, int]] = []
+        # Commands whose end is to be told exactly: asked for, and found.
+        self._sought: list[tuple[int, int]] = []
+        self._watched: dict[int, int] = {}
         self._wakeup, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _note)
@@ -52,7 +56,7 @@ class Zygote:
         poll.register(self._line, select.POLLIN)
         poll.register(self._wakeup, select.POLLIN)
         while True:
-            patience = _EARLY_MILLISECONDS if self._early else _POLL_MILLISECONDS
+            patience = _EARLY_MILLISECONDS if self._early or self._sought else _POLL_MILLISECONDS
             ready = [descriptor for descriptor, _event in poll.poll(patience)]
             if self._wakeup in ready:
                 with contextlib.suppress(BlockingIOError):
@@ -61,6 +65,7 @@ class Zygote:
                 return
             self._reap()
             self._signal_later()
+            self._sought = [(pid, request) for pid, request in self._sought if not self._watch(pid, request)]
 
     def _obey(self) -> bool:
         received = wire.receive(self._line)
@@ -77,6 +82,9 @@ class Zygote:
                     self._fork_worker(lambda: self._show_skills(order, descriptors))
                 case "launcher":
                     self._fork_launcher(order, descriptors)
+                case "watch":
+                    if not self._watch(order["pid"], order["request"]):
+                        self._sought.append((order["pid"], order["request"]))
                 case "signal":
                     if not self._signal(order["pid"], order["signal"]):
                         self._early.append((order["pid"], order["signal"]))
@@ -148,16 +156,30 @@ class Zygote:
                 # What it leaves behind becomes a child of this process and is killed in `_reap`.
                 os.kill(launcher, number)
                 return True
-            for init in _children(launcher):
-                for command in _children(init)[:1]:
-                    group = os.getpgid(command)
-                    # Not yet in a group of its own: what else is in this one is not the command's.
-                    if group == os.getpgid(launcher):
-                        os.kill(command, number)
-                    else:
-                        os.killpg(group, number)
-                    return True
+            command = _command_of(launcher)
+            if command is not None:
+                group = os.getpgid(command)
+                # Not yet in a group of its own: what else is in this one is not the command's.
+                if group == os.getpgid(launcher):
+                    os.kill(command, number)
+                else:
+                    os.killpg(group, number)
+                return True
         return False
+
+    def _watch(self, launcher: int, request: int) -> bool:
+        """Whether there is a command, or nothing to wait for any more. Its shell waits until it is found.
+
+        bubblewrap's init, whose child it is, tells a death by signal 9 and an exit with 137 apart no more.
+        """
+        command = _command_of(launcher) if launcher in self._launchers else 0
+        if command is None:
+            return False
+        descriptor = watch_process(command) if command else None
+        if descriptor is not None:
+            self._watched[launcher] = descriptor
+        wire.send(self._line, {"kind": "done", "request": request})
+        return True
 
     def _signal_later(self) -> None:
         """Signals for commands that were still being set up."""
@@ -171,39 +193,44 @@ class Zygote:
                 return
             if pid == 0:
                 return
-            seconds = usage.ru_utime + usage.ru_stime
+            used = _Used(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
             self._workers.discard(pid)
             if pid in self._launchers:
                 self._launchers.discard(pid)
-                self._begin_ending(pid, status, seconds)
+                self._begin_ending(pid, status, used)
             else:
-                self._finish_orphan(pid, seconds)
+                self._finish_orphan(pid, used)
 
-    def _begin_ending(self, pid: int, status: int, seconds: float) -> None:
+    def _begin_ending(self, pid: int, status: int, used: "_Used") -> None:
         orphans = set(_children(os.getpid())) - self._launchers - self._workers - self._ending.keys()
         for orphan in orphans:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(orphan, signal.SIGKILL)
         claimed = set().union(*(ending.orphans for ending in self._ending.values())) if self._ending else set()
-        ending = _Ending(status, seconds, orphans - claimed)
+        ending = _Ending(status, used, orphans - claimed)
         if ending.orphans:
             self._ending[pid] = ending
         else:
             self._report(pid, ending)
 
-    def _finish_orphan(self, pid: int, seconds: float) -> None:
+    def _finish_orphan(self, pid: int, used: "_Used") -> None:
         for launcher, ending in list(self._ending.items()):
             if pid in ending.orphans:
                 ending.orphans.discard(pid)
-                ending.seconds += seconds
+                ending.used = ending.used.with_another(used)
                 if not ending.orphans:
                     del self._ending[launcher]
                     self._report(launcher, ending)
 
     def _report(self, pid: int, ending: "_Ending") -> None:
-        wire.send(
-            self._line, {"kind": "ended", "pid": pid, "status": ending.status, "cpu_seconds": round(ending.seconds, 6)}
-        )
+        watched = self._watched.pop(pid, None)
+        told = None
+        if watched is not None:
+            told = wait_status(watched)
+            os.close(watched)
+        used = ending.used
+        message = {"kind": "ended", "pid": pid, "status": ending.status, "cpu_seconds": round(used.seconds, 6)}
+        wire.send(self._line, message | {"command_status": told, "peak_memory": used.largest})
 
     def end_everything(self) -> None:
         """Kills all processes of this namespace and removes the control groups that they were in."""
@@ -222,12 +249,22 @@ class Zygote:
 class _Ending:
     """A command whose launcher ended while something of it was still there."""
 
-    __slots__ = ("orphans", "seconds", "status")
+    __slots__ = ("orphans", "status", "used")
 
-    def __init__(self, status: int, seconds: float, orphans: set[int]) -> None:
+    def __init__(self, status: int, used: "_Used", orphans: set[int]) -> None:
         self.status = status
-        self.seconds = seconds
+        self.used = used
         self.orphans = orphans
+
+
+class _Used(NamedTuple):
+    """Processor time of processes that ended, and the memory of the largest of them, in bytes."""
+
+    seconds: float
+    largest: int
+
+    def with_another(self, other: "_Used") -> "_Used":
+        return _Used(self.seconds + other.seconds, max(self.largest, other.largest))
 
 
 def _note(_number: int, _frame: object) -> None:
@@ -238,6 +275,14 @@ def _open_to_all(path: str) -> bool:
     with contextlib.suppress(OSError):
         return os.stat(path).st_mode & 0o006 != 0
     return False
+
+
+def _command_of(launcher: int) -> int | None:
+    """The first child of the sandbox's init."""
+    for init in _children(launcher):
+        for command in _children(init)[:1]:
+            return command
+    return None
 
 
 def _children(pid: int) -> list[int]:

@@ -28,10 +28,16 @@ _PROGRAM = (
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A launcher, or the command it became, and all of its processes are gone. `status` is as from wait."""
+    """A launcher, or the command it became, and all of its processes are gone.
+
+    Statuses are as from wait: of the launcher, and of the command itself where the kernel tells. `peak_memory`: bytes,
+    of the largest process.
+    """
 
     status: int
     cpu_seconds: float
+    command_status: int | None
+    peak_memory: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +164,10 @@ class ZygoteClient:
         pid = answered["pid"]
         return LaunchedProcess(pid, ours, self._ended[pid])
 
+    async def watch(self, pid: int) -> None:
+        """Waits until a launcher has become a sandbox with a command in it whose end will be told exactly."""
+        await self.ask({"kind": "watch", "request": self.next_request(), "pid": pid})
+
     def signal(self, pid: int, number: int) -> None:
         if self.alive and pid in self._ended:
             self._send({"kind": "signal", "pid": pid, "signal": number}, None)
@@ -192,7 +202,7 @@ class ZygoteClient:
             case "ended":
                 ended = self._ended.pop(message["pid"], None)
                 if ended is not None and not ended.done():
-                    ended.set_result(Ended(message["status"], message["cpu_seconds"]))
+                    ended.set_result(_ended(message))
                 return
             case "ready" if self._ready is not None and not self._ready.done():
                 self._ready.set_result(frozenset(message["proc"]))
@@ -243,6 +253,10 @@ class ZygoteClient:
             process.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 await asyncio.to_thread(process.wait, _STOP_SECONDS)
+
+
+def _ended(message: dict[str, Any]) -> Ended:
+    return Ended(message["status"], message["cpu_seconds"], message["command_status"], message["peak_memory"])
 
 
 def _execute(line: int, lock: int) -> "subprocess.Popen[bytes]":

@@ -36,10 +36,12 @@ class _ExitStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExitStatus
     EXIT_STATUS_KILLED: _ExitStatus.ValueType  # 3
     """By a signal."""
     EXIT_STATUS_OUT_OF_MEMORY: _ExitStatus.ValueType  # 4
-    """By the memory limit."""
+    """By the memory limit: the kernel ended a process of it for want of memory, and it did not itself end well (exit code 0) all the same."""
 
 class ExitStatus(_ExitStatus, metaclass=_ExitStatusEnumTypeWrapper):
-    """ExitStatus is how a command ended."""
+    """ExitStatus is how a command ended: its first process, the rest of them is killed with its end. An exit code is told as it is, above
+    128 too; on kernels before 6.15 one that stands for a signal, as in a shell, is told as KILLED by it.
+    """
 
 EXIT_STATUS_UNSPECIFIED: ExitStatus.ValueType  # 0
 """Not set."""
@@ -50,7 +52,7 @@ EXIT_STATUS_TIMED_OUT: ExitStatus.ValueType  # 2
 EXIT_STATUS_KILLED: ExitStatus.ValueType  # 3
 """By a signal."""
 EXIT_STATUS_OUT_OF_MEMORY: ExitStatus.ValueType  # 4
-"""By the memory limit."""
+"""By the memory limit: the kernel ended a process of it for want of memory, and it did not itself end well (exit code 0) all the same."""
 Global___ExitStatus: _TypeAlias = ExitStatus  # noqa: Y015
 
 class _ProcessState:
@@ -514,7 +516,9 @@ class Exit(_message.Message):
     signal: _builtins.int
     """The signal; set only where one ended it."""
     peak_memory_bytes: _builtins.int
-    """Most memory held at once, in bytes; not set where the backend cannot tell."""
+    """Most memory held at once, in bytes, by everything that it ran; where the memory of each process is bounded alone (the session's
+    `unenforced_limits` say so), that of the largest process. Not set where the backend cannot tell.
+    """
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """Time from start to end."""

@@ -1716,7 +1716,8 @@ class EventOutcome(betterproto2.Enum):
 
 class ExitStatus(betterproto2.Enum):
     """
-    ExitStatus is how a command ended.
+    ExitStatus is how a command ended: its first process, the rest of them is killed with its end. An exit code is told as it is, above
+    128 too; on kernels before 6.15 one that stands for a signal, as in a shell, is told as KILLED by it.
     """
 
     UNSPECIFIED = 0
@@ -1741,7 +1742,7 @@ class ExitStatus(betterproto2.Enum):
 
     OUT_OF_MEMORY = 4
     """
-    By the memory limit.
+    By the memory limit: the kernel ended a process of it for want of memory, and it did not itself end well (exit code 0) all the same.
     """
 
     @classmethod
@@ -9249,7 +9250,8 @@ class Exit(betterproto2.Message):
 
     peak_memory_bytes: "int | None" = betterproto2.field(6, betterproto2.TYPE_INT64, optional=True)
     """
-    Most memory held at once, in bytes; not set where the backend cannot tell.
+    Most memory held at once, in bytes, by everything that it ran; where the memory of each process is bounded alone (the session's
+    `unenforced_limits` say so), that of the largest process. Not set where the backend cannot tell.
     """
 
 
