@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from portway.box.backends.interface import NothingRan, Stream
 from portway.box.backends.namespace.zygote_client import Ended
-from portway.box.backends.types import Exit, ExitStatus, TerminalSize
+from portway.box.backends.types import CommandSpec, Exit, ExitStatus, TerminalSize
 from portway.box.isolation.cgroups import Counted
-from portway.box.isolation.descriptors import Descriptor, resize_terminal
+from portway.box.isolation.descriptors import Descriptor, nonblocking_pipe, open_terminal, resize_terminal, widen_pipe
 from portway.rpc.errors import FieldViolation, Unavailable
 
 _STATUS_BYTES = 4096
@@ -43,6 +43,25 @@ class CommandPipes:
     def close(self) -> None:
         for descriptor in (self.status, self.stdin, self.stdout, self.stderr):
             descriptor.close()
+
+
+def open_pipes(command: CommandSpec, theirs: list[int]) -> CommandPipes:
+    """Adds the command's ends to `theirs`: input, output, errors, status."""
+    status, status_end = nonblocking_pipe(reader_is_ours=True)
+    if command.terminal is not None:
+        ours, end = open_terminal(command.terminal)
+        theirs += [end, os.dup(end), os.dup(end), status_end]
+        return CommandPipes(status, ours, -1, -1, terminal=True)
+    stdin_end, stdin = nonblocking_pipe(reader_is_ours=False) if command.wants_input else (_nothing(), -1)
+    stdout, stdout_end = nonblocking_pipe(reader_is_ours=True)
+    stderr, stderr_end = nonblocking_pipe(reader_is_ours=True)
+    widen_pipe(stdout)
+    theirs += [stdin_end, stdout_end, stderr_end, status_end]
+    return CommandPipes(status, stdin, stdout, stderr, terminal=False)
+
+
+def _nothing() -> int:
+    return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
 
 class RunningProcess:

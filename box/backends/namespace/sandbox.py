@@ -21,7 +21,7 @@ from portway.box.backends.namespace.prepared import (
     PreparedPool,
     script_for,
 )
-from portway.box.backends.namespace.running import CommandPipes, RunningProcess, RunningSearch
+from portway.box.backends.namespace.running import CommandPipes, RunningProcess, RunningSearch, open_pipes
 from portway.box.backends.namespace.session_skills import SessionSkills
 from portway.box.backends.namespace.stage import StagedSession
 from portway.box.backends.namespace.zygote_client import Ended, ZygoteClient
@@ -41,7 +41,7 @@ from portway.box.backends.types import (
     check_socket_name,
 )
 from portway.box.isolation.cgroups import Counted, SessionGroups
-from portway.box.isolation.descriptors import Descriptor, nonblocking_pipe, open_terminal, widen_pipe
+from portway.box.isolation.descriptors import Descriptor, nonblocking_pipe
 from portway.box.isolation.limits import rlimits
 from portway.box.isolation.removal import remove_whole
 from portway.box.isolation.syscalls import is_directory
@@ -236,7 +236,7 @@ class NamespaceSandbox:
         theirs: list[int] = []
         try:
             self._require()
-            pipes = _open_pipes(command, theirs)
+            pipes = open_pipes(command, theirs)
             try:
                 for descriptor in theirs:
                     self._own(descriptor)
@@ -412,25 +412,6 @@ class NamespaceSandbox:
                 os.close(descriptor)
         if not keep_workspace:
             remove_whole(parts.home)
-
-
-def _open_pipes(command: CommandSpec, theirs: list[int]) -> CommandPipes:
-    """Adds the command's ends to `theirs`: input, output, errors, status."""
-    status, status_end = nonblocking_pipe(reader_is_ours=True)
-    if command.terminal is not None:
-        ours, end = open_terminal(command.terminal)
-        theirs += [end, os.dup(end), os.dup(end), status_end]
-        return CommandPipes(status, ours, -1, -1, terminal=True)
-    stdin_end, stdin = nonblocking_pipe(reader_is_ours=False) if command.wants_input else (_nothing(), -1)
-    stdout, stdout_end = nonblocking_pipe(reader_is_ours=True)
-    stderr, stderr_end = nonblocking_pipe(reader_is_ours=True)
-    widen_pipe(stdout)
-    theirs += [stdin_end, stdout_end, stderr_end, status_end]
-    return CommandPipes(status, stdin, stdout, stderr, terminal=False)
-
-
-def _nothing() -> int:
-    return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _packed(arguments: list[str]) -> bytes:

@@ -83,8 +83,7 @@ class Zygote:
                 case "launcher":
                     self._fork_launcher(order, descriptors)
                 case "watch":
-                    if not self._watch(order["pid"], order["request"]):
-                        self._sought.append((order["pid"], order["request"]))
+                    self._sought.append((order["pid"], order["request"]))
                 case "signal":
                     if not self._signal(order["pid"], order["signal"]):
                         self._early.append((order["pid"], order["signal"]))
