@@ -22,6 +22,8 @@ from portway.v1 import (
     box_pb2_grpc,
     file_pb2,
     file_pb2_grpc,
+    image_pb2,
+    image_pb2_grpc,
     process_pb2,
     process_pb2_grpc,
     session_pb2,
@@ -43,6 +45,7 @@ class Box:
         self.processes = process_pb2_grpc.ProcessServiceStub(self._channel)
         self.files = file_pb2_grpc.FileServiceStub(self._channel)
         self.sockets = socket_pb2_grpc.SocketServiceStub(self._channel)
+        self.images = image_pb2_grpc.ImageServiceStub(self._channel)
         self.service = box_pb2_grpc.BoxServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -185,6 +188,24 @@ class Box:
         )
         async with handling(handler) as protocols, serving(self.sockets, listen, protocols) as served:
             yield served
+
+    async def import_image(
+        self, name: str, pieces: AsyncIterator[bytes], *, workspace_id: str = ""
+    ) -> image_pb2.ImportImageResponse:
+        """Make an image of the bytes of an archive; each piece has at most 1 MiB. No time limit but the box's own."""
+        start = image_pb2.ImportImageStart(name=name, workspace_id=workspace_id)
+        with errors_by_meaning():
+            call = self.images.ImportImage()
+            try:
+                if await send(call, image_pb2.ImportImageRequest(start=start)):
+                    async for piece in pieces:
+                        # A box that has seen enough ends the call.
+                        if not await send(call, image_pb2.ImportImageRequest(data=piece)):
+                            break
+                await half_close(call)
+                return await call
+            finally:
+                call.cancel()
 
     async def status(self) -> box_pb2.GetBoxStatusResponse:
         """How the box is: backend, what is enforced, and why not where it is not."""

@@ -10,6 +10,7 @@ import typer
 
 from portway.clients.box import Box
 from portway.clients.cli import session
+from portway.clients.cli.box_image_command import image
 from portway.clients.endpoint import Endpoint
 from portway.v1 import process_pb2, session_pb2
 
@@ -26,6 +27,7 @@ _READ_BYTES = 64 * 1024
 
 
 def register(app: typer.Typer) -> None:
+    box.add_typer(image, name="image")
     app.add_typer(box, name="box")
 
 

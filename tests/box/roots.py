@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
 import platform
@@ -10,11 +11,12 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
 from portway.rpc.channel import PortwayChannel
+from portway.rpc.client_stream import half_close, send
 from portway.rpc.status import errors_by_meaning
 from portway.v1 import image_pb2, image_pb2_grpc
 
@@ -135,14 +137,23 @@ def images_of(channel: PortwayChannel) -> "image_pb2_grpc.ImageServiceAsyncStub"
 async def import_image(
     channel: PortwayChannel, name: str, data: bytes, workspace_id: str = ""
 ) -> image_pb2.ImportImageResponse:
-    async def frames() -> AsyncIterator[image_pb2.ImportImageRequest]:
-        yield image_pb2.ImportImageRequest(start=image_pb2.ImportImageStart(name=name, workspace_id=workspace_id))
-        for begin in range(0, len(data), _PIECE):
-            yield image_pb2.ImportImageRequest(data=data[begin : begin + _PIECE])
+    start = image_pb2.ImportImageStart(name=name, workspace_id=workspace_id)
+    pieces = (data[begin : begin + _PIECE] for begin in range(0, len(data), _PIECE))
+    frames = (image_pb2.ImportImageRequest(data=piece) for piece in pieces)
+    return await import_frames(channel, itertools.chain([image_pb2.ImportImageRequest(start=start)], frames))
 
+
+async def import_frames(
+    channel: PortwayChannel, frames: Iterable[image_pb2.ImportImageRequest]
+) -> image_pb2.ImportImageResponse:
     with errors_by_meaning():
-        answer: image_pb2.ImportImageResponse = await images_of(channel).ImportImage(frames())
-    return answer
+        call = images_of(channel).ImportImage()
+        for frame in frames:
+            # A box that has seen enough ends the call.
+            if not await send(call, frame):
+                break
+        await half_close(call)
+        return await call
 
 
 async def validate(channel: PortwayChannel, name: str) -> list[image_pb2.ImageValidation]:

@@ -99,8 +99,9 @@ class Tree:
             raise Refused(f"{shown(entry.path)} is a hard link to what is not in the image")
         if target == entry.parts:
             return
-        source = os.dup(self._parent(target, make=False))
+        source = -1
         try:
+            source = os.dup(self._parent(target, make=False))
             kind = os.stat(target[-1], dir_fd=source, follow_symlinks=False).st_mode
             if not (stat.S_ISREG(kind) or stat.S_ISLNK(kind)):
                 raise Refused(f"{shown(entry.path)} is a hard link to a directory")
@@ -112,7 +113,8 @@ class Tree:
         except FileNotFoundError:
             raise Refused(f"{shown(entry.path)} is a hard link to what is not in the image") from None
         finally:
-            os.close(source)
+            if source >= 0:
+                os.close(source)
 
     def _place(self, parts: tuple[str, ...], make: Callable[[str, int], T]) -> T:
         """Makes something under a name, in place of what has it already."""
