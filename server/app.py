@@ -41,8 +41,11 @@ from portway.server.events.amendments import Amendments
 from portway.server.events.guards import Guards
 from portway.server.events.routing import Router
 from portway.server.events.store import StoredEventLog
+from portway.server.gateway.app import gateway_application
 from portway.server.gateway.build import gateway_url, serve_gateway
+from portway.server.gateway.inside import ModelSockets
 from portway.server.http.listener import bound
+from portway.server.http.relayed import RelayedHttp
 from portway.server.interactions.build import build_answers, build_decisions
 from portway.server.metrics.build import show_host_metrics
 from portway.server.models.kept.build import build_models
@@ -181,7 +184,13 @@ def _build(config: Config, stores: Stores, programs: str) -> Parts:
     run_tokens = RunTokens(live, stores.runs)
     spending = SpendingAccounts(writer, access.directory, audit)
     people = build_decisions(database, stores.events, stores.deliveries, stores.transcript, outbox, audit)
-    box_calls = BoxCalls(box_client, native.availability, people.gate, access.switches)
+    sockets = ModelSockets(
+        box_client,
+        # Made when the first run wants it, and the calls are there.
+        RelayedHttp(lambda: gateway_application(calls.models, run_tokens, live, host.gateway)),
+        database.epoch,
+    )
+    box_calls = BoxCalls(box_client, native.availability, people.gate, access.switches, sockets)
     calls = build_calls(stores, models, tools, access, people, box_calls)
     grants = GrantBook(models, tools)
     facts = HostFacts(host.name, version("portway"))

@@ -15,6 +15,8 @@ from portway.server.runner_calls.scope import RunScope
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 RUN_KIND = "run"
+# In the state of a connection that belongs to one run: its id.
+ONLY_RUN = "only_run"
 
 
 class RunTokens(Protocol):
@@ -39,8 +41,11 @@ class Door:
         self._limits = limits
         self._inside: Counter[str] = Counter()
 
-    async def run_of(self, headers: Mapping[str, str]) -> tuple[RunScope, str]:
-        """The run whose token it is, and the token's id. Raises NotAuthenticated, WrongState, Stale."""
+    async def run_of(self, headers: Mapping[str, str], only: str = "") -> tuple[RunScope, str]:
+        """The run whose token it is, and the token's id. `only`: the run that this way in belongs to.
+
+        Raises NotAuthenticated, WrongState, Stale.
+        """
         text = headers.get("x-api-key", "")
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and given.strip():
@@ -54,7 +59,10 @@ class Door:
         if parsed.kind != RUN_KIND:
             raise NotAuthenticated("the model gateway takes tokens of runs alone; this is another one")
         caller = await self._tokens.authenticate(parsed)
-        return self._tokens.scope(caller), caller.token_id
+        run = self._tokens.scope(caller)
+        if only and run.run_id != only:
+            raise NotAuthenticated("this socket belongs to another run; use the one that your run offers")
+        return run, caller.token_id
 
     @contextmanager
     def inside(self, run: RunScope) -> Iterator[None]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from portway.rpc.errors import DeadlineExceeded, PortwayError
-from portway.server.gateway.door import Door, Gone, Receive
+from portway.server.gateway.door import ONLY_RUN, Door, Gone, Receive
 from portway.server.gateway.reply import Reply, Send
 from portway.server.gateway.shape import Refusal, Writer
 from portway.server.runner_calls.pipeline import meaning_of
@@ -57,7 +57,7 @@ class Endpoint:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         work, refuse = self._made()
         try:
-            await self._admit(scope["method"], headers, receive, reply, work)
+            await self._admit(scope, headers, receive, reply, work)
         except Gone:
             return
         except asyncio.CancelledError:
@@ -72,10 +72,12 @@ class Endpoint:
         except Gone:
             return
 
-    async def _admit(self, method: str, headers: Mapping[str, str], receive: Receive, reply: Reply, work: Work) -> None:
-        run, token_id = await self._door.run_of(headers)
+    async def _admit(
+        self, scope: Mapping[str, Any], headers: Mapping[str, str], receive: Receive, reply: Reply, work: Work
+    ) -> None:
+        run, token_id = await self._door.run_of(headers, scope.get("state", {}).get(ONLY_RUN, ""))
         with self._door.inside(run):
-            body, raw = ({}, b"") if method == "GET" else await self._door.body(receive, headers)
+            body, raw = ({}, b"") if scope["method"] == "GET" else await self._door.body(receive, headers)
             visit = Visit(run, body, reply)
             outcome = "ok"
             try:

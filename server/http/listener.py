@@ -5,11 +5,14 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from portway.rpc.errors import InvalidInput, WrongState
 from portway.rpc.serving import TlsConfig
 from portway.rpc.transport import is_loopback
+
+if TYPE_CHECKING:
+    import uvicorn
 
 BACKLOG = 512
 GRACE_SECONDS = 2
@@ -83,7 +86,21 @@ async def serve_http(
             yield
 
     application = Starlette(routes=[Mount(path, app=one) for path, one in applications.items()])
-    config = uvicorn.Config(
+    server = Server(http_config(application, limits, tls))
+    async with asyncio.TaskGroup() as group:
+        serving = group.create_task(server.serve(sockets=[listening]), name="http")
+        try:
+            yield RunningHttp(url)
+        finally:
+            server.should_exit = True
+            await serving
+
+
+def http_config(application: Application, limits: HttpLimits, tls: TlsConfig | None = None) -> "uvicorn.Config":
+    """How every application of the host is served."""
+    import uvicorn  # noqa: PLC0415 - as above
+
+    return uvicorn.Config(
         application,
         # A line for each request would say what the ledger of the run says.
         access_log=False,
@@ -102,11 +119,3 @@ async def serve_http(
         ssl_ca_certs=str(tls.client_ca) if tls and tls.client_ca else None,
         ssl_cert_reqs=2 if tls and tls.client_ca else 0,
     )
-    server = Server(config)
-    async with asyncio.TaskGroup() as group:
-        serving = group.create_task(server.serve(sockets=[listening]), name="http")
-        try:
-            yield RunningHttp(url)
-        finally:
-            server.should_exit = True
-            await serving

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
-from typing import Any
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Any, Protocol
 
+from portway.clients.sockets.serve import ServedSocket
 from portway.rpc.client_stream import half_close, send
 from portway.rpc.errors import InvalidInput, NotFound, Reason, Unavailable, WrongState
 from portway.rpc.ids import new_id
@@ -33,23 +34,40 @@ _CALL_SECONDS = 90.0
 Frames = AsyncIterator[pb.RunBoxRequest]
 
 
+class ModelSockets(Protocol):
+    """Offers a run's models inside its session."""
+
+    def offered(
+        self, run: RunScope, session: BoxSession, name: str, port: int
+    ) -> AbstractAsyncContextManager[ServedSocket]:
+        """While the block runs. Raises Conflict (name, port)."""
+
+
 class BoxCalls:
     """RunBox. `state` tells how the box is now."""
 
     def __init__(
-        self, box: BoxClient, state: Callable[[], Availability], gate: ApprovalGate, switches: KillSwitches
+        self,
+        box: BoxClient,
+        state: Callable[[], Availability],
+        gate: ApprovalGate,
+        switches: KillSwitches,
+        models: ModelSockets,
     ) -> None:
         self._box = box
         self._state = state
         self._gate = gate
         self._switches = switches
+        self._models = models
 
     async def run_box(self, run: RunScope, frames: Frames, emit: Emit) -> None:
         first = await anext(frames, None)
         kind = first.WhichOneof("kind") if first is not None else None
         if first is None or kind is None:
             raise InvalidInput.field("kind", "the first frame says what is to be done")
-        run.allow("box_exec" if kind == "exec" else "box_processes", "RunBox")
+        run.allow("box_exec" if kind in ("exec", "serve_models") else "box_processes", "RunBox")
+        if kind == "serve_models" and "models_invoke" not in run.snapshot.permissions.allowed:
+            run.allow("models_stream", "RunBox")
         # It is what the tool `exec` does, by another way.
         self._switches.check(run.workspace_id, SwitchKind.TOOL, "exec")
         session = session_of(run.snapshot, run.workspace_id)
@@ -57,6 +75,9 @@ class BoxCalls:
         if not state.available:
             raise Unavailable(f"the box cannot be used now: {state.reason}", reason=Reason.TOOL_UNAVAILABLE)
         await self._box.ensure(session)
+        if kind == "serve_models":
+            # As long as the run, whose clock may stand still meanwhile.
+            return await self._serve_models(run, session, first.serve_models, emit)
         # Before the clock of the call: while a person is asked, the run's own stands still.
         if kind == "exec":
             await self._approved(run, first.exec.start.command)
@@ -140,6 +161,26 @@ class BoxCalls:
             stopped = await self._box.processes.StopProcess(first.stop_process, timeout=_CALL_SECONDS)
             run.held.drop("process", stopped.process.process_id)
             return stopped.process
+
+    async def _serve_models(self, run: RunScope, session: BoxSession, wanted: pb.ServeModels, emit: Emit) -> None:
+        """Until the call is cancelled, or the run ends."""
+        async with self._models.offered(run, session, wanted.name or "models", wanted.port) as served:
+            port = served.place.port
+            base = f"http://127.0.0.1:{port}"
+            place = pb.ModelsSocket(
+                path=served.place.path, port=port, openai_base_url=f"{base}/v1", anthropic_base_url=base
+            )
+            await emit(pb.RunBoxResponse(models_socket=place), False)
+            over = asyncio.ensure_future(run.over.wait())
+            ended = asyncio.ensure_future(served.ended())
+            try:
+                await asyncio.wait([over, ended], return_when=asyncio.FIRST_COMPLETED)
+                if ended.done():
+                    ended.result()
+            finally:
+                for one in (over, ended):
+                    one.cancel()
+                await asyncio.gather(over, ended, return_exceptions=True)
 
     async def _approved(self, run: RunScope, command: process_pb2.Command) -> None:
         """Wait for a person, where the agent's policy says so."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
 from portway.clients.box import Box
+from portway.clients.sockets.handling import Protocols
+from portway.clients.sockets.serve import ServedSocket
 from portway.rpc.errors import DeadlineExceeded, InternalError, NotFound, Reason, Unavailable, WrongState
 from portway.rpc.status import errors_by_meaning
 from portway.server.tools.box import Command, CommandResult, Ending, FileKind, FileRange, FoundFile, FoundLine, Search
@@ -87,6 +90,19 @@ class BoxClient:
     def processes(self) -> process_pb2_grpc.ProcessServiceAsyncStub:
         """For who drives commands frame by frame."""
         return self._box.processes
+
+    def serve_socket(
+        self, session: BoxSession, name: str, protocols: Protocols, port: int, generation: int
+    ) -> AbstractAsyncContextManager[ServedSocket]:
+        """Offers a socket in the session while the block runs; see `Box.serve_socket`."""
+        return self._box.serve_socket(
+            session.session_id,
+            name,
+            protocols,
+            workspace_id=session.workspace_id,
+            port=port,
+            generation=generation,
+        )
 
     async def ensure(self, session: BoxSession) -> None:
         """Makes the session, or finds that it exists. Errors: `WrongState` TOOL_UNAVAILABLE."""

@@ -18,7 +18,8 @@ from tests.waiting import until
 
 USUAL = 3.0
 MOST_GROWTH = 100 << 20
-SERVICES = ("BoxService", "SessionService", "FileService", "ProcessService", "ImageService", "SkillMountService")
+SERVICES = ("BoxService", "SessionService", "FileService", "ProcessService", "ImageService", "SocketService")
+SERVICES += ("SkillMountService",)
 MOST_SESSIONS = 6
 
 

@@ -1683,6 +1683,7 @@ class RunBoxRequest(_message.Message):
     ATTACH_FIELD_NUMBER: _builtins.int
     START_PROCESS_FIELD_NUMBER: _builtins.int
     STOP_PROCESS_FIELD_NUMBER: _builtins.int
+    SERVE_MODELS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def exec(self) -> _process_pb2.ExecRequest:
         """A frame of a command; session ids in it are ignored, the run's session is used."""
@@ -1699,6 +1700,13 @@ class RunBoxRequest(_message.Message):
     def stop_process(self) -> _process_pb2.StopProcessRequest:
         """Stops a process of the run's session."""
 
+    @_builtins.property
+    def serve_models(self) -> Global___ServeModels:
+        """Offers the run's models to programs in its session, without any network, for as long as the call is under way: its answer is
+        `models_socket`, and then nothing until the call is cancelled or the run ends. Also needs the permission models.stream or models.invoke.
+        Errors of its own: ALREADY_EXISTS (the name is in use in this session by this or another run, or the port by a program).
+        """
+
     def __init__(
         self,
         *,
@@ -1706,16 +1714,77 @@ class RunBoxRequest(_message.Message):
         attach: _process_pb2.AttachProcessRequest | None = ...,
         start_process: _process_pb2.StartProcessRequest | None = ...,
         stop_process: _process_pb2.StopProcessRequest | None = ...,
+        serve_models: Global___ServeModels | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "kind", b"kind", "start_process", b"start_process", "stop_process", b"stop_process"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "kind", b"kind", "serve_models", b"serve_models", "start_process", b"start_process", "stop_process", b"stop_process"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "kind", b"kind", "start_process", b"start_process", "stop_process", b"stop_process"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "kind", b"kind", "serve_models", b"serve_models", "start_process", b"start_process", "stop_process", b"stop_process"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["exec", "attach", "start_process", "stop_process"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["exec", "attach", "start_process", "stop_process", "serve_models"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___RunBoxRequest: _TypeAlias = RunBoxRequest  # noqa: Y015
+
+@_typing.final
+class ServeModels(_message.Message):
+    """ServeModels offers the model gateway as a socket in the run's session. The run's token opens it, and no other does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the socket, as in SocketListen; empty: `models`."""
+    port: _builtins.int
+    """Port of 127.0.0.1 inside; 0 lets the session choose a free one."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        port: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServeModels: _TypeAlias = ServeModels  # noqa: Y015
+
+@_typing.final
+class ModelsSocket(_message.Message):
+    """ModelsSocket is where programs in the session find the run's models."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    OPENAI_BASE_URL_FIELD_NUMBER: _builtins.int
+    ANTHROPIC_BASE_URL_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Unix socket, for programs that speak HTTP over one."""
+    port: _builtins.int
+    """Port of 127.0.0.1 inside."""
+    openai_base_url: _builtins.str
+    """Base for clients of OpenAI: `http://127.0.0.1:PORT/v1`."""
+    anthropic_base_url: _builtins.str
+    """Base for clients of Anthropic: `http://127.0.0.1:PORT`."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        port: _builtins.int = ...,
+        openai_base_url: _builtins.str = ...,
+        anthropic_base_url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anthropic_base_url", b"anthropic_base_url", "openai_base_url", b"openai_base_url", "path", b"path", "port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelsSocket: _TypeAlias = ModelsSocket  # noqa: Y015
 
 @_typing.final
 class RunBoxResponse(_message.Message):
@@ -1727,6 +1796,7 @@ class RunBoxResponse(_message.Message):
     ATTACH_FIELD_NUMBER: _builtins.int
     PROCESS_FIELD_NUMBER: _builtins.int
     TAKEN_BYTES_FIELD_NUMBER: _builtins.int
+    MODELS_SOCKET_FIELD_NUMBER: _builtins.int
     taken_bytes: _builtins.int
     """Bytes of input that have been taken since the last such frame. On a run's own stream at most 1 MiB of input may be under way."""
     @_builtins.property
@@ -1741,6 +1811,10 @@ class RunBoxResponse(_message.Message):
     def process(self) -> _process_pb2.Process:
         """The started or stopped process."""
 
+    @_builtins.property
+    def models_socket(self) -> Global___ModelsSocket:
+        """Programs can connect."""
+
     def __init__(
         self,
         *,
@@ -1748,12 +1822,13 @@ class RunBoxResponse(_message.Message):
         attach: _process_pb2.AttachProcessResponse | None = ...,
         process: _process_pb2.Process | None = ...,
         taken_bytes: _builtins.int = ...,
+        models_socket: Global___ModelsSocket | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "kind", b"kind", "process", b"process", "taken_bytes", b"taken_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "kind", b"kind", "models_socket", b"models_socket", "process", b"process", "taken_bytes", b"taken_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "kind", b"kind", "process", b"process", "taken_bytes", b"taken_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "kind", b"kind", "models_socket", b"models_socket", "process", b"process", "taken_bytes", b"taken_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["exec", "attach", "process", "taken_bytes"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["exec", "attach", "process", "taken_bytes", "models_socket"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

@@ -513,6 +513,7 @@ __all__ = (
     "ModelToolCallDelta",
     "ModelToolResult",
     "ModelType",
+    "ModelsSocket",
     "Mount",
     "MountMode",
     "NetworkMode",
@@ -700,6 +701,7 @@ __all__ = (
     "SearchMessagesResponse",
     "SendMessageRequest",
     "SendMessageResponse",
+    "ServeModels",
     "ServeSocketRequest",
     "ServeSocketResponse",
     "Session",
@@ -15536,6 +15538,36 @@ default_message_pool.register_message("portway.v1", "ModelResource", ModelResour
 
 
 @dataclass(eq=False, repr=False)
+class ModelsSocket(betterproto2.Message):
+    """
+    ModelsSocket is where programs in the session find the run's models.
+    """
+
+    path: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Unix socket, for programs that speak HTTP over one.
+    """
+
+    port: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    Port of 127.0.0.1 inside.
+    """
+
+    openai_base_url: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Base for clients of OpenAI: `http://127.0.0.1:PORT/v1`.
+    """
+
+    anthropic_base_url: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Base for clients of Anthropic: `http://127.0.0.1:PORT`.
+    """
+
+
+default_message_pool.register_message("portway.v1", "ModelsSocket", ModelsSocket)
+
+
+@dataclass(eq=False, repr=False)
 class ModelTool(betterproto2.Message):
     """
     ModelTool is a tool offered to a model.
@@ -18395,6 +18427,13 @@ class RunBoxRequest(betterproto2.Message):
     Stops a process of the run's session.
     """
 
+    serve_models: "ServeModels | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+    """
+    Offers the run's models to programs in its session, without any network, for as long as the call is under way: its answer is
+    `models_socket`, and then nothing until the call is cancelled or the run ends. Also needs the permission models.stream or models.invoke.
+    Errors of its own: ALREADY_EXISTS (the name is in use in this session by this or another run, or the port by a program).
+    """
+
 
 default_message_pool.register_message("portway.v1", "RunBoxRequest", RunBoxRequest)
 
@@ -18428,6 +18467,11 @@ class RunBoxResponse(betterproto2.Message):
     taken_bytes: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT64, optional=True, group="kind")
     """
     Bytes of input that have been taken since the last such frame. On a run's own stream at most 1 MiB of input may be under way.
+    """
+
+    models_socket: "ModelsSocket | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+    """
+    Programs can connect.
     """
 
 
@@ -20649,6 +20693,26 @@ class SendMessageResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("portway.v1", "SendMessageResponse", SendMessageResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ServeModels(betterproto2.Message):
+    """
+    ServeModels offers the model gateway as a socket in the run's session. The run's token opens it, and no other does.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Name of the socket, as in SocketListen; empty: `models`.
+    """
+
+    port: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    Port of 127.0.0.1 inside; 0 lets the session choose a free one.
+    """
+
+
+default_message_pool.register_message("portway.v1", "ServeModels", ServeModels)
 
 
 @dataclass(eq=False, repr=False)
