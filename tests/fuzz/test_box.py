@@ -18,8 +18,15 @@ from tests.waiting import until
 
 USUAL = 3.0
 MOST_GROWTH = 100 << 20
-SERVICES = ("BoxService", "SessionService", "FileService", "ProcessService", "ImageService", "SocketService")
-SERVICES += ("SkillMountService",)
+SERVICES = (
+    "BoxService",
+    "FileService",
+    "ImageService",
+    "ProcessService",
+    "SessionService",
+    "SkillMountService",
+    "SocketService",
+)
 MOST_SESSIONS = 6
 
 
