@@ -31,7 +31,7 @@ from portway.v1 import options_pb2 as portway_dot_v1_dot_options__pb2
 from portway.v1 import session_pb2 as portway_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15portway/v1/tool.proto\x12\nportway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18portway/v1/binding.proto\x1a\x18portway/v1/options.proto\x1a\x18portway/v1/session.proto\"\xad\x02\n\x04Tool\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x14.portway.v1.ToolKindR\x04kind\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tR\x0b\x64\x65scription\x12\x37\n\nparameters\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructR\nparameters\x12>\n\x0bidempotency\x18\x05 \x01(\x0e\x32\x1c.portway.v1.IdempotencyClassR\x0bidempotency\x12\x1c\n\tavailable\x18\x06 \x01(\x08R\tavailable\x12\x16\n\x06reason\x18\x07 \x01(\tR\x06reason\x12\x16\n\x06source\x18\x08 \x01(\tR\x06source\"0\n\x0eGetToolRequest\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x04name\"7\n\x0fGetToolResponse\x12$\n\x04tool\x18\x01 \x01(\x0b\x32\x10.portway.v1.ToolR\x04tool\"\x98\x01\n\x10ListToolsRequest\x12\x32\n\x04kind\x18\x01 \x01(\x0e\x32\x14.portway.v1.ToolKindB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\x12\'\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"c\n\x11ListToolsResponse\x12&\n\x05tools\x18\x01 \x03(\x0b\x32\x10.portway.v1.ToolR\x05tools\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xce\x08\n\tMcpServer\x12%\n\tserver_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x08serverId\x12@\n\ttransport\x18\x02 \x01(\x0e\x32\x18.portway.v1.McpTransportB\x08\xbaH\x05\x82\x01\x02\x10\x01R\ttransport\x12#\n\x07\x63ommand\x18\x03 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\x07\x63ommand\x12\x1a\n\x03url\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10R\x03url\x12;\n\x03\x65nv\x18\x05 \x03(\x0b\x32\x1e.portway.v1.McpServer.EnvEntryB\t\xbaH\x06\x9a\x01\x03\x10\x80\x02R\x03\x65nv\x12\x42\n\x07headers\x18\x06 \x03(\x0b\x32\".portway.v1.McpServer.HeadersEntryB\x04\xa8\x9f\x19\x01R\x07headers\x12.\n\rallowed_tools\x18\x07 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xf4\x03R\x0c\x61llowedTools\x12,\n\x0c\x64\x65nied_tools\x18\x08 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xf4\x03R\x0b\x64\x65niedTools\x12\x1a\n\x08\x64isabled\x18\t \x01(\x08R\x08\x64isabled\x12\x14\n\x05state\x18\n \x01(\tR\x05state\x12\x16\n\x06reason\x18\x0b \x01(\tR\x06reason\x12\x34\n\nmanaged_by\x18\x0c \x01(\x0e\x32\x15.portway.v1.ManagedByR\tmanagedBy\x12\x1a\n\x08revision\x18\r \x01(\x03R\x08revision\x12;\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x12+\n\x11trust_annotations\x18\x10 \x01(\x08R\x10trustAnnotations\x12<\n\x0c\x63\x61ll_timeout\x18\x11 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0b\x63\x61llTimeout\x12(\n\x0b\x62ox_profile\x18\x12 \x01(\tB\x07\xbaH\x04r\x02\x18@R\nboxProfile\x12\x33\n\x06mounts\x18\x13 \x03(\x0b\x32\x11.portway.v1.MountB\x08\xbaH\x05\x92\x01\x02\x10 R\x06mounts\x12\x1d\n\ntool_count\x18\x14 \x01(\x05R\ttoolCount\x12\x1a\n\x08problems\x18\x15 \x03(\tR\x08problems\x12)\n\x10protocol_version\x18\x16 \x01(\tR\x0fprotocolVersion\x1a\x36\n\x08\x45nvEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x1a:\n\x0cHeadersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x7f\n\x16\x43reateMcpServerRequest\x12<\n\nmcp_server\x18\x01 \x01(\x0b\x32\x15.portway.v1.McpServerB\x06\xbaH\x03\xc8\x01\x01R\tmcpServer\x12\'\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\trequestId\"O\n\x17\x43reateMcpServerResponse\x12\x34\n\nmcp_server\x18\x01 \x01(\x0b\x32\x15.portway.v1.McpServerR\tmcpServer\">\n\x13GetMcpServerRequest\x12\'\n\tserver_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x08serverId\"L\n\x14GetMcpServerResponse\x12\x34\n\nmcp_server\x18\x01 \x01(\x0b\x32\x15.portway.v1.McpServerR\tmcpServer\"i\n\x15ListMcpServersRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"x\n\x16ListMcpServersResponse\x12\x36\n\x0bmcp_servers\x18\x01 \x03(\x0b\x32\x15.portway.v1.McpServerR\nmcpServers\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"V\n\x16UpdateMcpServerRequest\x12<\n\nmcp_server\x18\x01 \x01(\x0b\x32\x15.portway.v1.McpServerB\x06\xbaH\x03\xc8\x01\x01R\tmcpServer\"O\n\x17UpdateMcpServerResponse\x12\x34\n\nmcp_server\x18\x01 \x01(\x0b\x32\x15.portway.v1.McpServerR\tmcpServer\"A\n\x16\x44\x65leteMcpServerRequest\x12\'\n\tserver_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x08serverId\"\x19\n\x17\x44\x65leteMcpServerResponse\"B\n\x17RefreshMcpServerRequest\x12\'\n\tserver_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x08serverId\"x\n\x18RefreshMcpServerResponse\x12\x34\n\nmcp_server\x18\x01 \x01(\x0b\x32\x15.portway.v1.McpServerR\tmcpServer\x12&\n\x05tools\x18\x02 \x03(\x0b\x32\x10.portway.v1.ToolR\x05tools*y\n\x08ToolKind\x12\x19\n\x15TOOL_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10TOOL_KIND_NATIVE\x10\x01\x12\x14\n\x10TOOL_KIND_PLUGIN\x10\x02\x12\x11\n\rTOOL_KIND_MCP\x10\x03\x12\x13\n\x0fTOOL_KIND_SKILL\x10\x04*\x9e\x01\n\x10IdempotencyClass\x12!\n\x1dIDEMPOTENCY_CLASS_UNSPECIFIED\x10\x00\x12\x1f\n\x1bIDEMPOTENCY_CLASS_READ_ONLY\x10\x01\x12 \n\x1cIDEMPOTENCY_CLASS_IDEMPOTENT\x10\x02\x12$\n IDEMPOTENCY_CLASS_NOT_IDEMPOTENT\x10\x03*\x80\x01\n\x0cMcpTransport\x12\x1d\n\x19MCP_TRANSPORT_UNSPECIFIED\x10\x00\x12\x17\n\x13MCP_TRANSPORT_STDIO\x10\x01\x12\x15\n\x11MCP_TRANSPORT_SSE\x10\x02\x12!\n\x1dMCP_TRANSPORT_STREAMABLE_HTTP\x10\x03\x32\x86\x06\n\x0bToolService\x12L\n\x07GetTool\x12\x1a.portway.v1.GetToolRequest\x1a\x1b.portway.v1.GetToolResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x12R\n\tListTools\x12\x1c.portway.v1.ListToolsRequest\x1a\x1d.portway.v1.ListToolsResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x12\x63\n\x0f\x43reateMcpServer\x12\".portway.v1.CreateMcpServerRequest\x1a#.portway.v1.CreateMcpServerResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x12[\n\x0cGetMcpServer\x12\x1f.portway.v1.GetMcpServerRequest\x1a .portway.v1.GetMcpServerResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x12\x61\n\x0eListMcpServers\x12!.portway.v1.ListMcpServersRequest\x1a\".portway.v1.ListMcpServersResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x12\x63\n\x0fUpdateMcpServer\x12\".portway.v1.UpdateMcpServerRequest\x1a#.portway.v1.UpdateMcpServerResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x12\x63\n\x0f\x44\x65leteMcpServer\x12\".portway.v1.DeleteMcpServerRequest\x1a#.portway.v1.DeleteMcpServerResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x12\x66\n\x10RefreshMcpServer\x12#.portway.v1.RefreshMcpServerRequest\x1a$.portway.v1.RefreshMcpServerResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15portway/v1/tool.proto\x12\nportway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18portway/v1/binding.proto\x1a\x18portway/v1/options.proto\x1a\x18portway/v1/session.proto\"\xad\x02\n\x04Tool\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x14.portway.v1.ToolKindR\x04kind\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tR\x0b\x64\x65scription\x12\x37\n\nparameters\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructR\nparameters\x12>\n\x0bidempotency\x18\x05 \x01(\x0e\x32\x1c.portway.v1.IdempotencyClassR\x0bidempotency\x12\x1c\n\tavailable\x18\x06 \x01(\x08R\tavailable\x12\x16\n\x06reason\x18\x07 \x01(\tR\x06reason\x12\x16\n\x06source\x18\x08 \x01(\tR\x06source\"0\n\x0eGetToolRequest\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x04name\"7\n\x0fGetToolResponse\x12$\n\x04tool\x18\x01 \x01(\x0b\x32\x10.portway.v1.ToolR\x04tool\"\x98\x01\n\x10ListToolsRequest\x12\x32\n\x04kind\x18\x01 \x01(\x0e\x32\x14.portway.v1.ToolKindB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\x12\'\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"c\n\x11ListToolsResponse\x12&\n\x05tools\x18\x01 \x03(\x0b\x32\x10.portway.v1.ToolR\x05tools\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc1\t\n\tMcpServer\x12%\n\tserver_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x08serverId\x12@\n\ttransport\x18\x02 \x01(\x0e\x32\x18.portway.v1.McpTransportB\x08\xbaH\x05\x82\x01\x02\x10\x01R\ttransport\x12#\n\x07\x63ommand\x18\x03 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\x07\x63ommand\x12\x1a\n\x03url\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10R\x03url\x12;\n\x03\x65nv\x18\x05 \x03(\x0b\x32\x1e.portway.v1.McpServer.EnvEntryB\t\xbaH\x06\x9a\x01\x03\x10\x80\x02R\x03\x65nv\x12\x42\n\x07headers\x18\x06 \x03(\x0b\x32\".portway.v1.McpServer.HeadersEntryB\x04\xa8\x9f\x19\x01R\x07headers\x12.\n\rallowed_tools\x18\x07 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xf4\x03R\x0c\x61llowedTools\x12,\n\x0c\x64\x65nied_tools\x18\x08 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xf4\x03R\x0b\x64\x65niedTools\x12\x1a\n\x08\x64isabled\x18\t \x01(\x08R\x08\x64isabled\x12\x14\n\x05state\x18\n \x01(\tR\x05state\x12\x16\n\x06reason\x18\x0b \x01(\tR\x06reason\x12\x34\n\nmanaged_by\x18\x0c \x01(\x0e\x32\x15.portway.v1.ManagedByR\tmanagedBy\x12\x1a\n\x08revision\x18\r \x01(\x03R\x08revision\x12;\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x12+\n\x11trust_annotations\x18\x10 \x01(\x08R\x10trustAnnotations\x12<\n\x0c\x63\x61ll_timeout\x18\x11 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0b\x63\x61llTimeout\x12(\n\x0b\x62ox_profile\x18\x12 \x01(\tB\x07\xbaH\x04r\x02\x18@R\nboxProfile\x12\x33\n\x06mounts\x18\x13 \x03(\x0b\x32\x11.portway.v1.MountB\x08\xbaH\x05\x92\x01\x02\x10 R\x06mounts\x12\x1d\n\ntool_count\x18\x14 \x01(\x05R\ttoolCount\x12\x1a\n\x08problems\x18\x15 \x03(\tR\x08problems\x12)\n\x10protocol_version\x18\x16 \x01(\tR\x0fprotocolVersion\x12L\n\x0b\x62ox_session\x18\x17 \x01(\tB+\xbaH(r&2$^([A-Za-z0-9][A-Za-z0-9_.-]{0,62})?$R\nboxSession\x12#\n\x07install\x18\x18 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\x07install\x1a\x36\n\x08\x45nvEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x1a:\n\x0cHeadersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x7f\n\x16\x43reateMcpServerRequest\x12<\n\nmcp_server\x18\x01 \x01(\x0b\x32\x15.portway.v1.McpServerB\x06\xbaH\x03\xc8\x01\x01R\tmcpServer\x12\'\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\trequestId\"O\n\x17\x43reateMcpServerResponse\x12\x34\n\nmcp_server\x18\x01 \x01(\x0b\x32\x15.portway.v1.McpServerR\tmcpServer\">\n\x13GetMcpServerRequest\x12\'\n\tserver_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x08serverId\"L\n\x14GetMcpServerResponse\x12\x34\n\nmcp_server\x18\x01 \x01(\x0b\x32\x15.portway.v1.McpServerR\tmcpServer\"i\n\x15ListMcpServersRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"x\n\x16ListMcpServersResponse\x12\x36\n\x0bmcp_servers\x18\x01 \x03(\x0b\x32\x15.portway.v1.McpServerR\nmcpServers\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"V\n\x16UpdateMcpServerRequest\x12<\n\nmcp_server\x18\x01 \x01(\x0b\x32\x15.portway.v1.McpServerB\x06\xbaH\x03\xc8\x01\x01R\tmcpServer\"O\n\x17UpdateMcpServerResponse\x12\x34\n\nmcp_server\x18\x01 \x01(\x0b\x32\x15.portway.v1.McpServerR\tmcpServer\"A\n\x16\x44\x65leteMcpServerRequest\x12\'\n\tserver_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x08serverId\"\x19\n\x17\x44\x65leteMcpServerResponse\"B\n\x17RefreshMcpServerRequest\x12\'\n\tserver_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x08serverId\"x\n\x18RefreshMcpServerResponse\x12\x34\n\nmcp_server\x18\x01 \x01(\x0b\x32\x15.portway.v1.McpServerR\tmcpServer\x12&\n\x05tools\x18\x02 \x03(\x0b\x32\x10.portway.v1.ToolR\x05tools*y\n\x08ToolKind\x12\x19\n\x15TOOL_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10TOOL_KIND_NATIVE\x10\x01\x12\x14\n\x10TOOL_KIND_PLUGIN\x10\x02\x12\x11\n\rTOOL_KIND_MCP\x10\x03\x12\x13\n\x0fTOOL_KIND_SKILL\x10\x04*\x9e\x01\n\x10IdempotencyClass\x12!\n\x1dIDEMPOTENCY_CLASS_UNSPECIFIED\x10\x00\x12\x1f\n\x1bIDEMPOTENCY_CLASS_READ_ONLY\x10\x01\x12 \n\x1cIDEMPOTENCY_CLASS_IDEMPOTENT\x10\x02\x12$\n IDEMPOTENCY_CLASS_NOT_IDEMPOTENT\x10\x03*\x80\x01\n\x0cMcpTransport\x12\x1d\n\x19MCP_TRANSPORT_UNSPECIFIED\x10\x00\x12\x17\n\x13MCP_TRANSPORT_STDIO\x10\x01\x12\x15\n\x11MCP_TRANSPORT_SSE\x10\x02\x12!\n\x1dMCP_TRANSPORT_STREAMABLE_HTTP\x10\x03\x32\x86\x06\n\x0bToolService\x12L\n\x07GetTool\x12\x1a.portway.v1.GetToolRequest\x1a\x1b.portway.v1.GetToolResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x12R\n\tListTools\x12\x1c.portway.v1.ListToolsRequest\x1a\x1d.portway.v1.ListToolsResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x12\x63\n\x0f\x43reateMcpServer\x12\".portway.v1.CreateMcpServerRequest\x1a#.portway.v1.CreateMcpServerResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x12[\n\x0cGetMcpServer\x12\x1f.portway.v1.GetMcpServerRequest\x1a .portway.v1.GetMcpServerResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x12\x61\n\x0eListMcpServers\x12!.portway.v1.ListMcpServersRequest\x1a\".portway.v1.ListMcpServersResponse\"\x08\xa2\x9f\x19\x04\n\x02\x02\x08\x12\x63\n\x0fUpdateMcpServer\x12\".portway.v1.UpdateMcpServerRequest\x1a#.portway.v1.UpdateMcpServerResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x12\x63\n\x0f\x44\x65leteMcpServer\x12\".portway.v1.DeleteMcpServerRequest\x1a#.portway.v1.DeleteMcpServerResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x12\x66\n\x10RefreshMcpServer\x12#.portway.v1.RefreshMcpServerRequest\x1a$.portway.v1.RefreshMcpServerResponse\"\x07\xa2\x9f\x19\x03\n\x01\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -70,6 +70,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MCPSERVER'].fields_by_name['box_profile']._serialized_options = b'\272H\004r\002\030@'
   _globals['_MCPSERVER'].fields_by_name['mounts']._loaded_options = None
   _globals['_MCPSERVER'].fields_by_name['mounts']._serialized_options = b'\272H\005\222\001\002\020 '
+  _globals['_MCPSERVER'].fields_by_name['box_session']._loaded_options = None
+  _globals['_MCPSERVER'].fields_by_name['box_session']._serialized_options = b'\272H(r&2$^([A-Za-z0-9][A-Za-z0-9_.-]{0,62})?$'
+  _globals['_MCPSERVER'].fields_by_name['install']._loaded_options = None
+  _globals['_MCPSERVER'].fields_by_name['install']._serialized_options = b'\272H\006\222\001\003\020\200\002'
   _globals['_CREATEMCPSERVERREQUEST'].fields_by_name['mcp_server']._loaded_options = None
   _globals['_CREATEMCPSERVERREQUEST'].fields_by_name['mcp_server']._serialized_options = b'\272H\003\310\001\001'
   _globals['_CREATEMCPSERVERREQUEST'].fields_by_name['request_id']._loaded_options = None
@@ -102,12 +106,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOOLSERVICE'].methods_by_name['DeleteMcpServer']._serialized_options = b'\242\237\031\003\n\001\002'
   _globals['_TOOLSERVICE'].methods_by_name['RefreshMcpServer']._loaded_options = None
   _globals['_TOOLSERVICE'].methods_by_name['RefreshMcpServer']._serialized_options = b'\242\237\031\003\n\001\002'
-  _globals['_TOOLKIND']._serialized_start=3045
-  _globals['_TOOLKIND']._serialized_end=3166
-  _globals['_IDEMPOTENCYCLASS']._serialized_start=3169
-  _globals['_IDEMPOTENCYCLASS']._serialized_end=3327
-  _globals['_MCPTRANSPORT']._serialized_start=3330
-  _globals['_MCPTRANSPORT']._serialized_end=3458
+  _globals['_TOOLKIND']._serialized_start=3160
+  _globals['_TOOLKIND']._serialized_end=3281
+  _globals['_IDEMPOTENCYCLASS']._serialized_start=3284
+  _globals['_IDEMPOTENCYCLASS']._serialized_end=3442
+  _globals['_MCPTRANSPORT']._serialized_start=3445
+  _globals['_MCPTRANSPORT']._serialized_end=3573
   _globals['_TOOL']._serialized_start=240
   _globals['_TOOL']._serialized_end=541
   _globals['_GETTOOLREQUEST']._serialized_start=543
@@ -119,35 +123,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTTOOLSRESPONSE']._serialized_start=805
   _globals['_LISTTOOLSRESPONSE']._serialized_end=904
   _globals['_MCPSERVER']._serialized_start=907
-  _globals['_MCPSERVER']._serialized_end=2009
-  _globals['_MCPSERVER_ENVENTRY']._serialized_start=1895
-  _globals['_MCPSERVER_ENVENTRY']._serialized_end=1949
-  _globals['_MCPSERVER_HEADERSENTRY']._serialized_start=1951
-  _globals['_MCPSERVER_HEADERSENTRY']._serialized_end=2009
-  _globals['_CREATEMCPSERVERREQUEST']._serialized_start=2011
-  _globals['_CREATEMCPSERVERREQUEST']._serialized_end=2138
-  _globals['_CREATEMCPSERVERRESPONSE']._serialized_start=2140
-  _globals['_CREATEMCPSERVERRESPONSE']._serialized_end=2219
-  _globals['_GETMCPSERVERREQUEST']._serialized_start=2221
-  _globals['_GETMCPSERVERREQUEST']._serialized_end=2283
-  _globals['_GETMCPSERVERRESPONSE']._serialized_start=2285
-  _globals['_GETMCPSERVERRESPONSE']._serialized_end=2361
-  _globals['_LISTMCPSERVERSREQUEST']._serialized_start=2363
-  _globals['_LISTMCPSERVERSREQUEST']._serialized_end=2468
-  _globals['_LISTMCPSERVERSRESPONSE']._serialized_start=2470
-  _globals['_LISTMCPSERVERSRESPONSE']._serialized_end=2590
-  _globals['_UPDATEMCPSERVERREQUEST']._serialized_start=2592
-  _globals['_UPDATEMCPSERVERREQUEST']._serialized_end=2678
-  _globals['_UPDATEMCPSERVERRESPONSE']._serialized_start=2680
-  _globals['_UPDATEMCPSERVERRESPONSE']._serialized_end=2759
-  _globals['_DELETEMCPSERVERREQUEST']._serialized_start=2761
-  _globals['_DELETEMCPSERVERREQUEST']._serialized_end=2826
-  _globals['_DELETEMCPSERVERRESPONSE']._serialized_start=2828
-  _globals['_DELETEMCPSERVERRESPONSE']._serialized_end=2853
-  _globals['_REFRESHMCPSERVERREQUEST']._serialized_start=2855
-  _globals['_REFRESHMCPSERVERREQUEST']._serialized_end=2921
-  _globals['_REFRESHMCPSERVERRESPONSE']._serialized_start=2923
-  _globals['_REFRESHMCPSERVERRESPONSE']._serialized_end=3043
-  _globals['_TOOLSERVICE']._serialized_start=3461
-  _globals['_TOOLSERVICE']._serialized_end=4235
+  _globals['_MCPSERVER']._serialized_end=2124
+  _globals['_MCPSERVER_ENVENTRY']._serialized_start=2010
+  _globals['_MCPSERVER_ENVENTRY']._serialized_end=2064
+  _globals['_MCPSERVER_HEADERSENTRY']._serialized_start=2066
+  _globals['_MCPSERVER_HEADERSENTRY']._serialized_end=2124
+  _globals['_CREATEMCPSERVERREQUEST']._serialized_start=2126
+  _globals['_CREATEMCPSERVERREQUEST']._serialized_end=2253
+  _globals['_CREATEMCPSERVERRESPONSE']._serialized_start=2255
+  _globals['_CREATEMCPSERVERRESPONSE']._serialized_end=2334
+  _globals['_GETMCPSERVERREQUEST']._serialized_start=2336
+  _globals['_GETMCPSERVERREQUEST']._serialized_end=2398
+  _globals['_GETMCPSERVERRESPONSE']._serialized_start=2400
+  _globals['_GETMCPSERVERRESPONSE']._serialized_end=2476
+  _globals['_LISTMCPSERVERSREQUEST']._serialized_start=2478
+  _globals['_LISTMCPSERVERSREQUEST']._serialized_end=2583
+  _globals['_LISTMCPSERVERSRESPONSE']._serialized_start=2585
+  _globals['_LISTMCPSERVERSRESPONSE']._serialized_end=2705
+  _globals['_UPDATEMCPSERVERREQUEST']._serialized_start=2707
+  _globals['_UPDATEMCPSERVERREQUEST']._serialized_end=2793
+  _globals['_UPDATEMCPSERVERRESPONSE']._serialized_start=2795
+  _globals['_UPDATEMCPSERVERRESPONSE']._serialized_end=2874
+  _globals['_DELETEMCPSERVERREQUEST']._serialized_start=2876
+  _globals['_DELETEMCPSERVERREQUEST']._serialized_end=2941
+  _globals['_DELETEMCPSERVERRESPONSE']._serialized_start=2943
+  _globals['_DELETEMCPSERVERRESPONSE']._serialized_end=2968
+  _globals['_REFRESHMCPSERVERREQUEST']._serialized_start=2970
+  _globals['_REFRESHMCPSERVERREQUEST']._serialized_end=3036
+  _globals['_REFRESHMCPSERVERRESPONSE']._serialized_start=3038
+  _globals['_REFRESHMCPSERVERRESPONSE']._serialized_end=3158
+  _globals['_TOOLSERVICE']._serialized_start=3576
+  _globals['_TOOLSERVICE']._serialized_end=4350
 # @@protoc_insertion_point(module_scope)

@@ -336,6 +336,8 @@ class McpServer(_message.Message):
     TOOL_COUNT_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
+    BOX_SESSION_FIELD_NUMBER: _builtins.int
+    INSTALL_FIELD_NUMBER: _builtins.int
     server_id: _builtins.str
     """Its id, in its tools' names (`mcp:SERVER/TOOL`): lower-case letters, digits, `-` and `_`, at most 63."""
     transport: Global___McpTransport.ValueType
@@ -360,9 +362,13 @@ class McpServer(_message.Message):
     """Tools that can be called: given by the host."""
     protocol_version: _builtins.str
     """Protocol version that was agreed on: given by the host."""
+    box_session: _builtins.str
+    """With STDIO, programs that name the same one share a persistent session, as all those of one agent may; each has its folder there,
+    `/workspace/.mcp/SERVER`. They name the same `box_profile`, and the session has the `mounts` of all. Empty: a session of its own.
+    """
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Program and arguments, with STDIO. It runs in a box session of its own, never on the machine of the host."""
+        """Program and arguments, with STDIO. It runs in a session of the box, never on the machine of the host."""
 
     @_builtins.property
     def env(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -400,6 +406,12 @@ class McpServer(_message.Message):
     def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tools that were left out, and why: given by the host."""
 
+    @_builtins.property
+    def install(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With STDIO, a program and arguments that install what the server needs, in the server's folder, before it is started first and again when
+        this, `env` or `mounts` change. It has 120 s; where it fails the server is `failed` with the end of what it said.
+        """
+
     def __init__(
         self,
         *,
@@ -425,10 +437,12 @@ class McpServer(_message.Message):
         tool_count: _builtins.int = ...,
         problems: _abc.Iterable[_builtins.str] | None = ...,
         protocol_version: _builtins.str = ...,
+        box_session: _builtins.str = ...,
+        install: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["call_timeout", b"call_timeout", "create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_tools", b"allowed_tools", "box_profile", b"box_profile", "call_timeout", b"call_timeout", "command", b"command", "create_time", b"create_time", "denied_tools", b"denied_tools", "disabled", b"disabled", "env", b"env", "headers", b"headers", "managed_by", b"managed_by", "mounts", b"mounts", "problems", b"problems", "protocol_version", b"protocol_version", "reason", b"reason", "revision", b"revision", "server_id", b"server_id", "state", b"state", "tool_count", b"tool_count", "transport", b"transport", "trust_annotations", b"trust_annotations", "update_time", b"update_time", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_tools", b"allowed_tools", "box_profile", b"box_profile", "box_session", b"box_session", "call_timeout", b"call_timeout", "command", b"command", "create_time", b"create_time", "denied_tools", b"denied_tools", "disabled", b"disabled", "env", b"env", "headers", b"headers", "install", b"install", "managed_by", b"managed_by", "mounts", b"mounts", "problems", b"problems", "protocol_version", b"protocol_version", "reason", b"reason", "revision", b"revision", "server_id", b"server_id", "state", b"state", "tool_count", b"tool_count", "transport", b"transport", "trust_annotations", b"trust_annotations", "update_time", b"update_time", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -47,6 +47,6 @@ def build_mcp(
     """Nothing is connected to until the fleet serves."""
     servers, kept = StoredMcpServers(database.reader), McpSecrets(secrets, keyring)
     state = way.link.availability if way.link is not None else lambda: NOT_CONFIGURED
-    ways = Ways(policy, way.box, state, HostMark(name, database.epoch))
+    ways = Ways(policy, way.box, state, HostMark(name), lambda server: fleet.mates(server))
     fleet = McpFleet(servers, kept, ways, registry)
     return McpParts(servers, kept, McpManager(database.writer, kept, fleet, policy), fleet)

@@ -36,8 +36,10 @@ def _place(spec: McpSpec, policy: OutboundPolicy) -> Iterator[tuple[str, str]]:
         if spec.url or spec.headers:
             yield "url" if spec.url else "headers", "has no meaning with STDIO; remove it"
         return
-    if spec.command or spec.env or spec.secret_env or spec.mounts or spec.box_profile:
-        yield "command", "command, env, mounts and box_profile have no meaning without STDIO; remove them"
+    boxed = (spec.command, spec.env, spec.secret_env, spec.mounts, spec.box_profile, spec.box_session, spec.install)
+    if any(boxed):
+        names = "command, env, mounts, box_profile, box_session and install"
+        yield "command", f"{names} have no meaning without STDIO; remove them"
     try:
         policy.check(spec.url)
     except NotPermitted as error:

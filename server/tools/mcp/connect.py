@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -11,6 +11,7 @@ from portway.clients.box import Box
 from portway.rpc.errors import PortwayError, Reason, WrongState
 from portway.server.agents.types import ManagedBy
 from portway.server.outbound.policy import OutboundPolicy
+from portway.server.tools.mcp.boxed import BoxedHome
 from portway.server.tools.mcp.peer import Peer
 from portway.server.tools.mcp.stdio import BoxProgram, HostMark
 from portway.server.tools.mcp.types import McpServer, Opened, Transport
@@ -19,12 +20,13 @@ from portway.server.tools.types import Availability
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """What connections are made of. `box` is `None` on a host without one."""
+    """What connections are made of. `box` is `None` on a host without one; `mates` share a server's session."""
 
     policy: OutboundPolicy
     box: Box | None
     box_state: Callable[[], Availability]
     mark: HostMark
+    mates: Callable[[McpServer], Sequence[McpServer]] = lambda server: (server,)
 
 
 @asynccontextmanager
@@ -34,12 +36,19 @@ async def connected(server: McpServer, opened: Opened, ways: Ways) -> AsyncItera
 
     async with AsyncExitStack() as stack:
         if server.spec.transport is Transport.STDIO:
-            program = BoxProgram(_box(ways), server, opened, ways.mark)
+            program = BoxProgram(_box(ways), server, opened, ways.mark, ways.mates(server))
             streams = await stack.enter_async_context(transports.over_a_program(program))
         else:
             policy = policy_for(server, ways.policy)
             streams = await stack.enter_async_context(transports.over_http(server, opened, policy))
         yield await stack.enter_async_context(session.open_session(streams))
+
+
+async def forgotten(server: McpServer, ways: Ways) -> None:
+    """A server that was removed or switched off leaves nothing in the box, if the box can be reached."""
+    if server.spec.transport is Transport.STDIO and ways.box is not None and ways.box_state().available:
+        others = [one for one in ways.mates(server) if one.server_id != server.server_id]
+        await BoxedHome(ways.box, server, others).leave()
 
 
 def refusal_of(error: BaseException) -> PortwayError | None:

@@ -6,11 +6,12 @@ import asyncio
 from contextlib import suppress
 
 from portway.rpc.errors import WrongState
-from portway.server.tools.mcp.connect import Ways
+from portway.server.tools.mcp.boxed import session_id_of
+from portway.server.tools.mcp.connect import Ways, forgotten
 from portway.server.tools.mcp.connection import Connection
 from portway.server.tools.mcp.keep import McpSecrets
 from portway.server.tools.mcp.store import McpServers
-from portway.server.tools.mcp.types import ConnectionState, ConnectionStatus, McpServer
+from portway.server.tools.mcp.types import ConnectionState, ConnectionStatus, McpServer, Transport
 from portway.server.tools.registry import ToolRegistry
 
 # Another host may have changed what is kept.
@@ -69,6 +70,18 @@ class McpFleet:
         """The connections that this host keeps, and how each is."""
         return [(connection.server, connection.status) for connection, _ in self._kept.values()]
 
+    def mates(self, server: McpServer) -> list[McpServer]:
+        """The servers that share its session, itself among them unless it goes."""
+        session_id = session_id_of(server)
+        kept = (connection.server for connection, _ in self._kept.values())
+        return [
+            one
+            for one in kept
+            if one.workspace_id == server.workspace_id
+            and one.spec.transport is Transport.STDIO
+            and session_id_of(one) == session_id
+        ]
+
     async def refresh(self, server: McpServer) -> ConnectionStatus:
         """Connects anew and reads the tools. Raises WrongState (disabled), Unavailable."""
         if server.spec.disabled:
@@ -90,6 +103,8 @@ class McpFleet:
                 task.cancel()
                 await asyncio.wait([task])
                 del self._kept[key]
+                if server is None or session_id_of(server) != session_id_of(connection.server):
+                    await forgotten(connection.server, self._ways)
         for key, server in wanted.items():
             if key not in self._kept:
                 connection = Connection(server, self._secrets, self._ways, self._registry)

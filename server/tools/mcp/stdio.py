@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from portway.clients.box import Box
 from portway.rpc.client_stream import send
-from portway.rpc.errors import Conflict, NotFound, OutOfRange, PayloadTooLarge, PortwayError, Unavailable, WrongState
+from portway.rpc.errors import OutOfRange, PayloadTooLarge, PortwayError, Unavailable, WrongState
 from portway.rpc.status import errors_by_meaning
+from portway.server.tools.mcp.boxed import BoxedHome
 from portway.server.tools.mcp.types import McpServer, Opened
-from portway.v1 import process_pb2, session_pb2
+from portway.v1 import process_pb2
 
 MAX_LINE_BYTES = 8 * 1024 * 1024
 MAX_UNTAKEN_BYTES = 4 * 1024 * 1024
@@ -26,38 +27,45 @@ _PIECE = 256 * 1024
 _CALL_SECONDS = 30.0
 _RESUME_TRIES = 8
 _RESUME_PAUSE = 0.25
+_ALIVE = (
+    process_pb2.PROCESS_STATE_RUNNING,
+    process_pb2.PROCESS_STATE_RESTARTING,
+    process_pb2.PROCESS_STATE_STOPPING,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class HostMark:
-    """Whose processes these are. A server has one at a time, so whatever else of this host is there is a leftover."""
+    """Whose processes these are. A server has one at a time, so whatever else of it is there is a leftover."""
 
     name: str
-    epoch: int
 
-    @property
-    def prefix(self) -> str:
-        kept = "".join(one if one.isascii() and one.isalnum() else "-" for one in self.name)[:40]
-        return f"mcp-{kept or 'host'}-"
+    def prefix(self, server: McpServer) -> str:
+        kept = "".join(one if one.isascii() and one.isalnum() else "-" for one in self.name)[:24]
+        return f"mcp-{kept or 'host'}-{server.server_id}-r"
 
-    def new_id(self) -> str:
-        return f"{self.prefix}{self.epoch}-{secrets.token_hex(6)}"
+    def new_id(self, server: McpServer) -> str:
+        """With the revision, so that a program of an older configuration is known as one."""
+        return f"{self.prefix(server)}{server.revision}-{secrets.token_hex(6)}"
 
-    def left_over(self, process_id: str) -> bool:
-        """Asked before the program is started: one of an earlier epoch, or one that could not be stopped."""
-        return process_id.startswith(self.prefix)
+    def is_current(self, process_id: str, server: McpServer) -> bool:
+        return process_id.startswith(f"{self.prefix(server)}{server.revision}-")
+
+    def is_of(self, process_id: str, server: McpServer) -> bool:
+        return process_id.startswith(self.prefix(server))
 
 
 class BoxProgram:
     """One run of a server's command. `start` once, then `lines` and `write`; `stop` at the end."""
 
-    def __init__(self, box: Box, server: McpServer, opened: Opened, mark: HostMark) -> None:
+    def __init__(self, box: Box, server: McpServer, opened: Opened, mark: HostMark, mates: Sequence[McpServer]) -> None:
         self._box = box
         self._server = server
         self._opened = opened
         self._mark = mark
-        self._session_id = f"mcp:{server.server_id}"
-        self._process_id = mark.new_id()
+        self._home = BoxedHome(box, server, mates)
+        self._session_id = self._home.session_id
+        self._process_id = mark.new_id(server)
         self._taken = 0
         self._errors_taken = 0
         self._untaken = bytearray()
@@ -69,11 +77,39 @@ class BoxProgram:
         """The end of what it wrote to its standard error."""
 
     async def start(self) -> None:
-        """Makes the session and starts the program. Raises WrongState, InvalidInput and the like, Unavailable."""
+        """Makes the session, installs what is needed and starts the program, or finds the one that a host before this
+        one had started. Raises WrongState, InvalidInput and the like, Unavailable."""
         with errors_by_meaning():
-            await self._make_session()
-            await self._stop_leftovers()
+            await self._home.make()
+            if await self._adopt():
+                return
+            await self._home.install({**self._server.spec.env, **self._opened.env})
             await self._box.processes.StartProcess(self._start_request(), timeout=_CALL_SECONDS)
+
+    async def _adopt(self) -> bool:
+        """Takes up the newest living program of this configuration and stops every other one of the server."""
+        found = []
+        for process in await self._box.list_processes(self._session_id, self._server.workspace_id):
+            if self._mark.is_of(process.process_id, self._server) and process.state in _ALIVE:
+                found.append(process)
+        current = [
+            one
+            for one in found
+            if self._mark.is_current(one.process_id, self._server) and one.state == process_pb2.PROCESS_STATE_RUNNING
+        ]
+        kept = max(current, key=lambda one: one.start_time.ToNanoseconds(), default=None)
+        for process in found:
+            if process is not kept:
+                await self._stop(process.process_id)
+        if kept is None:
+            return False
+        self._process_id = kept.process_id
+        self._taken, self._errors_taken = kept.stdout_bytes, kept.stderr_bytes
+        # Told with the first frame of the attachment.
+        self._untaken_at = -1
+        # Ends the line in which the host before this one may have been interrupted.
+        await self.write(b"")
+        return True
 
     async def lines(self) -> AsyncIterator[bytes]:
         """What it writes, line by line. Raises WrongState when it has ended, PayloadTooLarge, Unavailable."""
@@ -98,61 +134,31 @@ class BoxProgram:
 
     async def stop(self) -> None:
         """Ends it, if the box can be reached."""
+        with suppress(PortwayError):
+            await self._stop(self._process_id)
+
+    async def _stop(self, process_id: str) -> None:
         request = process_pb2.StopProcessRequest(
-            session_id=self._session_id, workspace_id=self._server.workspace_id, process_id=self._process_id
+            session_id=self._session_id, workspace_id=self._server.workspace_id, process_id=process_id
         )
         request.grace.seconds = 1
-        with suppress(PortwayError), errors_by_meaning():
-            await self._box.processes.StopProcess(request, timeout=_CALL_SECONDS)
-
-    async def _make_session(self) -> None:
-        spec = self._server.spec
-        mounts = [
-            session_pb2.Mount(
-                source=one.source,
-                target=one.target,
-                mode=session_pb2.MOUNT_MODE_READ_WRITE if one.writable else session_pb2.MOUNT_MODE_READ_ONLY,
-            )
-            for one in spec.mounts
-        ]
-        wanted = session_pb2.SessionSpec(profile=spec.box_profile, extra_mounts=mounts)
-        request = session_pb2.CreateSessionRequest(
-            session_id=self._session_id, workspace_id=self._server.workspace_id, spec=wanted
-        )
-        try:
-            await self._create(request)
-        except Conflict:
-            # It was made for another configuration of this server.
-            old = session_pb2.DeleteSessionRequest(session_id=self._session_id, workspace_id=self._server.workspace_id)
-            with suppress(NotFound), errors_by_meaning():
-                await self._box.sessions.DeleteSession(old, timeout=_CALL_SECONDS)
-            await self._create(request)
-
-    async def _create(self, request: session_pb2.CreateSessionRequest) -> None:
         with errors_by_meaning():
-            await self._box.sessions.CreateSession(request, timeout=_CALL_SECONDS)
-
-    async def _stop_leftovers(self) -> None:
-        for process in await self._box.list_processes(self._session_id, self._server.workspace_id):
-            running = process.state in (process_pb2.PROCESS_STATE_RUNNING, process_pb2.PROCESS_STATE_RESTARTING)
-            if running and self._mark.left_over(process.process_id):
-                request = process_pb2.StopProcessRequest(
-                    session_id=self._session_id,
-                    workspace_id=self._server.workspace_id,
-                    process_id=process.process_id,
-                )
-                request.grace.seconds = 1
-                await self._box.processes.StopProcess(request, timeout=_CALL_SECONDS)
+            await self._box.processes.StopProcess(request, timeout=_CALL_SECONDS)
 
     def _start_request(self) -> process_pb2.StartProcessRequest:
         spec = self._server.spec
-        command = process_pb2.Command(argv=process_pb2.Argv(args=spec.command), env={**spec.env, **self._opened.env})
+        command = process_pb2.Command(
+            argv=process_pb2.Argv(args=spec.command),
+            env={**spec.env, **self._opened.env},
+            working_directory=self._home.folder,
+        )
         return process_pb2.StartProcessRequest(
             session_id=self._session_id,
             workspace_id=self._server.workspace_id,
             process_id=self._process_id,
             command=command,
             restart_policy=process_pb2.RESTART_POLICY_NEVER,
+            hold_output=True,
         )
 
     async def _output(self) -> AsyncIterator[bytes]:
@@ -184,10 +190,12 @@ class BoxProgram:
         with errors_by_meaning():
             call = self._box.processes.AttachProcess()
             await send(call, process_pb2.AttachProcessRequest(attach=start))
-            feeding = asyncio.create_task(self._feed(call))
+            feeding: asyncio.Task[None] | None = None
             try:
                 async for frame in call:
                     self._acknowledge(frame.stdin_taken)
+                    if feeding is None:
+                        feeding = asyncio.create_task(self._feed(call))
                     match frame.WhichOneof("kind"):
                         case "stdout":
                             self._taken = frame.offset + len(frame.stdout)
@@ -201,8 +209,9 @@ class BoxProgram:
                         case "exit":
                             raise self._ended(_how(frame.exit))
             finally:
-                feeding.cancel()
-                await asyncio.gather(feeding, return_exceptions=True)
+                if feeding is not None:
+                    feeding.cancel()
+                    await asyncio.gather(feeding, return_exceptions=True)
                 call.cancel()
 
     async def _feed(self, call: object) -> None:
@@ -218,6 +227,8 @@ class BoxProgram:
             at = max(at, self._untaken_at)
 
     def _acknowledge(self, taken: int) -> None:
+        if self._untaken_at < 0:
+            self._untaken_at = taken
         gone = min(taken - self._untaken_at, len(self._untaken))
         if gone > 0:
             del self._untaken[:gone]

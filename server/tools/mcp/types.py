@@ -52,6 +52,8 @@ class McpSpec:
     trust_annotations: bool = False
     call_seconds: float = DEFAULT_CALL_SECONDS
     box_profile: str = ""
+    box_session: str = ""
+    install: tuple[str, ...] = ()
     mounts: tuple[MountedFolder, ...] = ()
 
     def takes(self, tool: str) -> bool:

@@ -59,6 +59,8 @@ def draft_of(message: tool_pb2.McpServer) -> Draft:
         trust_annotations=message.trust_annotations,
         call_seconds=seconds or DEFAULT_CALL_SECONDS,
         box_profile=message.box_profile,
+        box_session=message.box_session,
+        install=tuple(message.install),
         mounts=tuple(
             MountedFolder(one.source, one.target, one.mode == session_pb2.MOUNT_MODE_READ_WRITE)
             for one in message.mounts
@@ -89,6 +91,8 @@ def server_message(server: McpServer, status: ConnectionStatus) -> tool_pb2.McpS
         trust_annotations=spec.trust_annotations,
         call_timeout=_duration(spec.call_seconds),
         box_profile=spec.box_profile,
+        box_session=spec.box_session,
+        install=spec.install,
         mounts=[
             session_pb2.Mount(
                 source=one.source,

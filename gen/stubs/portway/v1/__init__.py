@@ -14730,7 +14730,7 @@ class McpServer(betterproto2.Message):
 
     command: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
     """
-    Program and arguments, with STDIO. It runs in a box session of its own, never on the machine of the host.
+    Program and arguments, with STDIO. It runs in a session of the box, never on the machine of the host.
     """
 
     url: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
@@ -14836,6 +14836,18 @@ class McpServer(betterproto2.Message):
     protocol_version: "str" = betterproto2.field(22, betterproto2.TYPE_STRING)
     """
     Protocol version that was agreed on: given by the host.
+    """
+
+    box_session: "str" = betterproto2.field(23, betterproto2.TYPE_STRING)
+    """
+    With STDIO, programs that name the same one share a persistent session, as all those of one agent may; each has its folder there,
+    `/workspace/.mcp/SERVER`. They name the same `box_profile`, and the session has the `mounts` of all. Empty: a session of its own.
+    """
+
+    install: "list[str]" = betterproto2.field(24, betterproto2.TYPE_STRING, repeated=True)
+    """
+    With STDIO, a program and arguments that install what the server needs, in the server's folder, before it is started first and again when
+    this, `env` or `mounts` change. It has 120 s; where it fails the server is `failed` with the end of what it said.
     """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
@@ -168,6 +169,8 @@ async def open_session(streams: Streams) -> AsyncIterator[LibraryPeer]:
     async with AsyncExitStack() as stack:
         # No callbacks are given: sampling, elicitation and roots are not offered, and declined where asked for.
         session = await stack.enter_async_context(_Session(*streams, message_handler=notice, client_info=info))
+        # A program may still answer what a host before this one asked: no number is used again.
+        session._dispatcher._next_id = secrets.randbelow(1 << 40)  # type: ignore[attr-defined]  # the library has no way
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 await _negotiate(session)

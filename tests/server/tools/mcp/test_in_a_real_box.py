@@ -136,30 +136,52 @@ async def test_a_killed_box_comes_back_with_one_program(
     assert server.counted == ["before", "after"] and len(await running(real_box)) == 1
 
 
-async def test_a_host_that_comes_back_leaves_no_second_program(
+async def test_a_host_that_comes_back_takes_up_the_living_program_and_stops_older_ones(
     tmp_path: Path, runtime: FakeRuntime, real_box: RealBox, server: BoxedServer
 ) -> None:
-    """What a killed host leaves behind is a process of an earlier epoch, which this test puts there itself."""
+    """What a killed host leaves behind are processes, which this test puts there itself."""
     box: Any = real_box
     async with hosted(tmp_path, runtime, box=box) as host:
+        await host.set_agent(resource_policy=ResourcePolicy(tools=("mcp:tests/*",)))
         await until(lambda: host.parts.box_link.availability().available)
         await make(host, server.written())
         (process_id,) = await running(real_box)
     assert await running(real_box) == []
-    left = process_id.rsplit("-", 2)[0] + "-1-0123456789ab"
+    prefix = process_id.rsplit("-", 2)[0]
+    living, older = f"{prefix}-r1-0123456789ab", f"{prefix}-r0-0123456789ab"
+    written = server.written()
+    command = process_pb2.Command(argv=process_pb2.Argv(args=written.command), env=written.env)
     async with Box(real_box.address, token=real_box.token) as client:
-        await client.processes.StartProcess(
-            process_pb2.StartProcessRequest(
-                session_id="mcp:tests",
-                workspace_id="default",
-                process_id=left,
-                command=process_pb2.Command(shell="sleep 600"),
+        for name, line in ((living, command), (older, process_pb2.Command(shell="sleep 600"))):
+            await client.processes.StartProcess(
+                process_pb2.StartProcessRequest(
+                    session_id="mcp:tests", workspace_id="default", process_id=name, command=line
+                )
             )
-        )
+        attached = client.processes.AttachProcess()
+        start = process_pb2.AttachStart(session_id="mcp:tests", workspace_id="default", process_id=living)
+        await attached.write(process_pb2.AttachProcessRequest(attach=start))
+        # The host before this one was killed amid a call, and amid a line.
+        for piece in (INITIALIZE, INITIALIZED, COUNT, b'{"jsonrpc": "2.0", "id": 4, "meth'):
+            await attached.write(process_pb2.AttachProcessRequest(stdin=piece))
+        await until(lambda: server.counted == ["before"])
+        attached.cancel()
     async with hosted(tmp_path, runtime, box=box) as host:
         await until_told(lambda: connected(host))
-        (now,) = await running(real_box)
-        assert now not in (left, process_id)
+        assert await running(real_box) == [living]
+        await calls(host, runtime, "after")
+        assert server.counted == ["before", "after"]
+
+
+INITIALIZE = (
+    b'{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": "2025-11-25", '
+    b'"capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}}\n'
+)
+INITIALIZED = b'{"jsonrpc": "2.0", "method": "notifications/initialized"}\n'
+COUNT = (
+    b'{"jsonrpc": "2.0", "id": 2, "method": "tools/call", '
+    b'"params": {"name": "count", "arguments": {"word": "before", "wait": true}}}\n'
+)
 
 
 async def test_disabling_and_deleting_stop_the_program(host: Hosted, real_box: RealBox, server: BoxedServer) -> None:
