@@ -267,7 +267,7 @@ def _result_to(result: CommandResult) -> dict[str, Any]:
         "stdout": base64.b64encode(result.output.stdout).decode(),
         "stderr": base64.b64encode(result.output.stderr).decode(),
     }
-    return {"output": output, "exit": asdict(result.exit)}
+    return {"output": output, "exit": asdict(result.exit), "file_error": result.file_error}
 
 
 def _result_from(fields: dict[str, Any]) -> CommandResult:
@@ -276,4 +276,4 @@ def _result_from(fields: dict[str, Any]) -> CommandResult:
         output[name] = base64.b64decode(output[name])
     ended = dict(fields["exit"])
     ended["status"] = ExitStatus(ended["status"])
-    return CommandResult(Output(**output), Exit(**ended))
+    return CommandResult(Output(**output), Exit(**ended), file_error=fields.get("file_error", ""))

@@ -56,6 +56,8 @@ class StartedCommand:
             timer = group.create_task(self._limit_time())
             pumps = [group.create_task(self._pump(stream, sink)) for stream in Stream]
             await asyncio.wait(pumps)
+            if self._recorder is not None:
+                await self._recorder.finish()
             ended = await self.running.wait()
             timer.cancel()
         return self._told(ended)
@@ -66,9 +68,10 @@ class StartedCommand:
         ended = await self.running.wait()
         return dataclasses.replace(ended, status=ExitStatus.KILLED, exit_code=None, signal=int(signal.SIGKILL))
 
-    def output(self) -> Output:
+    def result(self, ended: Exit) -> CommandResult:
         out, errors = self.kept[Stream.STDOUT], self.kept[Stream.STDERR]
-        return Output(out.content(), errors.content(), out.left_out, errors.left_out)
+        output = Output(out.content(), errors.content(), out.left_out, errors.left_out)
+        return CommandResult(output, ended, file_error=self._recorder.failure if self._recorder is not None else "")
 
     async def _limit_time(self) -> None:
         await asyncio.sleep(self._timeout)
@@ -131,7 +134,7 @@ class CommandRunner:
                 self.kills.add("caller_gone")
                 # The caller went away. What it began is known to be over; where even that is not, nothing is recorded.
                 try:
-                    claim.record(CommandResult(command.output(), await command.killed()))
+                    claim.record(command.result(await command.killed()))
                 except NothingRan:
                     claim.began = False
                 except PortwayError:
@@ -154,7 +157,7 @@ class CommandRunner:
                     if feeds:
                         group.create_task(_feed(command.running, request.stdin))
                     ended = await command.to_end(_drop)
-                result = CommandResult(command.output(), ended)
+                result = command.result(ended)
                 claim.record(result)
                 return result
 

@@ -54,10 +54,10 @@ class ProcessServicer:
             if claim.known is not None:
                 return await Replay(call, claim.known).run(FROM_THE_START)
             async with self._runner.started(request, claim, wants_input=True) as command:
-                ended = await conversation.run(command)
-                claim.record(CommandResult(command.output(), ended))
+                result = command.result(await conversation.run(command))
+                claim.record(result)
         # After everything was given back: who has read the end may rely on it.
-        await conversation.tell_end(ended)
+        await conversation.tell_end(result)
 
     async def _exec_that_lingers(self, start: pb.ExecStart, call: ExecCall) -> None:
         seconds = seconds_of(start.linger, "start.linger")

@@ -10,7 +10,8 @@ from portway.box.isolation.terminal import TerminalSize
 from portway.box.processes.frames import obey
 from portway.box.processes.managed import Attachment, ManagedProcess, Piece
 from portway.box.processes.run import StartedCommand
-from portway.box.processes.wire import COMMAND_PID, exit_to, process_to
+from portway.box.processes.types import CommandResult
+from portway.box.processes.wire import COMMAND_PID, exit_of, exit_to, process_to
 from portway.rpc.call import Call
 from portway.v1 import process_pb2 as pb
 
@@ -31,8 +32,8 @@ class ExecConversation:
         await self._call.write(pb.ExecResponse(started=pb.ExecStarted(pid=COMMAND_PID)))
         return await while_reading(self._read(command.running), command.to_end(self._sink))
 
-    async def tell_end(self, ended: Exit) -> None:
-        await self._call.write(pb.ExecResponse(exit=exit_to(ended)))
+    async def tell_end(self, result: CommandResult) -> None:
+        await self._call.write(pb.ExecResponse(exit=exit_of(result)))
 
     async def _sink(self, stream: Stream, data: bytes) -> None:
         async with self._turn:

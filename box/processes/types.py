@@ -33,11 +33,15 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """A command that ended. `replayed`: it ran earlier, under the same request id."""
+    """A command that ended. `replayed`: it ran earlier, under the same request id.
+
+    `file_error`: why its output is not in the file that was asked for.
+    """
 
     output: Output
     exit: Exit
     replayed: bool = False
+    file_error: str = ""
 
 
 class ProcessState(StrEnum):

@@ -71,13 +71,19 @@ def exit_to(ended: Exit) -> pb.Exit:
     )
 
 
+def exit_of(result: CommandResult) -> pb.Exit:
+    told = exit_to(result.exit)
+    told.output_file_error = result.file_error
+    return told
+
+
 def result_to(result: CommandResult) -> pb.ExecOnceResponse:
     return pb.ExecOnceResponse(
         stdout=result.output.stdout,
         stderr=result.output.stderr,
         stdout_truncated_bytes=result.output.stdout_left_out,
         stderr_truncated_bytes=result.output.stderr_left_out,
-        exit=exit_to(result.exit),
+        exit=exit_of(result),
         replayed=result.replayed,
     )
 

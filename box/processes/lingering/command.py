@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from portway.box.backends.interface import NothingRan, RunningCommand, Stream
-from portway.box.backends.types import Exit
 from portway.box.isolation.terminal import TerminalSize
 from portway.box.processes.bell import Bell
 from portway.box.processes.input import SharedInput
@@ -46,14 +45,14 @@ class LingeringCommand:
         self._running: RunningCommand | None = None
         self._follower: Follower | None = None
         self._given_up = False
-        self._exit: Exit | None = None
+        self._result: CommandResult | None = None
         self._failure: PortwayError | None = None
         self._bell = Bell()
         self.started: asyncio.Future[CommandResult | None] = asyncio.get_running_loop().create_future()
 
     @property
     def over(self) -> bool:
-        return self._exit is not None or self._failure is not None
+        return self._result is not None or self._failure is not None
 
     @property
     def begun(self) -> bool:
@@ -62,11 +61,11 @@ class LingeringCommand:
         return started and not isinstance(self._failure, NothingRan)
 
     @property
-    def exit(self) -> Exit:
+    def result(self) -> CommandResult:
         """How it ended. Raises what kept its end from being seen."""
-        if self._exit is None:
+        if self._result is None:
             raise self._failure or RuntimeError("the command has not ended")
-        return self._exit
+        return self._result
 
     @property
     def stdin_taken(self) -> int:
@@ -78,17 +77,17 @@ class LingeringCommand:
             async with runner.claimed(self.request) as claim:
                 if claim.known is not None:
                     self.started.set_result(claim.known)
-                    self._exit = claim.known.exit
+                    self._result = claim.known
                     return
                 async with runner.started(self.request, claim, wants_input=True) as command:
                     self._running = command.running
                     self.started.set_result(None)
                     async with asyncio.TaskGroup() as group:
                         watch = group.create_task(self._give_up_when_alone(command.running, runner))
-                        ended = await command.to_end(self._keep)
+                        result = command.result(await command.to_end(self._keep))
                         watch.cancel()
-                    claim.record(CommandResult(command.output(), ended))
-            self._exit = ended
+                    claim.record(result)
+            self._result = result
         except* PortwayError as group:
             self._fail(_first_of(group))
         finally:

@@ -5,7 +5,7 @@ from portway.box.processes.frames import obey
 from portway.box.processes.lingering.command import Follower, LingeringCommand, OutputPiece
 from portway.box.processes.streams import ExecCall, while_reading
 from portway.box.processes.types import CommandResult
-from portway.box.processes.wire import COMMAND_PID, exit_to
+from portway.box.processes.wire import COMMAND_PID, exit_of
 from portway.rpc.errors import OutOfRange
 from portway.v1 import process_pb2 as pb
 
@@ -26,7 +26,7 @@ class FollowConversation:
     async def _converse(self, follower: Follower) -> None:
         await self._write(pb.ExecResponse(started=pb.ExecStarted(pid=COMMAND_PID)))
         await while_reading(self._read(follower), self._relay(follower))
-        await self._write(pb.ExecResponse(exit=exit_to(self._command.exit)))
+        await self._write(pb.ExecResponse(exit=exit_of(self._command.result)))
 
     async def _relay(self, follower: Follower) -> None:
         while (piece := await follower.next()) is not None:
@@ -65,7 +65,7 @@ class Replay:
         for stream, (data, left_out) in kept.items():
             for piece in _kept_pieces(stream, data, left_out, offsets[stream]):
                 await self._call.write(piece_to(piece))
-        await self._call.write(pb.ExecResponse(exit=exit_to(self._result.exit)))
+        await self._call.write(pb.ExecResponse(exit=exit_of(self._result)))
 
 
 def _kept_pieces(stream: Stream, data: bytes, left_out: int, offset: int) -> list[OutputPiece]:

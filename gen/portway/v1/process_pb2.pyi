@@ -509,6 +509,7 @@ class Exit(_message.Message):
     DURATION_FIELD_NUMBER: _builtins.int
     CPU_TIME_FIELD_NUMBER: _builtins.int
     PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    OUTPUT_FILE_ERROR_FIELD_NUMBER: _builtins.int
     status: Global___ExitStatus.ValueType
     """How it ended."""
     exit_code: _builtins.int
@@ -519,6 +520,8 @@ class Exit(_message.Message):
     """Most memory held at once, in bytes, by everything that it ran; where the memory of each process is bounded alone (the session's
     `unenforced_limits` say so), that of the largest process. Not set where the backend cannot tell.
     """
+    output_file_error: _builtins.str
+    """Why the output is not in the `output_file` that was asked for, such as a full disk; empty: it is. The command does not suffer from it."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """Time from start to end."""
@@ -536,10 +539,11 @@ class Exit(_message.Message):
         duration: _duration_pb2.Duration | None = ...,
         cpu_time: _duration_pb2.Duration | None = ...,
         peak_memory_bytes: _builtins.int | None = ...,
+        output_file_error: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_peak_memory_bytes", b"_peak_memory_bytes", "_signal", b"_signal", "cpu_time", b"cpu_time", "duration", b"duration", "exit_code", b"exit_code", "peak_memory_bytes", b"peak_memory_bytes", "signal", b"signal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_peak_memory_bytes", b"_peak_memory_bytes", "_signal", b"_signal", "cpu_time", b"cpu_time", "duration", b"duration", "exit_code", b"exit_code", "peak_memory_bytes", b"peak_memory_bytes", "signal", b"signal", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_peak_memory_bytes", b"_peak_memory_bytes", "_signal", b"_signal", "cpu_time", b"cpu_time", "duration", b"duration", "exit_code", b"exit_code", "output_file_error", b"output_file_error", "peak_memory_bytes", b"peak_memory_bytes", "signal", b"signal", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

@@ -9256,6 +9256,11 @@ class Exit(betterproto2.Message):
     `unenforced_limits` say so), that of the largest process. Not set where the backend cannot tell.
     """
 
+    output_file_error: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Why the output is not in the `output_file` that was asked for, such as a full disk; empty: it is. The command does not suffer from it.
+    """
+
 
 default_message_pool.register_message("portway.v1", "Exit", Exit)
 
