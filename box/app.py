@@ -10,6 +10,9 @@ import structlog
 
 from portway.box import installation
 from portway.box.backends.choice import BackendChoice
+from portway.box.backends.engine.backend import EngineBackend, EngineSettings
+from portway.box.backends.engine.engine import DOCKER, PODMAN
+from portway.box.backends.interface import Backend
 from portway.box.backends.namespace.backend import NAME as NAMESPACE
 from portway.box.backends.namespace.backend import NamespaceBackend, NamespacePaths
 from portway.box.backends.namespace.machine import Machine
@@ -122,7 +125,7 @@ class _Parts:
         codec = CursorCodec(_cursor_key(config.data / "cursor.key"))
         self._pages, self._codec = Pager(codec), codec
         paths = NamespacePaths(config.data, config.user_locks)
-        self._backend = BackendChoice({"namespace": self._namespace(paths, own)}, config.backend)
+        self._backend = BackendChoice(self._backends(paths, own), config.backend)
         self._store = SessionStore(paths.sessions)
         self._skills = SkillStore(config.data / "skills", config.skills_bytes)
         self.sessions = SessionDirectory(
@@ -159,6 +162,14 @@ class _Parts:
         confinement = Confinement(IMAGE_OWNER if machine.root else None, machine.filters)
         shelf = ImageShelf(paths.data / "images", self._config.images, confinement, NAMESPACE)
         return NamespaceBackend(paths, own, self._lost, shelf=shelf)
+
+    def _backends(self, paths: NamespacePaths, own: installation.Installation) -> dict[str, Backend]:
+        made: dict[str, Backend] = {NAMESPACE: self._namespace(paths, own)}
+        engine = self._config.engine
+        for kind, socket in ((DOCKER, engine.docker_socket), (PODMAN, engine.podman_socket)):
+            settings = EngineSettings(socket, engine.image, engine.start_timeout, os.environ)
+            made[kind] = EngineBackend(kind, settings, paths, own.identity)
+        return made
 
     def _lost(self, reason: str) -> None:
         self.sessions.lose_sandboxes()

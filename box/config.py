@@ -8,7 +8,7 @@ from portway.box.images.settings import ImageSettings
 from portway.box.sessions.profiles import Ceiling, Profile, check_names
 from portway.rpc.metrics.config import MetricsConfig
 
-BACKENDS = ("auto", "namespace")
+BACKENDS = ("auto", "namespace", "docker", "podman")
 
 
 @dataclass(frozen=True, slots=True)

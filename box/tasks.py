@@ -28,6 +28,11 @@ class TaskOwner:
         if not task.cancelled() and task.exception() is not None:
             structlog.get_logger().debug("background work failed", owner=self._name, error=str(task.exception()))
 
+    async def until_idle(self) -> None:
+        """Waits until none of them runs, and cancels nothing when the wait is given up."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
     async def close(self, *, cancel: bool = True) -> None:
         """Waits until all are done, asking them to stop first."""
         tasks = list(self._tasks)

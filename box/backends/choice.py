@@ -35,6 +35,8 @@ class BackendChoice:
         self._reports: dict[str, BackendReport] = {}
         self._looked: dict[str, float] = {}
         self._looking = asyncio.Lock()
+        # Those that made sandboxes: what they hold may be in use, also while they fail.
+        self._used: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -59,6 +61,8 @@ class BackendChoice:
                     self._chosen = name
                     return report
                 reports.append(report)
+                if name not in self._used:
+                    await self._backends[name].close()
             self._chosen = self._candidates[0]
             return _with_reasons(reports)
 
@@ -80,6 +84,7 @@ class BackendChoice:
         return self._reports[name]
 
     async def create(self, spec: SandboxSpec) -> Sandbox:
+        self._used.add(self._chosen)
         return await self._current().create(spec)
 
     async def discard(self, key: str) -> None:
@@ -91,7 +96,12 @@ class BackendChoice:
         return tuple(dict.fromkeys(found))
 
     async def cleanup(self, keep: frozenset[str]) -> int:
-        return sum([await backend.cleanup(keep) for backend in self._backends.values()])
+        swept = sum([await backend.cleanup(keep) for backend in self._backends.values()])
+        for name, backend in self._backends.items():
+            if name not in self._candidates:
+                # What it made to look for leftovers, such as its own control groups, is not left standing.
+                await backend.close()
+        return swept
 
     async def close(self) -> None:
         for backend in reversed(self._backends.values()):

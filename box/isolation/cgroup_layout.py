@@ -33,9 +33,12 @@ class Placed:
     base: Path
 
 
-def find_hierarchies(proc: Path = Path("/proc/self")) -> list[Hierarchy]:
-    """Every hierarchy that is mounted here, from the process's own view of mounts and memberships."""
-    memberships = _memberships(proc / "cgroup")
+def find_hierarchies(proc: Path = Path("/proc/self"), member: Path | None = None) -> list[Hierarchy]:
+    """Every hierarchy that is mounted here, from the process's own view of mounts and memberships.
+
+    `member` is the directory in /proc of another process whose groups are looked for instead.
+    """
+    memberships = _memberships((member or proc) / "cgroup")
     found: dict[frozenset[str], Hierarchy] = {}
     for line in (proc / "mountinfo").read_text().splitlines():
         fields, _, rest = line.partition(" - ")

@@ -5,6 +5,7 @@ neither the library nor the time.
 """
 
 import errno
+import json
 import platform
 import tempfile
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ swapoff swapon syslog sysfs _sysctl umount umount2 unshare uselib userfaultfd us
 # clone3 hides its flags behind a pointer: libc falls back to clone, whose flags a filter can see. Kernel AIO has one
 # limit for the whole machine, which a single session could use up; libraries do without it.
 UNKNOWN = ("clone3", "io_setup", "io_destroy", "io_submit", "io_cancel", "io_getevents", "io_pgetevents")
+# Calls of recent kernels that a builder's library may know by number only.
+NEWER = ("close_range", "openat2", "faccessat2", "epoll_pwait2", "futex_waitv", "cachestat", "fchmodat2", "rseq")
 LIMITED = ("clone", "socket", "socketpair", "personality")
 
 _NEW_NAMESPACES = 0x7E020000
@@ -61,6 +64,15 @@ def program_files(machine: str | None = None) -> tuple[Path, Path]:
     return files
 
 
+def engine_profile(machine: str | None = None) -> str:
+    """The same policy as a profile for container engines, for what runs before the two programs are loaded. JSON."""
+    machine = machine or platform.machine()
+    file = DATA / f"{machine}-engine.json"
+    if not file.is_file():
+        raise NoPrograms(f"no system call profile is built for {machine}; there is one for {', '.join(ARCHITECTURES)}")
+    return file.read_text()
+
+
 def build(machine: str) -> tuple[bytes, bytes]:
     """Both programs for an architecture, made with libseccomp."""
     # Only this builder needs the library, and not every machine that runs a box has it.
@@ -71,6 +83,40 @@ def build(machine: str) -> tuple[bytes, bytes]:
 
 def _architecture(seccomp: ModuleType, machine: str) -> Any:
     return {"x86_64": seccomp.Arch.X86_64, "aarch64": seccomp.Arch.AARCH64}[machine]
+
+
+def build_profile(machine: str) -> str:
+    """The profile for an architecture. A name that the engine's library does not know is skipped by it."""
+    import pyseccomp  # noqa: PLC0415 - as above
+
+    arch = _architecture(pyseccomp, machine)
+    known = [call for call in _table(pyseccomp, arch) if isinstance(call, str)]
+    # The engine's own library may know calls by name that the one of this builder has only a number for.
+    known += [name for name in NEWER if name not in known]
+    allowed = [name for name in known if name not in {*REFUSED, *UNKNOWN, *LIMITED}]
+    rules: list[dict[str, object]] = [{"names": sorted(allowed), "action": "SCMP_ACT_ALLOW"}]
+    rules.append({"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [_no_bits(0, _NEW_NAMESPACES)]})
+    for family in (_UNIX, *_INTERNET):
+        rules.append({"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [_equal(0, family)]})
+    rules.append({"names": ["socketpair"], "action": "SCMP_ACT_ALLOW", "args": [_equal(0, _UNIX)]})
+    route = [_equal(0, _NETLINK), _equal(2, _NETLINK_ROUTE)]
+    rules.append({"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": route})
+    for value in _PERSONALITIES:
+        rules.append({"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [_equal(0, value)]})
+    profile = {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "architectures": [{"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}[machine]],
+        "syscalls": rules,
+    }
+    return json.dumps(profile, indent=1) + "\n"
+
+
+def _equal(index: int, value: int) -> dict[str, object]:
+    return {"index": index, "value": value, "op": "SCMP_CMP_EQ"}
+
+
+def _no_bits(index: int, mask: int) -> dict[str, object]:
+    return {"index": index, "value": mask, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
 
 
 def _new_filter(seccomp: ModuleType, machine: str, default: object) -> Any:
@@ -148,6 +194,7 @@ def main() -> None:
             target = DATA / f"{machine}-{name}.bpf"
             target.write_bytes(program)
             print(f"{target.name}: {len(program) // 8} instructions")
+        (DATA / f"{machine}-engine.json").write_text(build_profile(machine))
 
 
 if __name__ == "__main__":

@@ -215,6 +215,14 @@ def drop_capabilities() -> None:
     _checked(_libc.syscall(_SYS_CAPSET[_MACHINE], header, bytes(24)), "capset")
 
 
+def limit_capabilities(kept: int) -> None:
+    """Leaves effective and permitted only those of the bit mask `kept`, and nothing inheritable."""
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    low, high = kept & 0xFFFFFFFF, kept >> 32
+    sets = struct.pack("=6I", low, low, 0, high, high, 0)
+    _checked(_libc.syscall(_SYS_CAPSET[_MACHINE], header, sets), "capset")
+
+
 def effective_capabilities() -> int:
     """The bit mask of this process, as in `CapEff` of its status file."""
     with open("/proc/self/status", encoding="ascii") as status:

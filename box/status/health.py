@@ -16,8 +16,6 @@ from portway.box.status.errors import ErrorLog
 
 PROBE_AGAIN_SECONDS = 15.0
 NOT_SERVED = (
-    ("docker", "not available in this version"),
-    ("podman", "not available in this version"),
     ("nsjail", "not available in this version"),
     ("e2b", "not available in this version"),
 )

@@ -21,8 +21,11 @@ import yaml
 
 from portway.box.backends.namespace.machine import Machine
 from portway.rpc.tokens import MintedToken, mint_token
+from tests.engines.dockerd import docker_engine, why_no_docker
 
 ROOT, UNPRIVILEGED = "root", "unprivileged"
+# A box of root whose sessions are containers.
+DOCKER = "docker"
 PLAIN_USER = 54_321
 _START_SECONDS = 30.0
 _STOP_SECONDS = 30.0
@@ -43,6 +46,11 @@ class BoxProcess:
     through: Sequence[str] = ()
 
     @property
+    def has_image(self) -> bool:
+        """Whether the root of its sessions is an image's, and not the machine's own system."""
+        return self.mode == DOCKER
+
+    @property
     def data(self) -> Path:
         return self.folder / "data"
 
@@ -59,7 +67,7 @@ class BoxProcess:
         """Starts it without waiting."""
         (self.folder / "ready.json").unlink(missing_ok=True)
         config = self.folder / "config.yaml"
-        config.write_text(yaml.safe_dump({"box": dict(self.settings)}))
+        config.write_text(yaml.safe_dump({"box": {**backend_settings(self.mode), **self.settings}}))
         with (self.folder / "box.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.through, *interpreter(self.mode), "-m", "portway.box", *self.flags()],
@@ -167,8 +175,18 @@ def interpreter(mode: str) -> list[str]:
     return [sys.executable]
 
 
+def backend_settings(mode: str) -> dict[str, Any]:
+    """What a box needs to be told for its sessions to be what a mode is about."""
+    if mode != DOCKER:
+        return {"backend": "namespace"}
+    engine = docker_engine()
+    return {"backend": "docker", "engine": {"docker_socket": engine.socket, "image": engine.image}}
+
+
 def why_not(mode: str) -> str:
     """Why a mode cannot be tried on this machine; empty where it can."""
+    if mode == DOCKER:
+        return why_no_docker()
     if shutil.which("bwrap") is None:
         return "bubblewrap is not installed"
     if mode == ROOT:

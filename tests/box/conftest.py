@@ -3,14 +3,14 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from portway.rpc.channel import PortwayChannel
-from tests.box.box_process import ROOT, UNPRIVILEGED, BoxProcess, box_process, why_not
+from tests.box.box_process import DOCKER, ROOT, UNPRIVILEGED, BoxProcess, box_process, why_not
 from tests.box.inside import Inside, dial, new_session
 
 # What the box is started with and no sandbox may ever see.
 SECRET = "canary-7f3a91"
 
 
-@pytest.fixture(scope="session", params=[ROOT, UNPRIVILEGED])
+@pytest.fixture(scope="session", params=[ROOT, UNPRIVILEGED, pytest.param(DOCKER, marks=pytest.mark.heavy)])
 def box(request: pytest.FixtureRequest) -> Iterator[BoxProcess]:
     """A box in each mode that this machine allows, shared by all tests that leave it as it was."""
     if reason := why_not(request.param):

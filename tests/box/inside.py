@@ -85,6 +85,10 @@ class Inside:
         """An escape attempt in Python."""
         return await self.attempt(f"exec /usr/bin/python3 -I - <<'PROGRAM'\n{program}\nPROGRAM\n", **options)
 
+    async def user(self) -> str:
+        """Its commands' user, as they see it."""
+        return (await self.argv("id", "-u")).stdout.strip()
+
     def path(self, path: str) -> file_pb2.FilePath:
         return file_pb2.FilePath(session_id=self.session_id, path=path)
 

@@ -97,4 +97,7 @@ async def test_what_an_earlier_life_left_is_cleaned_up_in_all_of_them() -> None:
     assert await choice.cleanup(frozenset()) == 2
     await choice.discard("key")
     assert all(backend.asked == ["discard key"] for backend in backends.values())
+    named, backends = made("docker", namespace=True, docker=True)
+    await named.cleanup(frozenset())
+    assert (backends["namespace"].asked, backends["docker"].asked) == (["close"], [])
     assert len(await choice.held("key")) == 1

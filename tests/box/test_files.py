@@ -39,7 +39,7 @@ async def test_what_is_written_is_read_and_seen_by_commands(inside: Inside) -> N
     assert (answer.file.path, answer.file.size, answer.file.mode) == ("/workspace/dir/file.bin", len(data), 0o644)
     assert await inside.read("dir/file.bin") == data
     result = await inside.sh("sha256sum dir/file.bin; stat -c %u dir/file.bin; echo more >> dir/file.bin; echo $?")
-    assert result.stdout.split() == [answer.sha256, "dir/file.bin", "1000", "0"]
+    assert result.stdout.split() == [answer.sha256, "dir/file.bin", await inside.user(), "0"]
 
 
 async def test_ranges_are_read_and_one_past_the_end_is_refused(inside: Inside) -> None:

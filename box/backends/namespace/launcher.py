@@ -27,7 +27,15 @@ OUT_OF_MEMORY_SCORE = 900
 _LINE = 3
 _FIRST_FREE = 32
 _FIXED = 5
-_RESET_SIGNALS = (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
+_RESET_SIGNALS = (
+    signal.SIGCHLD,
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGPIPE,
+    signal.SIGXFSZ,
+)
 
 
 def become_launcher(order: dict[str, Any], descriptors: list[int]) -> None:

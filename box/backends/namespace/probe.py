@@ -1,6 +1,7 @@
 """What is measured inside a sandbox at start: each attempt tells what it saw, and whether it was contained."""
 
 import asyncio
+import shlex
 
 from portway.box.backends.interface import RunningCommand, Sandbox, Stream
 from portway.box.backends.types import CommandSpec, IsolationProbe
@@ -37,10 +38,20 @@ if [ "$count" -lt 8 ]; then say "processes in sight" contained "$count"; else sa
 """  # noqa: E501
 
 
-async def measure(sandbox: Sandbox) -> tuple[IsolationProbe, ...]:
-    """Runs the attempts. Raises `Unavailable` where not even the first line came: then nothing was measured."""
+_HOMES = """refused "read the machine's /root" ls /root
+refused "read the machine's /home" ls /home
+"""
+
+
+async def measure(sandbox: Sandbox, folder: str = "") -> tuple[IsolationProbe, ...]:
+    """Runs the attempts. Raises `Unavailable` where not even the first line came: then nothing was measured.
+
+    `folder` is one of the machine, to be looked for where the sandbox's root is an image with homes of its own.
+    """
+    instead = f'refused "read a folder of the machine" ls {shlex.quote(folder)}\n'
+    script = _SCRIPT.replace(_HOMES, instead) if folder else _SCRIPT
     command = CommandSpec(
-        ("/bin/sh", "-c", _SCRIPT), env=(("PATH", "/usr/bin:/bin:/usr/sbin:/sbin"),), wants_input=False
+        ("/bin/sh", "-c", script), env=(("PATH", "/usr/bin:/bin:/usr/sbin:/sbin"),), wants_input=False
     )
     running = await sandbox.start(command)
     try:

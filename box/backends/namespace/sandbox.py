@@ -241,7 +241,7 @@ class NamespaceSandbox:
                 for descriptor in theirs:
                     self._own(descriptor)
                 theirs.insert(
-                    3, _sealed(self._arguments + _packed([*self._skills.arguments(), *command_arguments(command)]))
+                    3, sealed(self._arguments + _packed([*self._skills.arguments(), *command_arguments(command)]))
                 )
                 launcher.count_from_here()
                 kind = COMMAND if command.terminal is None or self._parts.staged.leader else ON_TERMINAL
@@ -418,7 +418,7 @@ def _packed(arguments: list[str]) -> bytes:
     return b"".join(os.fsencode(argument) + b"\0" for argument in arguments)
 
 
-def _sealed(content: bytes) -> int:
+def sealed(content: bytes) -> int:
     """A descriptor that reads `content` from the start."""
     descriptor = os.memfd_create("arguments", os.MFD_CLOEXEC)
     view = memoryview(content)

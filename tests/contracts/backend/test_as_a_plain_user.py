@@ -20,7 +20,7 @@ def test_the_suite_passes_for_a_plain_user() -> None:
         pytest.skip(reason)
     with tempfile.TemporaryDirectory(prefix="portway-contract-") as folder:
         os.chown(folder, PLAIN_USER, PLAIN_USER)
-        options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder}/tests"]
+        options = ["-q", "-k", "namespace", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder}/tests"]
         done = subprocess.run(
             [*interpreter(UNPRIVILEGED), "-m", "pytest", *options, str(HERE / "test_backend.py")],
             env={"PATH": os.environ["PATH"], "HOME": folder} | plain_environment(UNPRIVILEGED),

@@ -1,0 +1,164 @@
+"""Puts a session's mounts into its container, as root, from a process of its own that is gone afterwards.
+
+The engine would look paths up by name, after the box judged them. Here they are walked once, by the kernel and without
+links, and what was found is what is mounted; a workspace never appears among the machine's own mounts.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from portway.box.backends.engine.keeper import FOLDER
+from portway.box.backends.engine.kit import INSIDE
+from portway.box.backends.namespace import wire
+from portway.box.isolation import mount_objects, syscalls
+from portway.box.isolation.loop_devices import attach_loop
+from portway.box.isolation.syscalls import CLONE_NEWNS
+from portway.rpc.errors import Unavailable
+
+SECONDS = 30.0
+_PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from portway.box.backends.engine.placing import main; main(int(sys.argv[2]))"
+)
+_FLAGS = mount_objects.NOSUID | mount_objects.NODEV
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """One mount: `path` below `root` on the machine (for the workspace's own disk both are empty), and its place."""
+
+    root: str
+    path: str
+    target: str
+    writable: bool
+
+
+def place(mounts: list[Placing], namespace: int, image: int | None, user: int) -> None:
+    """Blocking. `namespace` is the container's mount namespace, `image` the workspace's disk. Raises `Unavailable`."""
+    ours, theirs = wire.new_line()
+    with ours:
+        with theirs:
+            process = _execute(theirs.fileno())
+        try:
+            fields = [[mount.root, mount.path, mount.target, mount.writable] for mount in mounts]
+            descriptors = [namespace] if image is None else [namespace, image]
+            ours.settimeout(SECONDS)
+            wire.send(ours, {"mounts": fields, "user": user}, descriptors)
+            answer = wire.receive(ours)
+        except TimeoutError:
+            process.kill()
+            raise Unavailable(f"a session's mounts were not put in place within {SECONDS:.0f} s") from None
+        finally:
+            process.wait()
+    if answer is None:
+        raise Unavailable("a session's mounts were not put in place: the process for it ended without a word")
+    if answer[0]["error"]:
+        raise Unavailable(f"a session's mounts were not put in place: {answer[0]['error']}")
+
+
+def _execute(line: int) -> "subprocess.Popen[bytes]":
+    paths = json.dumps([path for path in sys.path if path])
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _PROGRAM, paths, str(line)],
+        env={},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=[line],
+        cwd="/",
+    )
+
+
+def main(descriptor: int) -> None:
+    syscalls.set_parent_death_signal(9)
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=descriptor)
+    received = wire.receive(line)
+    if received is None:
+        return
+    order, descriptors = received
+    try:
+        _place_all(order, *descriptors)
+        wire.send(line, {"error": ""})
+    except OSError as error:
+        wire.send(line, {"error": str(error)})
+
+
+def _place_all(order: dict[str, Any], namespace: int, image: int | None = None) -> None:
+    mounts = [Placing(*fields) for fields in order["mounts"]]
+    user = order["user"]
+    # All of it is found before the machine is left.
+    made = [(_disk(image, user) if not mount.root else _directory(mount), mount) for mount in mounts]
+    syscalls.setns(namespace, CLONE_NEWNS)
+    for mounted, mount in made:
+        place = _make_place(mount.target, user)
+        try:
+            mount_objects.put(mounted, place)
+        finally:
+            os.close(place)
+    # What a plain user may write below it are the scores and memories of others of its session. The keeper has the old.
+    mount_objects.cover_read_only("/proc")
+    # The keeper runs by now and has loaded all that it needs. Nothing of the box is left for commands to look at.
+    for path in (INSIDE, FOLDER):
+        syscalls.unmount(path)
+
+
+def _disk(image: int | None, user: int) -> int:
+    if image is None:
+        raise OSError("there is no disk for the workspace")
+    device = attach_loop(image, "/dev")
+    try:
+        # The loop device has no other name that is sure to stay its own.
+        name = os.readlink(f"/proc/self/fd/{device}")
+        options = {"errors": "remount-ro", "discard": ""}
+        mounted = mount_objects.new_disk("ext4", name, options, _FLAGS | mount_objects.NOATIME)
+    finally:
+        os.close(device)
+    _give(mounted, user)
+    return mounted
+
+
+def _give(mounted: int, user: int) -> None:
+    """Makes a workspace the user's; one that comes back with another user is gone through file by file."""
+    root = f"/proc/self/fd/{mounted}/."
+    if os.path.isdir(f"{root}/lost+found") and not os.listdir(f"{root}/lost+found"):
+        os.rmdir(f"{root}/lost+found")
+    if os.stat(root).st_uid not in (0, user):
+        for _path, names, files, parent in os.fwalk(root, follow_symlinks=False):
+            for name in (*names, *files):
+                os.chown(name, user, user, dir_fd=parent, follow_symlinks=False)
+    os.chown(root, user, user)
+    os.chmod(root, 0o700)
+
+
+def _directory(mount: Placing) -> int:
+    root = os.open(mount.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        source = syscalls.open_without_links(root, mount.path or ".", os.O_PATH)
+    finally:
+        os.close(root)
+    try:
+        return mount_objects.copy_of(source, _FLAGS | (0 if mount.writable else mount_objects.READ_ONLY))
+    finally:
+        os.close(source)
+
+
+def _make_place(target: str, user: int) -> int:
+    """Opens the directory to mount on, walking without links; below the workspace it is made where it is missing."""
+    place = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for name in target.strip("/").split("/"):
+        parent = place
+        try:
+            try:
+                place = syscalls.open_without_links(parent, name, os.O_PATH | os.O_DIRECTORY)
+            except FileNotFoundError:
+                os.mkdir(name, 0o755, dir_fd=parent)
+                os.chown(name, user, user, dir_fd=parent, follow_symlinks=False)
+                place = syscalls.open_without_links(parent, name, os.O_PATH | os.O_DIRECTORY)
+        finally:
+            os.close(parent)
+    return place
