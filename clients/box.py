@@ -28,6 +28,7 @@ from portway.v1 import (
     process_pb2_grpc,
     session_pb2,
     session_pb2_grpc,
+    skill_mount_pb2_grpc,
     socket_pb2,
     socket_pb2_grpc,
 )
@@ -46,6 +47,7 @@ class Box:
         self.files = file_pb2_grpc.FileServiceStub(self._channel)
         self.sockets = socket_pb2_grpc.SocketServiceStub(self._channel)
         self.images = image_pb2_grpc.ImageServiceStub(self._channel)
+        self.skills = skill_mount_pb2_grpc.SkillMountServiceStub(self._channel)
         self.service = box_pb2_grpc.BoxServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:

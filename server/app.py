@@ -71,6 +71,8 @@ from portway.server.schedules.build import build_schedules
 from portway.server.secrets.store import StoredSecrets
 from portway.server.service_list import services_of
 from portway.server.skills.build import build_skills
+from portway.server.skills.projection import SkillProjection
+from portway.server.skills.store import StoredSkills
 from portway.server.snapshot.context import HostFacts
 from portway.server.snapshot.grants import GrantBook
 from portway.server.spending.ledger import SpendingAccounts
@@ -171,7 +173,8 @@ def _build(config: Config, stores: Stores, programs: str) -> Parts:
     writer = database.writer
     models = build_models(config, stores)
     access = build_access(database)
-    box, box_link, box_client = _box(host, access.quotas)
+    shown = SkillProjection(StoredSkills(database.reader), stores.blobs)
+    box, box_link, box_client = _box(host, access.quotas, shown)
     skills = build_skills(database, stores.blobs, box_client, host.skills)
     native = NativeTools(box_client, box_link.availability if box_link else lambda: NOT_CONFIGURED)
     tools = ToolRegistry([native, skills.tools])
@@ -276,12 +279,14 @@ def _build(config: Config, stores: Stores, programs: str) -> Parts:
     )
 
 
-def _box(host: HostConfig, quotas: WorkspaceQuotas) -> tuple[FollowedBox | None, BoxLink | None, BoxClient]:
+def _box(
+    host: HostConfig, quotas: WorkspaceQuotas, skills: SkillProjection
+) -> tuple[FollowedBox | None, BoxLink | None, BoxClient]:
     if not host.box:
         # Nothing is ever dialled: the source says that there is no box.
         return None, None, BoxClient(FollowedBox(Address(""), token_in(None)))
     box = FollowedBox(Address(host.box), token_in(host.box_credential), host.box_tls)
-    return box, BoxLink(box.status), BoxClient(box, quotas)
+    return box, BoxLink(box.status), BoxClient(box, quotas, skills)
 
 
 async def _first_start(parts: Parts) -> None:

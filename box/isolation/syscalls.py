@@ -129,17 +129,22 @@ def clone_mount(source: int, attributes: int, *, whole: bool = False, users: int
     below = _AT_RECURSIVE if whole else 0
     flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_EMPTY_PATH | below
     made = _checked(_libc.syscall(_SYS_OPEN_TREE, source, b"", ctypes.c_uint(flags)), "open_tree")
-    wanted = struct.pack("=QQQQ", attributes, 0, 0, users)
     try:
-        flags = _AT_EMPTY_PATH | below
-        _checked(
-            _libc.syscall(_SYS_MOUNT_SETATTR, made, b"", ctypes.c_uint(flags), wanted, ctypes.c_size_t(len(wanted))),
-            "mount_setattr",
-        )
+        set_mount_attributes(made, attributes, whole=whole, users=users)
     except OSError:
         os.close(made)
         raise
     return made
+
+
+def set_mount_attributes(mounted: int, attributes: int, *, whole: bool = False, users: int = 0) -> None:
+    """Adds attributes to the mount of an open directory."""
+    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if whole else 0)
+    wanted = struct.pack("=QQQQ", attributes, 0, 0, users)
+    _checked(
+        _libc.syscall(_SYS_MOUNT_SETATTR, mounted, b"", ctypes.c_uint(flags), wanted, ctypes.c_size_t(len(wanted))),
+        "mount_setattr",
+    )
 
 
 def move_mount(mounted: int, target: int) -> None:

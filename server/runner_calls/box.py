@@ -70,7 +70,7 @@ class BoxCalls:
             run.allow("models_stream", "RunBox")
         # It is what the tool `exec` does, by another way.
         self._switches.check(run.workspace_id, SwitchKind.TOOL, "exec")
-        session = session_of(run.snapshot, run.workspace_id)
+        session = session_of(run.snapshot, run.workspace_id, run.conversation_id)
         state = self._state()
         if not state.available:
             raise Unavailable(f"the box cannot be used now: {state.reason}", reason=Reason.TOOL_UNAVAILABLE)
@@ -195,7 +195,7 @@ class BoxCalls:
             )
 
 
-def session_of(snapshot: Snapshot, workspace_id: str) -> BoxSession:
+def session_of(snapshot: Snapshot, workspace_id: str, conversation_id: str) -> BoxSession:
     """The run's own session. Raises WrongState for a run without one."""
     if not snapshot.session_id:
         raise WrongState(
@@ -210,6 +210,8 @@ def session_of(snapshot: Snapshot, workspace_id: str) -> BoxSession:
         network_allow=policy.network.allow,
         read_only=policy.read_only,
         image=policy.image,
+        skills=snapshot.skills,
+        conversation_id=conversation_id,
     )
 
 

@@ -157,6 +157,8 @@ class ToolCalls:
                 network_allow=policy.network.allow,
                 read_only=policy.read_only,
                 image=policy.image,
+                skills=run.snapshot.skills,
+                conversation_id=run.conversation_id,
             )
         scope = ToolScope(
             workspace_id=run.workspace_id,

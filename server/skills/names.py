@@ -5,5 +5,5 @@ LIST, ACTIVATE, READ, REGISTER = "list_skills", "activate", "read_skill_file", "
 READING_TOOLS = frozenset({LIST, ACTIVATE, READ})
 """What an agent gets with its first skill. Writing skills is for those whose policy names REGISTER."""
 
-FOLDER = "skills"
-"""Where active skills lie in a session, below its workspace folder."""
+FOLDER = "/workspace/.skills"
+"""Where the skills that a run was given lie in its session."""

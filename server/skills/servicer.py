@@ -12,7 +12,7 @@ from portway.server.skills.manage import SkillKeeper
 from portway.server.skills.paths import checked_path
 from portway.server.skills.store import Skills, digest_of
 from portway.server.skills.types import SkillFile
-from portway.server.skills.wire import document_of, file_message, planned_message, skill_message
+from portway.server.skills.wire import active_message, document_of, file_message, planned_message, skill_message
 from portway.server.storage_engine.blobs import Blobs
 from portway.server.workspaces.types import DEFAULT_WORKSPACE
 from portway.v1 import skill_pb2
@@ -131,6 +131,19 @@ class SkillServicer:
     ) -> skill_pb2.ActivateSkillResponse:
         active = await self._keeper.activate(call.caller, request.conversation_id, request.name, request.active)
         return skill_pb2.ActivateSkillResponse(active=active)
+
+    async def ListActiveSkills(
+        self, request: skill_pb2.ListActiveSkillsRequest, call: Unary
+    ) -> skill_pb2.ListActiveSkillsResponse:
+        workspace_id, conversation_id = call.caller.workspace_id, request.conversation_id
+        listing = f"active-skills\0{workspace_id}\0{conversation_id}"
+        after = self._cursors.read_page(request.page_token, listing) if request.page_token else ""
+        size = request.page_size or DEFAULT_PAGE
+        found = await self._skills.active(workspace_id, conversation_id, after, size + 1)
+        token = self._cursors.write_page(listing, found[size - 1].name) if len(found) > size else ""
+        return skill_pb2.ListActiveSkillsResponse(
+            skills=[active_message(one) for one in found[:size]], next_page_token=token
+        )
 
 
 def _first(frame: Request | None) -> Request:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from portway.rpc.errors import Conflict, LimitExceeded, NotFound, Stale
+from portway.server.conversations.store import read_conversation
 from portway.server.skills.types import MAX_SKILLS, Skill, SkillFile, SkillSpec
 from portway.server.storage_engine.reader import Reader
 from portway.server.storage_engine.rows import columns, one_of, typed
@@ -20,7 +21,7 @@ SELECT {_COLUMNS} FROM skills WHERE workspace_id = :workspace_id AND name > :aft
 """
 _FILES = f"SELECT {_FILE_COLUMNS} FROM skill_files WHERE {_ID} AND path > :after ORDER BY path LIMIT :limit"
 _FILE = f"SELECT {_FILE_COLUMNS} FROM skill_files WHERE {_ID} AND path = :path"
-_OFFERED = "SELECT name, description, digest FROM skills WHERE workspace_id = :workspace_id"
+_OFFERED = "SELECT name, description, digest, writable FROM skills WHERE workspace_id = :workspace_id"
 _COUNT = "SELECT count(*) FROM skills WHERE workspace_id = :workspace_id"
 _INSERT = """
 INSERT INTO skills (workspace_id, name, revision, description, instructions, source, version, digest, writable,
@@ -43,10 +44,26 @@ ON CONFLICT (workspace_id, conversation_id, name) DO UPDATE SET digest = exclude
   update_time = excluded.update_time
 """
 _DEACTIVATE = f"DELETE FROM skill_activations WHERE {_ID} AND conversation_id = :conversation_id"
+_LISTED = """
+SELECT a.name, s.digest, s.writable, a.update_time FROM skill_activations AS a
+JOIN skills AS s ON s.workspace_id = a.workspace_id AND s.name = a.name
+WHERE a.workspace_id = :workspace_id AND a.conversation_id = :conversation_id AND a.name > :after
+ORDER BY a.name LIMIT :limit
+"""
 _ACTIVE = """
 SELECT name FROM skill_activations WHERE workspace_id = :workspace_id AND conversation_id = :conversation_id
 ORDER BY name LIMIT :limit
 """
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveSkill:
+    """A skill that is active in a conversation. `digest` is that of its files now; times in microseconds."""
+
+    name: str
+    digest: str
+    writable: bool
+    activate_time: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +74,7 @@ class OfferedSkill:
     description: str
     digest: str
     active: bool
+    writable: bool = False
 
 
 class Skills(Protocol):
@@ -73,6 +91,9 @@ class Skills(Protocol):
 
     async def file(self, workspace_id: str, name: str, path: str) -> SkillFile:
         """Raises NotFound."""
+
+    async def active(self, workspace_id: str, conversation_id: str, after: str, limit: int) -> list[ActiveSkill]:
+        """By name, after `after`. Raises NotFound for a conversation that is not there."""
 
     async def offered(self, workspace_id: str, names: Sequence[str], conversation_id: str) -> list[OfferedSkill]:
         """Those of `names` that exist, by name."""
@@ -206,6 +227,16 @@ class StoredSkills:
             raise NotFound.of("file of the skill", f"{name}/{path}")
         return _file(row)
 
+    async def active(self, workspace_id: str, conversation_id: str, after: str, limit: int) -> list[ActiveSkill]:
+        own: dict[str, SqlValue] = {"workspace_id": workspace_id, "conversation_id": conversation_id}
+
+        def query(tx: ReadTransaction) -> list[ActiveSkill]:
+            read_conversation(tx, workspace_id, conversation_id)
+            rows = tx.all(_LISTED, {**own, "after": after, "limit": limit})
+            return [ActiveSkill(*typed(row, (2, bool))) for row in rows]
+
+        return await self._reader.run(query)
+
     async def offered(self, workspace_id: str, names: Sequence[str], conversation_id: str) -> list[OfferedSkill]:
         condition, params = one_of("name", names)
         sql = f"{_OFFERED} AND {condition} ORDER BY name"
@@ -214,6 +245,9 @@ class StoredSkills:
         def query(tx: ReadTransaction) -> list[OfferedSkill]:
             active = {row[0] for row in tx.all(_ACTIVE, {**own, "limit": MAX_SKILLS})} if conversation_id else set()
             rows = tx.all(sql, {"workspace_id": workspace_id, **params})
-            return [OfferedSkill(name, description, digest, name in active) for name, description, digest in rows]
+            return [
+                OfferedSkill(name, description, digest, name in active, bool(writable))
+                for name, description, digest, writable in rows
+            ]
 
         return await self._reader.run(query) if names else []

@@ -42,6 +42,8 @@ SOURCE_ID = "skill"
 
 _TEXT_CHARS = 64_000
 _LISTED_FILES = 100
+# Files that say which packages a skill's Python programs need.
+_NEEDS = frozenset({"requirements.txt", "pyproject.toml"})
 # What the model can mend is its result; the rest is a failure of the call.
 _REFUSED = (Conflict, InvalidInput, NotFound, NotPermitted, OutOfRange, LimitExceeded, WrongState)
 
@@ -61,7 +63,7 @@ SPECS: tuple[ToolSpec, ...] = (
     _spec(
         ACTIVATE,
         Idempotency.IDEMPOTENT,
-        "Makes a skill active in this conversation: returns its instructions and puts its files into the sandbox.",
+        "Makes a skill active in this conversation: returns its instructions, and has the sandbox show its files.",
         {"name": "Name of the skill."},
     ),
     _spec(
@@ -142,16 +144,26 @@ class SkillTools:
     async def _activate(self, scope: ToolScope, name: str) -> AsyncGenerator[ToolEvent, None]:
         skill = await self._find(scope, name)
         files = await self._skills.files(scope.workspace_id, name, "", MAX_FILES)
-        placed = ""
-        if scope.session is not None and not scope.session.read_only:
-            yield ToolProgress(f"putting {len(files)} files of {name} into the sandbox")
-            placed = f"{FOLDER}/{name}"
-            for file in files:
-                content = await self._content(scope.workspace_id, file)
-                await self._box.write(scope.session, f"{placed}/{file.path}", content, file.executable)
         if scope.conversation_id:
             await self._keeper.make_active(scope.workspace_id, scope.conversation_id, name)
-        yield ToolResult(_activated(skill, files, placed), {"name": name, "digest": skill.digest, "path": placed})
+        placed = note = ""
+        if scope.session is not None:
+            placed = f"{FOLDER}/{name}"
+            yield ToolProgress(f"showing {name} in the sandbox")
+            note = await self._shown(scope.session, name, files)
+        text = "\n\n".join(part for part in (_activated(skill, files, placed), note) if part)
+        yield ToolResult(text, {"name": name, "digest": skill.digest, "path": placed})
+
+    async def _shown(self, session: BoxSession, name: str, files: list[SkillFile]) -> str:
+        """What to say of the skill in the sandbox. A box that is away takes no skill away: it can still be read."""
+        try:
+            await self._box.show_skills(session)
+            if not _NEEDS.intersection(file.path for file in files):
+                return ""
+            environment = await self._box.prepare_skill(session, name)
+        except PortwayError as error:
+            return f"(In the sandbox it cannot be used yet: {error.message}. Its files can be read with {READ}.)"
+        return f"Run its Python programs with {environment}/bin/python." if environment else ""
 
     async def _read(self, scope: ToolScope, name: str, path: str) -> ToolResult:
         await self._find(scope, name)

@@ -2,7 +2,7 @@
 
 from portway.server.skills.document import Document
 from portway.server.skills.names import FOLDER
-from portway.server.skills.store import OfferedSkill
+from portway.server.skills.store import ActiveSkill, OfferedSkill
 from portway.server.skills.types import Skill, SkillFile, SkillSpec
 from portway.v1 import run_context_pb2, skill_pb2
 
@@ -38,6 +38,12 @@ def planned_message(spec: SkillSpec, digest: str) -> skill_pb2.Skill:
 
 def file_message(file: SkillFile, folder: str = "") -> skill_pb2.SkillFile:
     return skill_pb2.SkillFile(path=folder + file.path, size=file.size, sha256=file.sha256, executable=file.executable)
+
+
+def active_message(skill: ActiveSkill) -> skill_pb2.ActiveSkill:
+    message = skill_pb2.ActiveSkill(name=skill.name, digest=skill.digest, writable=skill.writable)
+    message.activate_time.FromMicroseconds(skill.activate_time)
+    return message
 
 
 def document_of(message: skill_pb2.Skill) -> Document:

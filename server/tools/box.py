@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -94,6 +95,25 @@ class Search:
     limit: int = 200
 
 
+@dataclass(frozen=True, slots=True)
+class ShownSkill:
+    """A skill that a session shows. `digest` is that of its files."""
+
+    name: str
+    digest: str
+    writable: bool = False
+
+
+class SkillsOfSessions(Protocol):
+    """What sessions of runs show of their agents' skills."""
+
+    async def shown(self, session: BoxSession) -> tuple[ShownSkill, ...]:
+        """As it is to be now, by name."""
+
+    def archive(self, workspace_id: str, name: str) -> AsyncIterator[bytes]:
+        """The files of a skill as a tar archive. Raises NotFound."""
+
+
 class BoxTools(Protocol):
     """A box, one method per thing that a tool does. Every call makes the session where it does not exist.
 
@@ -117,6 +137,12 @@ class BoxTools(Protocol):
 
     async def glob(self, session: BoxSession, search: Search) -> tuple[tuple[FoundFile, ...], bool]:
         """Files that match, and whether there were more."""
+
+    async def show_skills(self, session: BoxSession) -> None:
+        """Has the session show the skills that it is to show now."""
+
+    async def prepare_skill(self, session: BoxSession, name: str) -> str:
+        """Where the Python environment of a skill is, made on first use; '' for one that needs none."""
 
     async def grep(self, session: BoxSession, search: Search) -> tuple[tuple[FoundLine, ...], bool]:
         """Lines that match, and whether there were more."""

@@ -12,9 +12,21 @@ from google.protobuf.duration_pb2 import Duration
 from portway.clients.box import Box
 from portway.clients.sockets.handling import Protocols
 from portway.clients.sockets.serve import ServedSocket
-from portway.rpc.errors import DeadlineExceeded, InternalError, NotFound, Reason, Unavailable, WrongState
+from portway.rpc.errors import DeadlineExceeded, InternalError, NotFound, PortwayError, Reason, Unavailable, WrongState
 from portway.rpc.status import errors_by_meaning
-from portway.server.tools.box import Command, CommandResult, Ending, FileKind, FileRange, FoundFile, FoundLine, Search
+from portway.server.tools.box import (
+    Command,
+    CommandResult,
+    Ending,
+    FileKind,
+    FileRange,
+    FoundFile,
+    FoundLine,
+    Search,
+    ShownSkill,
+    SkillsOfSessions,
+)
+from portway.server.tools.box_skills import BoxSkills, is_about_skills, messages_of, shown_of
 from portway.server.tools.types import BoxSession
 from portway.v1 import file_pb2, process_pb2, process_pb2_grpc, session_pb2
 
@@ -63,8 +75,9 @@ class SessionQuota(Protocol):
 class BoxClient:
     """Implements `BoxTools`. It remembers which sessions it has made, so that a call is one call of the box."""
 
-    def __init__(self, box: Box, quota: SessionQuota | None = None) -> None:
+    def __init__(self, box: Box, quota: SessionQuota | None = None, skills: SkillsOfSessions | None = None) -> None:
         self._box = box
+        self._skills = BoxSkills(box, skills)
         self._quota = quota
         self._made: OrderedDict[tuple[str, str], None] = OrderedDict()
 
@@ -193,7 +206,9 @@ class BoxClient:
         Where the box does not say what was not found, making the session again tells a session from a file.
         """
         key = (session.workspace_id, session.session_id)
-        if key not in self._made:
+        if key in self._made:
+            await self._show(session)
+        else:
             await self._make(session)
         self._made.move_to_end(key)
         try:
@@ -209,6 +224,8 @@ class BoxClient:
         await self._admit(session)
         network = session_pb2.NetworkPolicy(mode=_NETWORK[session.network], allow=session.network_allow)
         spec = session_pb2.SessionSpec(profile=session.profile, image=session.image, network=network)
+        wanted = await self._wanted(session)
+        spec.skills.extend(messages_of(wanted))
         if session.read_only:
             spec.read_only_root = True
         request = session_pb2.CreateSessionRequest(
@@ -216,13 +233,37 @@ class BoxClient:
         )
         try:
             answer = await self._create(request)
+            self._skills.note(session, shown_of(answer.session.spec.skills))
         except (WrongState, Unavailable, DeadlineExceeded) as error:
             # Nothing that a model asked for: the box cannot give this agent a session at all, and so nothing was run.
             raise WrongState(error.message, reason=Reason.TOOL_UNAVAILABLE, fields=error.fields) from error
         self._made[(session.workspace_id, session.session_id)] = None
         if len(self._made) > _MAX_SESSIONS:
             self._made.popitem(last=False)
+        await self._show(session)
         return answer.existed
+
+    async def _wanted(self, session: BoxSession) -> tuple[ShownSkill, ...]:
+        try:
+            return await self._skills.wanted(session)
+        except PortwayError as error:
+            raise _not_shown(error) from error
+
+    async def _show(self, session: BoxSession) -> None:
+        """Before a call: what its conversation activated, or an operator changed, is there."""
+        try:
+            await self._skills.show(session)
+        except NotFound:
+            # The session is gone; the call finds out, and makes it again.
+            self._skills.forget(session)
+        except PortwayError as error:
+            raise _not_shown(error) from error
+
+    async def show_skills(self, session: BoxSession) -> None:
+        await self._in_session(session, _nothing)
+
+    async def prepare_skill(self, session: BoxSession, name: str) -> str:
+        return (await self._in_session(session, lambda: self._skills.prepare(session, name)))[0]
 
     async def _admit(self, session: BoxSession) -> None:
         limit = self._quota.session_limit(session.workspace_id) if self._quota else 0
@@ -260,7 +301,19 @@ class BoxClient:
         return count
 
     async def _create(self, request: session_pb2.CreateSessionRequest) -> session_pb2.CreateSessionResponse:
-        """Asking again for the same session does no harm, so a box that goes away meanwhile is waited for."""
+        """Asking again for the same session does no harm, so a box that goes away meanwhile is waited for.
+
+        One that is there with other skills is taken as it is: they are changed afterwards.
+        """
+        try:
+            return await self._create_once(request)
+        except WrongState as error:
+            if not is_about_skills(error):
+                raise
+            del request.spec.skills[:]
+            return await self._create_once(request)
+
+    async def _create_once(self, request: session_pb2.CreateSessionRequest) -> session_pb2.CreateSessionResponse:
         try:
             with errors_by_meaning():
                 return await self._box.sessions.CreateSession(request, timeout=_CALL_SECONDS)
@@ -268,6 +321,16 @@ class BoxClient:
             await self._reach()
         with errors_by_meaning():
             return await self._box.sessions.CreateSession(request, timeout=_CALL_SECONDS)
+
+
+async def _nothing() -> None:
+    """The session is there and shows what it is to show: that was all."""
+
+
+def _not_shown(error: PortwayError) -> WrongState:
+    """Before anything was run: so nothing has happened that a second try could do twice."""
+    text = f"the agent's skills cannot be shown in its sandbox, so nothing was run: {error.message}"
+    return WrongState(text, reason=Reason.TOOL_UNAVAILABLE)
 
 
 def _found(file: file_pb2.FileInfo) -> FoundFile:

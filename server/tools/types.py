@@ -52,7 +52,8 @@ class Availability:
 class BoxSession:
     """The sandbox that a run works in: its name, and how it is made where it does not exist.
 
-    `network` is '' (the profile's own), `off`, `on` or `allow_list`.
+    `network` is '' (the profile's own), `off`, `on` or `allow_list`. `skills` are those that its agent was given; which
+    of them are active is the conversation's.
     """
 
     workspace_id: str
@@ -62,6 +63,8 @@ class BoxSession:
     network_allow: tuple[str, ...] = ()
     read_only: bool = False
     image: str = ""
+    skills: tuple[str, ...] = ()
+    conversation_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,15 @@ import stat
 from portway.box.backends.namespace.stage import HOST, STAGE
 from portway.box.backends.namespace.wire import SkillOrder, SkillsOrder
 from portway.box.isolation import syscalls
-from portway.box.isolation.mount_calls import clone_mount, detach, place_mount, restrict_mount
-from portway.box.isolation.syscalls import MS_NODEV, MS_NOSUID, MS_RDONLY, RESOLVE_NO_SYMLINKS
+from portway.box.isolation.syscalls import (
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MS_NODEV,
+    MS_NOSUID,
+    MS_RDONLY,
+    RESOLVE_NO_SYMLINKS,
+)
 
 FOLDER = ".skills"
 _WORKSPACE = f"{STAGE}/workspace"
@@ -24,6 +31,7 @@ _KEPT = 8
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _PIECE = 1024 * 1024
+_SAFE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 
 
 def clone_skills(skills: tuple[SkillOrder, ...]) -> list[int]:
@@ -34,7 +42,7 @@ def clone_skills(skills: tuple[SkillOrder, ...]) -> list[int]:
         try:
             source = syscalls.open_without_links(root, skill.path, os.O_PATH | os.O_DIRECTORY)
             try:
-                clones.append(clone_mount(source, read_only=True))
+                clones.append(syscalls.clone_mount(source, _SAFE | MOUNT_ATTR_RDONLY))
             finally:
                 os.close(source)
         finally:
@@ -59,9 +67,9 @@ def show_skills(order: SkillsOrder, clones: list[int], *, strict: bool) -> int:
         if skill.writable and skill.name not in refused:
             _place_copy(folder, skill, path)
     shown = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    restrict_mount(shown, read_only=True)
+    syscalls.set_mount_attributes(shown, _SAFE | MOUNT_ATTR_RDONLY)
     if order.number >= _KEPT:
-        detach(skills_path(order.number - _KEPT))
+        syscalls.unmount(skills_path(order.number - _KEPT))
     return shown
 
 
@@ -74,8 +82,8 @@ def _plain_workspace() -> int:
     if not os.path.ismount(_PLAIN):
         os.makedirs(_PLAIN, mode=0o700, exist_ok=True)
         workspace = os.open(_WORKSPACE, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        mount = clone_mount(workspace, read_only=False)
-        place_mount(mount, os.open(_PLAIN, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        mount = syscalls.clone_mount(workspace, _SAFE)
+        syscalls.move_mount(mount, os.open(_PLAIN, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     return os.open(_PLAIN, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
@@ -208,7 +216,7 @@ def _build(path: str, skills: tuple[SkillOrder, ...], clones: list[int]) -> None
 def _place_copy(folder: int, skill: SkillOrder, path: str) -> None:
     """Over the read-only one."""
     copy = syscalls.open_beneath(folder, _copy_name(skill), os.O_PATH | os.O_DIRECTORY, resolve=RESOLVE_NO_SYMLINKS)
-    mount = clone_mount(copy, read_only=False)
+    mount = syscalls.clone_mount(copy, _SAFE)
     _place(mount, f"{path}/{skill.name}")
     for descriptor in (copy, mount):
         os.close(descriptor)
@@ -217,6 +225,6 @@ def _place_copy(folder: int, skill: SkillOrder, path: str) -> None:
 def _place(mount: int, path: str) -> None:
     place = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        place_mount(mount, place)
+        syscalls.move_mount(mount, place)
     finally:
         os.close(place)

@@ -95,6 +95,11 @@ class SkillServiceStub:
                 request_serializer=portway_dot_v1_dot_skill__pb2.ActivateSkillRequest.SerializeToString,
                 response_deserializer=portway_dot_v1_dot_skill__pb2.ActivateSkillResponse.FromString,
                 _registered_method=True)
+        self.ListActiveSkills = channel.unary_unary(
+                '/portway.v1.SkillService/ListActiveSkills',
+                request_serializer=portway_dot_v1_dot_skill__pb2.ListActiveSkillsRequest.SerializeToString,
+                response_deserializer=portway_dot_v1_dot_skill__pb2.ListActiveSkillsResponse.FromString,
+                _registered_method=True)
 
 
 class SkillServiceServicer:
@@ -190,8 +195,17 @@ class SkillServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ActivateSkill(self, request, context):
-        """ActivateSkill makes a skill active in a conversation.
+        """ActivateSkill makes a skill active in a conversation, or ends that. The conversation's sandbox follows with the next call in it: an active skill
+        that is `writable` is a copy there that commands may change.
         Errors: NOT_FOUND. Cancelling leaves it active or not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListActiveSkills(self, request, context):
+        """ListActiveSkills pages through the skills that are active in a conversation, by name.
+        Errors: NOT_FOUND (conversation), INVALID_ARGUMENT (page token). Cancelling has no effect.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -259,6 +273,11 @@ def add_SkillServiceServicer_to_server(servicer, server):
                     servicer.ActivateSkill,
                     request_deserializer=portway_dot_v1_dot_skill__pb2.ActivateSkillRequest.FromString,
                     response_serializer=portway_dot_v1_dot_skill__pb2.ActivateSkillResponse.SerializeToString,
+            ),
+            'ListActiveSkills': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListActiveSkills,
+                    request_deserializer=portway_dot_v1_dot_skill__pb2.ListActiveSkillsRequest.FromString,
+                    response_serializer=portway_dot_v1_dot_skill__pb2.ListActiveSkillsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -586,6 +605,33 @@ class SkillService:
             '/portway.v1.SkillService/ActivateSkill',
             portway_dot_v1_dot_skill__pb2.ActivateSkillRequest.SerializeToString,
             portway_dot_v1_dot_skill__pb2.ActivateSkillResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListActiveSkills(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/portway.v1.SkillService/ListActiveSkills',
+            portway_dot_v1_dot_skill__pb2.ListActiveSkillsRequest.SerializeToString,
+            portway_dot_v1_dot_skill__pb2.ListActiveSkillsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -78,8 +78,13 @@ class SkillServiceStub:
     Errors: as PreviewSkillZip, ALREADY_EXISTS. Cancelling installs nothing.
     """
     ActivateSkill: _grpc.UnaryUnaryMultiCallable[_skill_pb2.ActivateSkillRequest, _skill_pb2.ActivateSkillResponse]
-    """ActivateSkill makes a skill active in a conversation.
+    """ActivateSkill makes a skill active in a conversation, or ends that. The conversation's sandbox follows with the next call in it: an active skill
+    that is `writable` is a copy there that commands may change.
     Errors: NOT_FOUND. Cancelling leaves it active or not.
+    """
+    ListActiveSkills: _grpc.UnaryUnaryMultiCallable[_skill_pb2.ListActiveSkillsRequest, _skill_pb2.ListActiveSkillsResponse]
+    """ListActiveSkills pages through the skills that are active in a conversation, by name.
+    Errors: NOT_FOUND (conversation), INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
 
 @_typing.type_check_only
@@ -132,8 +137,13 @@ class SkillServiceAsyncStub(SkillServiceStub):
     Errors: as PreviewSkillZip, ALREADY_EXISTS. Cancelling installs nothing.
     """
     ActivateSkill: _aio.UnaryUnaryMultiCallable[_skill_pb2.ActivateSkillRequest, _skill_pb2.ActivateSkillResponse]  # type: ignore[assignment]
-    """ActivateSkill makes a skill active in a conversation.
+    """ActivateSkill makes a skill active in a conversation, or ends that. The conversation's sandbox follows with the next call in it: an active skill
+    that is `writable` is a copy there that commands may change.
     Errors: NOT_FOUND. Cancelling leaves it active or not.
+    """
+    ListActiveSkills: _aio.UnaryUnaryMultiCallable[_skill_pb2.ListActiveSkillsRequest, _skill_pb2.ListActiveSkillsResponse]  # type: ignore[assignment]
+    """ListActiveSkills pages through the skills that are active in a conversation, by name.
+    Errors: NOT_FOUND (conversation), INVALID_ARGUMENT (page token). Cancelling has no effect.
     """
 
 class SkillServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -255,8 +265,19 @@ class SkillServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _skill_pb2.ActivateSkillRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_skill_pb2.ActivateSkillResponse, _abc.Awaitable[_skill_pb2.ActivateSkillResponse]]:
-        """ActivateSkill makes a skill active in a conversation.
+        """ActivateSkill makes a skill active in a conversation, or ends that. The conversation's sandbox follows with the next call in it: an active skill
+        that is `writable` is a copy there that commands may change.
         Errors: NOT_FOUND. Cancelling leaves it active or not.
+        """
+
+    @_abc_1.abstractmethod
+    def ListActiveSkills(
+        self,
+        request: _skill_pb2.ListActiveSkillsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_skill_pb2.ListActiveSkillsResponse, _abc.Awaitable[_skill_pb2.ListActiveSkillsResponse]]:
+        """ListActiveSkills pages through the skills that are active in a conversation, by name.
+        Errors: NOT_FOUND (conversation), INVALID_ARGUMENT (page token). Cancelling has no effect.
         """
 
 def add_SkillServiceServicer_to_server(servicer: SkillServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

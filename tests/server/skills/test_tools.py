@@ -124,17 +124,17 @@ async def test_in_a_sandbox_a_skill_is_used_changed_and_written_back(
     tmp_path: Path, author: FakeRuntime, box: RealBox
 ) -> None:
     async def script(run: FakeRun) -> None:
-        assert run.context.resources.skills[0].path == "skills/counting"
-        early = await call(run, "register_skill", path="skills/counting")
+        assert run.context.resources.skills[0].path == "/workspace/.skills/counting"
+        early = await call(run, "register_skill", path="/workspace/.skills/counting")
         assert early.is_error
         activated = await call(run, "activate", name="counting")
-        assert "in skills/counting/ of the sandbox" in activated.text
-        assert "3" in (await call(run, "exec", command="sh skills/counting/run.sh")).text
-        changing = "cd skills/counting && echo 'echo $((2 + 3))' > run.sh && mkdir -p new && echo x > new/file"
+        assert "in /workspace/.skills/counting/ of the sandbox" in activated.text
+        assert "3" in (await call(run, "exec", command="sh .skills/counting/run.sh")).text
+        changing = "cd .skills/counting && echo 'echo $((2 + 3))' > run.sh && mkdir -p new && echo x > new/file"
         assert not (await call(run, "exec", command=changing)).is_error
-        saved = await call(run, "register_skill", path="skills/counting")
+        saved = await call(run, "register_skill", path="/workspace/.skills/counting")
         assert not saved.is_error and saved.text == "saved the skill counting at revision 3", saved.text
-        again = await call(run, "register_skill", path="skills/counting")
+        again = await call(run, "register_skill", path="/workspace/.skills/counting")
         assert again.text == "counting is unchanged"
         making = "mkdir -p fresh && printf -- '---\\nname: fresh\\ndescription: New.\\n---\\nHello.' > fresh/SKILL.md"
         assert not (await call(run, "exec", command=making)).is_error

@@ -9,6 +9,7 @@ __all__ = (
     "ActionStyle",
     "ActivateSkillRequest",
     "ActivateSkillResponse",
+    "ActiveSkill",
     "Actor",
     "Adapter",
     "AdapterContext",
@@ -385,6 +386,8 @@ __all__ = (
     "KnowledgeHit",
     "KnowledgeServiceStub",
     "KnowledgeServiceSyncStub",
+    "ListActiveSkillsRequest",
+    "ListActiveSkillsResponse",
     "ListAdaptersRequest",
     "ListAdaptersResponse",
     "ListAgentsRequest",
@@ -4119,6 +4122,38 @@ class ActivateSkillResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("portway.v1", "ActivateSkillResponse", ActivateSkillResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ActiveSkill(betterproto2.Message):
+    """
+    ActiveSkill is a skill that is active in a conversation.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Name.
+    """
+
+    digest: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Digest of its files as they are now.
+    """
+
+    writable: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    Commands may change their copy of it.
+    """
+
+    activate_time: "datetime.datetime | None" = betterproto2.field(
+        4, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When it was last activated.
+    """
+
+
+default_message_pool.register_message("portway.v1", "ActiveSkill", ActiveSkill)
 
 
 @dataclass(eq=False, repr=False)
@@ -12470,6 +12505,51 @@ class KnowledgeHit(betterproto2.Message):
 
 
 default_message_pool.register_message("portway.v1", "KnowledgeHit", KnowledgeHit)
+
+
+@dataclass(eq=False, repr=False)
+class ListActiveSkillsRequest(betterproto2.Message):
+    """
+    ListActiveSkillsRequest asks for a page of a conversation's active skills.
+    """
+
+    conversation_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Conversation.
+    """
+
+    page_size: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    At most so many, 50 if 0.
+    """
+
+    page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Token of the last page.
+    """
+
+
+default_message_pool.register_message("portway.v1", "ListActiveSkillsRequest", ListActiveSkillsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ListActiveSkillsResponse(betterproto2.Message):
+    """
+    ListActiveSkillsResponse is a page.
+    """
+
+    skills: "list[ActiveSkill]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The skills.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Token of the next page; empty at the end.
+    """
+
+
+default_message_pool.register_message("portway.v1", "ListActiveSkillsResponse", ListActiveSkillsResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -32605,7 +32685,8 @@ class SkillServiceSyncStub:
 
     def activate_skill(self, message: "ActivateSkillRequest") -> "ActivateSkillResponse":
         """
-        ActivateSkill makes a skill active in a conversation.
+        ActivateSkill makes a skill active in a conversation, or ends that. The conversation's sandbox follows with the next call in it: an active skill
+        that is `writable` is a copy there that commands may change.
         Errors: NOT_FOUND. Cancelling leaves it active or not.
         """
 
@@ -32613,6 +32694,18 @@ class SkillServiceSyncStub:
             "/portway.v1.SkillService/ActivateSkill",
             ActivateSkillRequest.SerializeToString,
             ActivateSkillResponse.FromString,
+        )(message)
+
+    def list_active_skills(self, message: "ListActiveSkillsRequest") -> "ListActiveSkillsResponse":
+        """
+        ListActiveSkills pages through the skills that are active in a conversation, by name.
+        Errors: NOT_FOUND (conversation), INVALID_ARGUMENT (page token). Cancelling has no effect.
+        """
+
+        return self._channel.unary_unary(
+            "/portway.v1.SkillService/ListActiveSkills",
+            ListActiveSkillsRequest.SerializeToString,
+            ListActiveSkillsResponse.FromString,
         )(message)
 
 
@@ -32879,7 +32972,8 @@ class SkillServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "ActivateSkillResponse":
         """
-        ActivateSkill makes a skill active in a conversation.
+        ActivateSkill makes a skill active in a conversation, or ends that. The conversation's sandbox follows with the next call in it: an active skill
+        that is `writable` is a copy there that commands may change.
         Errors: NOT_FOUND. Cancelling leaves it active or not.
         """
 
@@ -32887,6 +32981,28 @@ class SkillServiceStub(betterproto2_grpclib.ServiceStub):
             "/portway.v1.SkillService/ActivateSkill",
             message,
             ActivateSkillResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def list_active_skills(
+        self,
+        message: "ListActiveSkillsRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "ListActiveSkillsResponse":
+        """
+        ListActiveSkills pages through the skills that are active in a conversation, by name.
+        Errors: NOT_FOUND (conversation), INVALID_ARGUMENT (page token). Cancelling has no effect.
+        """
+
+        return await self._unary_unary(
+            "/portway.v1.SkillService/ListActiveSkills",
+            message,
+            ListActiveSkillsResponse,
             timeout=timeout,
             deadline=deadline,
             metadata=metadata,
