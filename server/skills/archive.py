@@ -1,6 +1,8 @@
 """Skills in a zip: found, checked and unpacked into memory file by file, with a bound on everything."""
 
+import io
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,6 +20,14 @@ MAX_SKILLS_IN_ZIP = 50
 _UNPACKED_BYTES = 64 * 1024 * 1024
 _FIELD = "data"
 _PIECE = 256 * 1024
+_CLEARLY_MUCH = 1024 * 1024
+_MOST_RATIO = 500
+_MAX_DIRECTORY_BYTES = 2 * 1024 * 1024
+_LOCAL_HEADER_BYTES = 30
+_END = struct.Struct("<4s4H2LH")
+_END_MARK, _ZIP64_MARK = b"PK\5\6", b"PK\6\7"
+_LOCATOR_BYTES = 20
+_LONGEST_END = 65_536 + 22
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # What desktop systems put into every archive.
 _LITTER = ("__MACOSX/", ".DS_Store", "Thumbs.db")
@@ -45,9 +55,10 @@ class SkillArchive:
 
     def __init__(self, file: BinaryIO, source_folder: str = "") -> None:
         """Raises InvalidInput (no zip, paths, links, no skill), PayloadTooLarge (a bomb)."""
+        _check_directory(file)
         try:
             self._zip = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, struct.error) as error:
             raise _wrong("it is not a zip archive") from error
         self._left = _UNPACKED_BYTES
         entries = dict(_entries(self._zip))
@@ -58,7 +69,10 @@ class SkillArchive:
         try:
             with self._zip.open(packed.entry) as file:
                 content = _bounded(file, packed.path)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        except (
+            zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError,
+            struct.error,
+        ) as error:  # fmt: skip
             raise _wrong(f"{packed.path!r} in it cannot be unpacked") from error
         self._left -= len(content)
         if self._left < 0:
@@ -77,14 +91,49 @@ def _bounded(file: object, path: str) -> bytes:
     return b"".join(pieces)
 
 
+def _check_directory(file: BinaryIO) -> None:
+    """Looks at the end of the zip before its directory is read: that takes memory for every entry it claims."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - _LONGEST_END))
+    tail = file.read()
+    at = len(tail) - _END.size if tail[-_END.size :].startswith(_END_MARK) else tail.rfind(_END_MARK)
+    if at < 0 or len(tail) - at < _END.size:
+        raise _wrong("it is not a zip archive")
+    _mark, disk, first_disk, _here, entries, directory, offset, _comment = _END.unpack_from(tail, at)
+    if tail[max(0, at - _LOCATOR_BYTES) : at].startswith(_ZIP64_MARK) or 0xFFFFFFFF in (directory, offset):
+        raise _wrong("it is a zip64 archive, which nothing of this size needs to be")
+    if disk or first_disk:
+        raise _wrong("it is one part of several")
+    if entries > MAX_ENTRIES or directory > _MAX_DIRECTORY_BYTES:
+        raise PayloadTooLarge(f"The zip has {entries} entries; {MAX_ENTRIES} are allowed.")
+
+
+def _check_room(infos: Sequence[zipfile.ZipInfo], end: int) -> None:
+    """No byte of the zip belongs to two entries: a small file could else be unpacked a thousand times over."""
+    taken = 0
+    for info in sorted(infos, key=lambda one: one.header_offset):
+        begin = info.header_offset
+        after = begin + _LOCAL_HEADER_BYTES + info.compress_size
+        if begin < taken or after > end:
+            raise _wrong(f"{info.filename[:120]!r} in it lies over another entry, or outside of it")
+        taken = after
+        if info.file_size > _CLEARLY_MUCH and info.file_size > _MOST_RATIO * info.compress_size:
+            raise PayloadTooLarge(
+                f"{info.filename[:120]!r} in the zip unpacks to {_MOST_RATIO} times its size or more."
+            )
+
+
 def _entries(archive: zipfile.ZipFile) -> Iterator[tuple[str, zipfile.ZipInfo]]:
     infos = archive.infolist()
     if len(infos) > MAX_ENTRIES:
         raise PayloadTooLarge(f"The zip has {len(infos)} entries; {MAX_ENTRIES} are allowed.")
     if sum(info.file_size for info in infos) > _UNPACKED_BYTES:
         raise PayloadTooLarge(f"The zip unpacks to more than {_UNPACKED_BYTES // 1024 // 1024} MiB.")
+    _check_room(infos, archive.start_dir)
     found: list[str] = []
     for info in infos:
+        if info.orig_filename != info.filename:
+            raise _wrong(f"the name {info.orig_filename[:120]!r} in it holds a zero byte")
         mode = info.external_attr >> 16
         # Also for folders: an absolute one or one with `..` is nothing that a packer makes.
         path = checked_path(info.filename.removesuffix("/"), _FIELD)

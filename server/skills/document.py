@@ -1,6 +1,7 @@
 """`SKILL.md`: front matter in YAML, then instructions in Markdown."""
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 import yaml
@@ -65,7 +66,8 @@ def _split(text: str, where: str) -> tuple[dict[str, object], str]:
         raise _wrong(where, "its front matter uses anchors or aliases, which are not read")
     try:
         matter = yaml.safe_load(front)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError, TypeError) as error:
+        # Also what only looks like a number or a date: its reader raises what it likes.
         raise _wrong(where, "its front matter is not YAML") from error
     if not isinstance(matter, dict):
         raise _wrong(where, "its front matter is not a list of `key: value`")
@@ -75,7 +77,7 @@ def _split(text: str, where: str) -> tuple[dict[str, object], str]:
 def _tokens(front: str, where: str) -> list[object]:
     try:
         return list(yaml.scan(front, Loader=yaml.SafeLoader))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise _wrong(where, "its front matter is not YAML") from error
 
 
@@ -85,7 +87,10 @@ def _text(matter: dict[str, object], key: str, where: str) -> str:
         return ""
     if isinstance(value, dict | list):
         raise _wrong(where, f"{key} in its front matter is not a text")
-    return str(value).strip()
+    text = str(value).strip()
+    if any(unicodedata.category(one) in ("Cs", "Cc") and one not in "\n\t" for one in text):
+        raise _wrong(where, f"{key} in its front matter holds characters that are no text")
+    return text
 
 
 def _wrong(where: str, description: str) -> InvalidInput:

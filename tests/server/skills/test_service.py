@@ -189,6 +189,15 @@ async def test_a_file_that_would_be_a_folder_and_two_spellings_of_one_are_refuse
         (b"---\n{{{\n---\n", "YAML"),
         (b"\xff\xfe", "UTF-8"),
         (b"---\nname: {a: b}\ndescription: d\n---\n", "not a text"),
+        (b"---\nname: x\ndescription: " + b"1" * 5000 + b"\n---\n", "YAML"),
+        (b"---\nname: x\ndescription: 2024-99-99\n---\n", "YAML"),
+        (b"---\nname: x\ndescription: !!int nonsense\n---\n", "YAML"),
+        (b'---\nname: x\ndescription: "a\\ud800b"\n---\n', "no text"),
+        (b'---\nname: x\ndescription: "a\\0b"\n---\n', "no text"),
+        (b"---\n" + b"[" * 20_000 + b"\n---\n", "YAML"),
+        (b"---\n" + b"{a: " * 5_000 + b"\n---\n", "YAML"),
+        (b"---\nx: " + b"y" * 40_000 + b"\n---\n", "longer"),
+        (b"x" * 300_000, "bytes"),
         (b"---\nx: !!python/object/apply:os.system ['id']\n---\n", "YAML"),
     ],
 )
@@ -247,6 +256,67 @@ def liar() -> bytes:
 
 
 SKILL = {"SKILL.md": document("bad")}
+
+
+def overlapping() -> bytes:
+    """Two entries of the directory that stand for the same bytes."""
+    packed = a_zip({**SKILL, "a.bin": os.urandom(5000)})
+    at = packed.index(b"PK\1\2")
+    end = packed.index(b"PK\5\6")
+    first = packed[at:end]
+    second = first[first.index(b"PK\1\2", 4) :].replace(b"a.bin", b"b.bin")
+    tail = bytearray(packed[end:])
+    for place in (8, 10):
+        tail[place : place + 2] = (3).to_bytes(2, "little")
+    tail[12:16] = (len(first) + len(second)).to_bytes(4, "little")
+    return packed[:end] + second + bytes(tail)
+
+
+def wrong_sum() -> bytes:
+    packed = bytearray(a_zip({**SKILL, "a.bin": b"x" * 100}))
+    with zipfile.ZipFile(io.BytesIO(bytes(packed))) as read:
+        entry = read.getinfo("a.bin")
+    return bytes(packed.replace(entry.CRC.to_bytes(4, "little"), b"\1\2\3\4"))
+
+
+def other_name_inside() -> bytes:
+    """The directory and the entry itself disagree about the name."""
+    packed = bytearray(a_zip({**SKILL, "good": b"x"}))
+    at = packed.index(b"good")
+    packed[at : at + 4] = b"evil"
+    return bytes(packed)
+
+
+def encrypted() -> bytes:
+    packed = bytearray(a_zip({**SKILL, "a": b"x"}))
+    for mark, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        at = packed.rindex(mark)
+        packed[at + place] |= 1
+    return bytes(packed)
+
+
+def zip64() -> bytes:
+    packed = a_zip(SKILL)
+    end = packed.index(b"PK\5\6")
+    record = b"PK\6\6" + (44).to_bytes(8, "little") + bytes(44)
+    locator = b"PK\6\7" + bytes(4) + end.to_bytes(8, "little") + (1).to_bytes(4, "little")
+    return packed[:end] + record + locator + packed[end:]
+
+
+def long_directory() -> bytes:
+    """Says that it has few entries, and has very many."""
+    packed = a_zip({**SKILL, **{f"{number:05}": b"" for number in range(60_000)}})
+    end = bytearray(packed[packed.rindex(b"PK\5\6") :])
+    for place in (8, 10):
+        end[place : place + 2] = (3).to_bytes(2, "little")
+    return packed[: packed.rindex(b"PK\5\6")] + bytes(end)
+
+
+def zero_in_name() -> bytes:
+    packed = a_zip({**SKILL, "a_b": b"x"})
+    return packed.replace(b"a_b", b"a\0b")
+
+
 BAD_ZIPS: dict[str, tuple[bytes, type[PortwayError]]] = {
     "no zip": (b"PK nothing", InvalidInput),
     "empty": (b"", InvalidInput),
@@ -262,6 +332,20 @@ BAD_ZIPS: dict[str, tuple[bytes, type[PortwayError]]] = {
     "spellings": (a_zip({**SKILL, "a": b"x", "A": b"y"}), InvalidInput),
     "file and folder": (a_zip({**SKILL, "a": b"x", "a/b": b"y"}), InvalidInput),
     "bomb": (bomb(), PayloadTooLarge),
+    "ratio": (a_zip({**SKILL, "zeros": bytes(5 << 20)}), PayloadTooLarge),
+    "overlapping": (overlapping(), InvalidInput),
+    "wrong sum": (wrong_sum(), InvalidInput),
+    "another name inside": (other_name_inside(), InvalidInput),
+    "encrypted": (encrypted(), InvalidInput),
+    "zip64": (zip64(), InvalidInput),
+    "long directory": (long_directory(), PayloadTooLarge),
+    "zero byte in a name": (zero_in_name(), InvalidInput),
+    "only its end": (b"PK\5\6" + bytes(18), InvalidInput),
+    "folder that leads up": (a_zip({**SKILL, "../up/": b""}), InvalidInput),
+    "backslashes": (a_zip({**SKILL, "a\\..\\..\\x": b"x"}), InvalidInput),
+    "case of a folder": (a_zip({**SKILL, "lib/x": b"x", "LIB/X": b"y"}), InvalidInput),
+    "composed and not": (a_zip({**SKILL, "\u00e9": b"x", "e\u0301": b"y"}), InvalidInput),
+    "control character": (a_zip({**SKILL, "a\x07b": b"x"}), InvalidInput),
     "liar": (liar(), PortwayError),
     "many": (a_zip({**SKILL, **{f"{number}": b"" for number in range(600)}}), PayloadTooLarge),
     "two of a name": (a_zip({"a/SKILL.md": document("x"), "b/SKILL.md": document("x")}), InvalidInput),
@@ -275,6 +359,16 @@ async def test_a_zip_that_is_none_or_means_harm_installs_nothing(served: Hosted,
         await install(served.channel, packed)
     assert not (await ask(served.channel, skill_pb2.ListSkillsRequest())).skills
     assert not list((tmp_path / "host" / "blobs" / "uploads").iterdir())
+
+
+async def test_a_zip_in_a_zip_is_a_file_and_names_of_old_programs_are_read(served: Hosted) -> None:
+    inner = a_zip({"SKILL.md": document("inner"), "../x": b"x"})
+    old = zipfile.ZipInfo("caf\u00e9.txt")
+    packed = a_zip({"SKILL.md": document("outer"), "inner.zip": inner}, (old, b"x"))
+    assert [one.name for one in await install(served.channel, packed)] == ["outer"]
+    files = await ask(served.channel, skill_pb2.ListSkillFilesRequest(name="outer"))
+    assert [one.path for one in files.files] == ["SKILL.md", "caf\u00e9.txt", "inner.zip"]
+    assert await read(served.channel, "outer", "inner.zip") == inner
 
 
 async def test_a_folder_of_skills_is_taken_over_and_read_only(tmp_path: Path, schema_runtime: FakeRuntime) -> None:
@@ -310,6 +404,21 @@ async def test_a_skill_is_active_in_one_conversation(served: Hosted) -> None:
     run = await served.asked("hi")
     request = skill_pb2.ActivateSkillRequest(name="writing", conversation_id=run.conversation_id, active=True)
     assert (await ask(channel, request)).active
+    listing = skill_pb2.ListActiveSkillsRequest(conversation_id=run.conversation_id, page_size=1)
+    await create(channel, "another")
+    other = skill_pb2.ActivateSkillRequest(name="another", conversation_id=run.conversation_id, active=True)
+    await ask(channel, other)
+    first = await ask(channel, listing)
+    listing.page_token = first.next_page_token
+    second = await ask(channel, listing)
+    assert [one.name for one in (*first.skills, *second.skills)] == ["another", "writing"]
+    assert not second.next_page_token and first.skills[0].activate_time.seconds > 0
+    other.active = False
+    assert not (await ask(channel, other)).active
+    listing.page_token = ""
+    assert [one.name for one in (await ask(channel, listing)).skills] == ["writing"]
+    with pytest.raises(NotFound):
+        await ask(channel, skill_pb2.ListActiveSkillsRequest(conversation_id="cnv_nowhere"))
     for missing in (
         skill_pb2.ActivateSkillRequest(name="nothing", conversation_id=run.conversation_id, active=True),
         skill_pb2.ActivateSkillRequest(name="writing", conversation_id="cnv_nowhere", active=True),
