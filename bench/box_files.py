@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator
 
 from bench.box_exec import MEBI, Box, Session, box
-from bench.kit.rows import Options, Row, of_floor, read_options, tell
+from bench.kit.rows import Options, Row, at_least, read_options, tell
 from portway.rpc.channel import open_channel
 from portway.v1 import file_pb2, process_pb2
 
@@ -89,7 +89,7 @@ async def download(session: Session, path: str) -> tuple[int, float]:
 
 def row(name: str, size: int, seconds: float, floor: float) -> Row:
     rate, alone = size / seconds / 1e6, size / floor / 1e6
-    return Row(name, rate, "MB/s", alone, of_floor(rate, alone, 0.2))
+    return Row(name, rate, "MB/s", alone, at_least(rate, 200, "MB/s"))
 
 
 async def measure(running: Box, options: Options) -> list[Row]:
