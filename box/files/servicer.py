@@ -15,13 +15,15 @@ from portway.box.files.writing import FileWriting
 from portway.box.sessions.directory import SessionDirectory
 from portway.box.sessions.live import OpenSession
 from portway.box.sessions.servicer import session_ref
+from portway.box.sessions.types import SessionRef
 from portway.rpc.call import Call
 from portway.rpc.cursor import CursorCodec
-from portway.rpc.errors import InvalidInput, OutOfRange, Reason
+from portway.rpc.errors import InvalidInput, LimitExceeded, OutOfRange, Quota, Reason
 from portway.rpc.identity import Caller
 from portway.v1 import file_pb2 as pb
 
 DEFAULT_PAGE, DEFAULT_GLOB, DEFAULT_GREP = 200, 1000, 200
+SEARCHES_EACH = 16
 
 
 class FileServicer:
@@ -34,12 +36,31 @@ class FileServicer:
         self._threads = threads
         self._pages = pages
         self._search_timeout = search_timeout
+        self._searches: dict[SessionRef, int] = {}
 
     @asynccontextmanager
     async def _session(self, caller: Caller, file: pb.FilePath) -> AsyncIterator[OpenSession]:
         self._sessions.require_open()
         async with self._sessions.get(session_ref(caller, file.workspace_id, file.session_id)).using() as session:
             yield session
+
+    @asynccontextmanager
+    async def _searching(self, session: OpenSession) -> AsyncIterator[None]:
+        """Each search is a process of the session's; a flood of them is refused before it is one of the box's."""
+        running = self._searches.get(session.ref, 0)
+        if running >= SEARCHES_EACH:
+            raise LimitExceeded(
+                f"session {session.ref.session_id!r} already runs {running} searches; retry when one has ended",
+                retry_after=0.5,
+                quota=Quota(f"session:{session.ref.session_id}", f"{SEARCHES_EACH} searches at the same time"),
+            )
+        self._searches[session.ref] = running + 1
+        try:
+            yield
+        finally:
+            self._searches[session.ref] -= 1
+            if not self._searches[session.ref]:
+                del self._searches[session.ref]
 
     @staticmethod
     def _place(session: OpenSession, file: pb.FilePath, *, writing: bool = False) -> Place:
@@ -84,13 +105,13 @@ class FileServicer:
         return pb.EditFileResponse(file=info_to(info), replaced_count=count)
 
     async def Glob(self, request: pb.GlobRequest, call: Call[Never, Never]) -> pb.GlobResponse:
-        async with self._session(call.caller, request.directory) as session:
+        async with self._session(call.caller, request.directory) as session, self._searching(session):
             query = GlobQuery(path_of(request.directory), request.pattern, request.limit or DEFAULT_GLOB)
             files, truncated = await glob(session, query, self._search_timeout)
         return pb.GlobResponse(files=[info_to(file) for file in files], truncated=truncated)
 
     async def Grep(self, request: pb.GrepRequest, call: Call[Never, Never]) -> pb.GrepResponse:
-        async with self._session(call.caller, request.root) as session:
+        async with self._session(call.caller, request.root) as session, self._searching(session):
             limit = request.limit or DEFAULT_GREP
             query = GrepQuery(path_of(request.root), request.pattern, request.include, request.ignore_case, limit)
             matches, truncated = await grep(session, query, self._search_timeout)

@@ -1,9 +1,11 @@
 """Files that are many, large or oddly named."""
 
+import asyncio
+
 import pytest
 
 from portway.rpc.channel import PortwayChannel
-from portway.rpc.errors import InvalidInput, LimitExceeded, NotFound, NotPermitted
+from portway.rpc.errors import DeadlineExceeded, InvalidInput, LimitExceeded, NotFound, NotPermitted
 from portway.v1 import file_pb2, session_pb2
 from tests.asking import ask
 from tests.box.inside import Inside, new_session
@@ -59,3 +61,17 @@ async def test_a_directory_of_very_many_entries_is_listed_page_by_page(channel: 
         token = page.next_page_token
     assert seen == [f"/workspace/many/{number:06}" for number in range(3000)] and token
     await session.delete()
+
+
+async def test_a_flood_of_searches_that_never_end_is_refused_and_holds_no_command_up(inside: Inside) -> None:
+    await inside.write("text", b"a" * 60 + b"!\n")
+    bomb = file_pb2.GrepRequest(root=inside.path("."), pattern="^(a|aa|a+)+$")
+    searches = [asyncio.create_task(ask(inside.channel, bomb)) for _ in range(60)]
+    assert (await inside.sh("echo here")).stdout == "here\n"
+    ended = await asyncio.gather(*searches, return_exceptions=True)
+    refused = [one for one in ended if isinstance(one, LimitExceeded)]
+    assert len(refused) >= 60 - 2 * 16 and all(isinstance(one, LimitExceeded | DeadlineExceeded) for one in ended), (
+        ended
+    )
+    plain = file_pb2.GrepRequest(root=inside.path("."), pattern="a!")
+    assert len((await ask(inside.channel, plain)).matches) == 1

@@ -194,7 +194,7 @@ class NamespaceBackend:
             temporary_bytes=spec.limits.temporary_bytes,
             writable_root=not spec.read_only_root,
             targets=tuple(mount.target for mount in spec.mounts),
-            skills=skill_orders(spec.skills),
+            skills=skill_orders(spec.skills, spec.workspace),
             mounts=tuple(None if mount.mode is MountMode.NONE else _mount_order(mount) for mount in spec.mounts),
             read_only=tuple(mount.mode is not MountMode.READ_WRITE for mount in spec.mounts),
             workspace_read_only=_is_read_only(spec.workspace),

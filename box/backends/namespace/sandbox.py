@@ -87,7 +87,12 @@ class NamespaceSandbox:
         self._may_start = asyncio.Event()
         self._may_start.set()
         self._skills = SessionSkills(
-            zygote, parts.namespaces[0], parts.lease.user if parts.lease else None, parts.spec.skills, parts.skills
+            zygote,
+            parts.namespaces[0],
+            parts.lease.user if parts.lease else None,
+            parts.spec.skills,
+            parts.spec.workspace,
+            parts.skills,
         )
 
     async def warm(self) -> None:

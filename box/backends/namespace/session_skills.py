@@ -5,13 +5,17 @@ import os
 from portway.box.backends.namespace import wire
 from portway.box.backends.namespace.skill_mounts import skills_path
 from portway.box.backends.namespace.zygote_client import ZygoteClient
-from portway.box.backends.types import SKILLS, FileMount, SkillMount
+from portway.box.backends.types import SKILLS, FileMount, HostMount, MountMode, SkillMount
 from portway.rpc.errors import LimitExceeded
 
 
-def skill_orders(skills: tuple[SkillMount, ...]) -> tuple[wire.SkillOrder, ...]:
+def skill_orders(skills: tuple[SkillMount, ...], workspace: HostMount | None) -> tuple[wire.SkillOrder, ...]:
+    """In a workspace of the machine's that is only to be read, no copies are made."""
+    may_copy = workspace is None or workspace.mode is MountMode.READ_WRITE
     return tuple(
-        wire.SkillOrder(one.name, one.digest, one.root, os.path.relpath(one.source, one.root), one.writable)
+        wire.SkillOrder(
+            one.name, one.digest, one.root, os.path.relpath(one.source, one.root), one.writable and may_copy
+        )
         for one in skills
     )
 
@@ -25,12 +29,14 @@ class SessionSkills:
         mounts: int,
         user: int | None,
         shown: tuple[SkillMount, ...],
+        workspace: HostMount | None,
         directory: int,
     ) -> None:
         self._zygote = zygote
         self._mounts = mounts
         self._user = user
         self._shown = shown
+        self._workspace = workspace
         self._directory = directory
         self._number = 0
 
@@ -54,7 +60,7 @@ class SessionSkills:
     async def change(self, skills: tuple[SkillMount, ...]) -> None:
         """Raises `LimitExceeded` where a writable copy does not fit; then nothing has changed."""
         number = self._number + 1
-        order = wire.SkillsOrder(self._zygote.next_request(), number, self._user, skill_orders(skills))
+        order = wire.SkillsOrder(self._zygote.next_request(), number, self._user, skill_orders(skills, self._workspace))
         try:
             _answer, (directory,) = await self._zygote.ask(order.to_message(), [self._mounts])
         except LimitExceeded:
