@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--listen", metavar="ADDRESS", help="host:port, port 0 for any, or unix:/path (127.0.0.1:7702)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="the box's own folder, used by one box at a time")
     parser.add_argument("--credentials", type=Path, metavar="FILE", help="JSON file of accepted tokens, mode 0600")
+    parser.add_argument("--pass-keys", type=Path, metavar="FILE", help="a host's public keys, for tokens that it signs")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with a section `box`")
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="written with the address when the box serves")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
@@ -59,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _read_config(flags: argparse.Namespace) -> BoxConfig:
     check_environment(os.environ)
-    given = {"listen": flags.listen, "data": flags.data, "credentials": flags.credentials}
+    given = {"listen": flags.listen, "data": flags.data, "credentials": flags.credentials, "pass_keys": flags.pass_keys}
     config = load(BoxConfig, "box", file=flags.config, environment=os.environ, flags=given)
     if config.tls is None and not config.insecure_public_listen and not config.listen.startswith(_LOOPBACK):
         raise ConfigurationError(

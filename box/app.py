@@ -54,6 +54,8 @@ from portway.rpc.cursor import CursorCodec
 from portway.rpc.limits import Limits
 from portway.rpc.metrics.calls import CallCounts
 from portway.rpc.metrics.listener import show_metrics
+from portway.rpc.pass_keys import PassAuthenticator, PassKeys
+from portway.rpc.passes import BOX
 from portway.rpc.serving import RunningServer, TlsConfig, serve
 from portway.rpc.streams import OpenStreams
 from portway.rpc.token_file import TokenFile
@@ -81,7 +83,7 @@ class Box:
     async def serving(self) -> AsyncIterator[RunningServer]:
         """Leaving the block drains, ends what runs, and takes everything down in the opposite order of the start."""
         config = self._config
-        authenticator = TokenFile(config.credentials)
+        authenticator = _authenticator(config)
         async with AsyncExitStack() as stack:
             own = installation.take(config.data)
             stack.callback(own.close)
@@ -221,6 +223,13 @@ class _Parts:
                 box_pb2.DESCRIPTOR.services_by_name["BoxService"], boxes, quiet_methods=frozenset({"GetBoxStatus"})
             ),
         ]
+
+
+def _authenticator(config: BoxConfig) -> TokenFile | PassAuthenticator:
+    tokens = TokenFile(config.credentials)
+    if config.pass_keys is None:
+        return tokens
+    return PassAuthenticator(PassKeys(config.pass_keys), BOX, tokens, tokens.check_standing)
 
 
 def _say_not_serving(server: RunningServer) -> None:

@@ -36,7 +36,10 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True)
 class BoxConfig:
-    """`data` is the box's own folder; `credentials` the file of accepted tokens. Counts, seconds."""
+    """`data` is the box's own folder; `credentials` the file of accepted tokens. Counts, seconds.
+
+    `pass_keys`: a file with public keys of the host, whose short-lived tokens are taken too.
+    """
 
     data: Path
     credentials: Path
@@ -50,6 +53,7 @@ class BoxConfig:
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     ceiling: Ceiling = field(default_factory=Ceiling)
     tls: TlsFiles | None = None
+    pass_keys: Path | None = None
     metrics: MetricsConfig = MetricsConfig()
     insecure_public_listen: bool = False
     drain_grace: float = 10.0

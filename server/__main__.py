@@ -37,6 +37,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--admin-token-file", type=Path, help="where the first administrator's token is written")
     parser.add_argument("--adapter-token-file", type=Path, help="where the bundled web chat's token is written")
     parser.add_argument("--admins-file", type=Path, help="where other servers find whose tokens are administrators'")
+    parser.add_argument("--pass-keys-file", type=Path, help="where the box finds the public keys of signed tokens")
     parser.add_argument("--ready-file", type=Path, help="written when everything serves: JSON with `address` and `pid`")
     return parser.parse_args(argv)
 
@@ -54,6 +55,7 @@ def _config(arguments: argparse.Namespace) -> Config:
             "admin_token_file",
             "adapter_token_file",
             "admins_file",
+            "pass_keys_file",
         )
     }
     config = read_config(arguments.config, os.environ, flags)

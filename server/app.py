@@ -83,6 +83,7 @@ from portway.server.storage_engine.database import Database, DatabaseOptions, op
 from portway.server.storage_engine.keyring import load_keyring
 from portway.server.tokens.admins_file import AdminsFile
 from portway.server.tokens.authenticator import TokenAuthenticator
+from portway.server.tokens.box_tokens import BoxTokens
 from portway.server.tokens.store import StoredTokens
 from portway.server.tokens.token_file import TokenFile, ensure_token_file
 from portway.server.tools.box_client import BoxClient
@@ -262,6 +263,7 @@ def _build(config: Config, stores: Stores, programs: str) -> Parts:
         live=live,
         run_tokens=run_tokens,
         authenticator=authenticator,
+        box_tokens=BoxTokens(stores.keyring, host.pass_keys_file, writer, has_box=box is not None),
         erasures=erasures,
         calls=calls,
         grants=grants,
@@ -292,6 +294,7 @@ def _box(
 async def _first_start(parts: Parts) -> None:
     """What must be there before anybody can call: what the configuration file declares, and tokens in files."""
     await parts.models.reload()
+    await parts.box_tokens.publish()
     host, writer = parts.config.host, parts.stores.database.writer
     await parts.access.load()
     declared = _declared(parts)

@@ -64,6 +64,7 @@ class HostConfig:
     """The section `host`. `database` '' is SQLite in the data folder. `skills` is a folder of skills of the operator's.
 
     `runtime` and `box` are addresses, or ready files; '' for none. Credentials are files with one token each.
+    `pass_keys_file` is where the box finds the public keys of tokens that the host signs for it.
     `http_listen` is where HTTP is served (the model gateway); '' or `off` for nowhere. `http_url` is what programs are
     told instead of it, where they reach it under another name.
     `runtime_tls` and `box_tls` (`ca: FILE`) are for those that serve over TLS themselves.
@@ -81,6 +82,7 @@ class HostConfig:
     admin_token_file: Path | None = None
     adapter_token_file: Path | None = None
     admins_file: Path | None = None
+    pass_keys_file: Path | None = None
     limits: HostLimits = HostLimits()
     tls: TlsConfig | None = None
     runtime_tls: ClientTls | None = None

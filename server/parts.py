@@ -46,6 +46,7 @@ from portway.server.storage_engine.blobs import Blobs
 from portway.server.storage_engine.database import Database
 from portway.server.storage_engine.keyring import Keyring
 from portway.server.tokens.authenticator import TokenAuthenticator
+from portway.server.tokens.box_tokens import BoxTokens
 from portway.server.tokens.store import StoredTokens
 from portway.server.tools.box_client import BoxClient
 from portway.server.tools.box_link import BoxLink
@@ -104,6 +105,7 @@ class Parts:
     live: LiveAttempts
     run_tokens: RunTokens
     authenticator: TokenAuthenticator
+    box_tokens: BoxTokens
     calls: RunnerCalls
     grants: GrantBook
     means: Means

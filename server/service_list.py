@@ -249,12 +249,18 @@ def _configuration(parts: Parts) -> list[Service]:
             _descriptor(tool_pb2, "ToolService"),
             ToolServicer(parts.tools, cursors, parts.mcp.servers, parts.mcp.manager, parts.mcp.fleet),
         ),
-        Service(_descriptor(token_pb2, "TokenService"), TokenServicer(tokens, stores.tokens, cursors)),
+        Service(_descriptor(token_pb2, "TokenService"), _tokens(parts, tokens)),
         Service(_descriptor(workspace_pb2, "WorkspaceService"), workspace_servicer(parts)),
         Service(_descriptor(audit_pb2, "AuditService"), audit),
         Service(_descriptor(spending_pb2, "SpendingService"), _spending(parts)),
         parts.operations.service(),
     ]
+
+
+def _tokens(parts: Parts, manager: TokenManager) -> TokenServicer:
+    box = parts.box
+    address = (lambda: box.address) if box is not None else (lambda: "")
+    return TokenServicer(manager, parts.stores.tokens, parts.stores.cursors, parts.box_tokens, address)
 
 
 def _spending(parts: Parts) -> SpendingServicer:

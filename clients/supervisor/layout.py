@@ -39,6 +39,11 @@ class Layout:
         """Hashes of administrators' tokens, which the host keeps up to date for the other parts."""
         return self.run / "admins.json"
 
+    @property
+    def pass_keys(self) -> Path:
+        """Public keys of the tokens that the host signs for the box."""
+        return self.run / "pass-keys.json"
+
     def of(self, part: str) -> Path:
         """The folder that a part may call its own."""
         return self.data / part

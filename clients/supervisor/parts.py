@@ -54,7 +54,7 @@ def parts_of(settings: Settings, layout: Layout) -> tuple[Part, ...]:
             sections=("runtime", "log", "telemetry"),
         ),
         Part(
-            *("box", "portway.box", (*_own(layout, "box"), *config), anywhere),
+            *("box", "portway.box", (*_own(layout, "box"), "--pass-keys", str(layout.pass_keys), *config), anywhere),
             optional=True,
             sections=("box", "log", "telemetry"),
         ),
@@ -73,7 +73,7 @@ def parts_of(settings: Settings, layout: Layout) -> tuple[Part, ...]:
                 ),
                 *("--box", str(layout.ready_of("box")), "--box-credential", str(layout.credential("box"))),
                 *("--admin-token-file", str(layout.admin_token), "--adapter-token-file", str(layout.adapter_token)),
-                *("--admins-file", str(layout.admins)),
+                *("--admins-file", str(layout.admins), "--pass-keys-file", str(layout.pass_keys)),
                 *config,
             ),
             f"{settings.bind}:{settings.port}",

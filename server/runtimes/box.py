@@ -25,6 +25,11 @@ class FollowedBox(Box):
         self._dialled = ("", "")
         self._dial()
 
+    @property
+    def address(self) -> str:
+        """Where the box is now; '' while that is not known."""
+        return self._address.current()
+
     async def follow(self) -> None:
         """Look where the box is now, until cancelled."""
         async with asyncio.TaskGroup() as group:

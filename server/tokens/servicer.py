@@ -1,10 +1,12 @@
 """TokenService on the wire."""
 
+from collections.abc import Callable
 from typing import Never
 
 from portway.rpc.call import Call
 from portway.rpc.cursor import CursorCodec
 from portway.rpc.identity import Role
+from portway.server.tokens.box_tokens import BoxTokens
 from portway.server.tokens.manage import TokenManager
 from portway.server.tokens.store import Tokens
 from portway.server.tokens.types import Token
@@ -14,7 +16,17 @@ DEFAULT_PAGE = 50
 
 
 class TokenServicer:
-    def __init__(self, manager: TokenManager, tokens: Tokens, cursors: CursorCodec) -> None:
+    def __init__(
+        self,
+        manager: TokenManager,
+        tokens: Tokens,
+        cursors: CursorCodec,
+        box_tokens: BoxTokens,
+        box_address: Callable[[], str],
+    ) -> None:
+        """`box_address`: where the host reaches the box now, '' for nowhere."""
+        self._box_tokens = box_tokens
+        self._box_address = box_address
         self._manager = manager
         self._tokens = tokens
         self._cursors = cursors
@@ -58,6 +70,25 @@ class TokenServicer:
         overlap = request.overlap.ToMilliseconds() / 1000
         token, minted = await self._manager.rotate(call.caller, request.token_id, overlap)
         return token_pb2.RotateTokenResponse(token=token_message(token), secret=minted.text)
+
+    async def IssueBoxToken(
+        self, request: token_pb2.IssueBoxTokenRequest, call: Call[Never, Never]
+    ) -> token_pb2.IssueBoxTokenResponse:
+        issued = await self._box_tokens.issue(
+            call.caller,
+            role=Role(request.role) if request.role else None,
+            workspace_id=request.workspace_id,
+            seconds=request.ttl.ToMilliseconds() / 1000 if request.HasField("ttl") else None,
+        )
+        response = token_pb2.IssueBoxTokenResponse(
+            secret=issued.text,
+            token_id=issued.token_id,
+            role=issued.role.value,
+            workspace_id=issued.workspace_id,
+            box_address=self._box_address(),
+        )
+        response.expire_time.FromSeconds(issued.expire_time)
+        return response
 
 
 def token_message(token: Token) -> token_pb2.Token:
