@@ -44,6 +44,7 @@ class BoxProcess:
     process: subprocess.Popen[bytes] | None = None
     address: str = ""
     through: Sequence[str] = ()
+    listen: str = "127.0.0.1:0"
 
     @property
     def has_image(self) -> bool:
@@ -85,7 +86,7 @@ class BoxProcess:
     def flags(self) -> list[str]:
         folder = self.folder
         return [
-            *("--listen", "127.0.0.1:0", "--data", str(self.data), "--config", str(folder / "config.yaml")),
+            *("--listen", self.listen, "--data", str(self.data), "--config", str(folder / "config.yaml")),
             *("--credentials", str(folder / "credentials.json"), "--ready-file", str(folder / "ready.json")),
         ]
 
