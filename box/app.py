@@ -44,6 +44,7 @@ from portway.box.skills.store import SkillStore
 from portway.box.sockets.directory import SocketDirectory
 from portway.box.sockets.places import SocketLimits
 from portway.box.sockets.servicer import SocketServicer
+from portway.box.status.doctor import Doctor
 from portway.box.status.errors import ErrorLog
 from portway.box.status.health import BoxHealth
 from portway.box.status.metrics import BoxNumbers
@@ -201,10 +202,10 @@ class _Parts:
         )
 
     def numbers(self) -> BoxNumbers:
-        return BoxNumbers(self.sessions, self._runner, self.health)
+        return BoxNumbers(self.sessions, self._runner, self.health, self._errors)
 
     def services(self, shut_down: Callable[[float], None]) -> list[Service]:
-        boxes = BoxServicer(self.health, self._errors, self._pages, shut_down)
+        boxes = BoxServicer(self.health, self._errors, Doctor(self._config.data), self._pages, shut_down)
         sessions = SessionServicer(self.sessions, self._pages)
         processes = ProcessServicer(self._runner, self._lingering, self._processes, self._pages)
         images = ImageServicer(self._images, self._pages)

@@ -16,11 +16,11 @@ from portway.box.files.session_files import FileThreads
 from portway.box.processes.capture import HeadAndTail
 from portway.box.processes.command import timeout_of, to_spec
 from portway.box.processes.effects import Claim, EffectLedger, digest_of
+from portway.box.processes.numbers import CommandNumbers
 from portway.box.processes.types import CommandRequest, CommandResult, Output
 from portway.box.sessions.directory import SessionDirectory
 from portway.box.sessions.types import SessionRef
 from portway.rpc.errors import PortwayError
-from portway.rpc.metrics.families import Counts
 
 DEFAULT_OUTPUT_LIMIT = 4000
 READ_BYTES = 256 * 1024
@@ -43,8 +43,11 @@ class RunRequest:
 class StartedCommand:
     """A command under way, with the time that it has."""
 
-    def __init__(self, running: RunningCommand, timeout: float, recorder: OutputRecorder | None) -> None:
+    def __init__(
+        self, running: RunningCommand, timeout: float, recorder: OutputRecorder | None, numbers: CommandNumbers
+    ) -> None:
         self.running = running
+        self._numbers = numbers
         self._timeout = timeout
         self._recorder = recorder
         self.kept = {Stream.STDOUT: HeadAndTail(64 * 1024), Stream.STDERR: HeadAndTail(64 * 1024)}
@@ -80,6 +83,7 @@ class StartedCommand:
 
     async def _pump(self, stream: Stream, sink: Sink) -> None:
         while data := await self.running.read(stream, READ_BYTES):
+            self._numbers.output_bytes += len(data)
             self.kept[stream].add(data)
             if self._recorder is not None:
                 await self._recorder.add(data)
@@ -98,8 +102,7 @@ class CommandRunner:
         self._sessions = sessions
         self._effects = effects
         self._threads = threads
-        self.command_count = 0
-        self.kills = Counts()
+        self.numbers = CommandNumbers()
 
     @asynccontextmanager
     async def claimed(self, request: RunRequest) -> AsyncIterator[Claim]:
@@ -126,12 +129,12 @@ class CommandRunner:
             running = await session.start(spec)
             claim.began = True
             stack.push_async_callback(running.close)
-            self.command_count += 1
-            command = StartedCommand(running, timeout, recorder)
+            self.numbers.started += 1
+            command = StartedCommand(running, timeout, recorder, self.numbers)
             try:
                 yield command
             except BaseException:
-                self.kills.add("caller_gone")
+                self.numbers.kills.add("caller_gone")
                 # The caller went away. What it began is known to be over; where even that is not, nothing is recorded.
                 try:
                     claim.record(command.result(await command.killed()))
@@ -141,7 +144,7 @@ class CommandRunner:
                     structlog.get_logger().warning("the end of a command was not seen", session=str(request.ref))
                 raise
             if command.timed_out:
-                self.kills.add("timeout")
+                self.numbers.kills.add("timeout")
 
     async def once(self, request: RunRequest) -> CommandResult:
         """Runs it to its end, or answers with what its earlier run gave."""

@@ -111,6 +111,6 @@ class BoxHealth:
         return BoxFigures(
             self._sessions.count,
             self._sessions.running_count,
-            self._runner.command_count,
+            self._runner.numbers.started,
             pages * os.sysconf("SC_PAGE_SIZE"),
         )

@@ -9,7 +9,9 @@ from portway.box.backends.types import BackendReport
 from portway.box.paging import Pager
 from portway.box.sessions.types import SessionFigures
 from portway.box.sessions.wire import seconds_of, timestamp, usage_to
+from portway.box.status.doctor import Doctor
 from portway.box.status.errors import BoxError, ErrorLog
+from portway.box.status.findings import Finding, FindingState
 from portway.box.status.health import BoxHealth
 from portway.box.workspaces import EVERY_WORKSPACE, require_every_workspace, workspace_of
 from portway.rpc.call import Call
@@ -24,7 +26,10 @@ DEFAULT_DRAIN_SECONDS, DEFAULT_SHUTDOWN_SECONDS = 30.0, 5.0
 class BoxServicer:
     """Translates; `shut_down` is called with the grace time in seconds."""
 
-    def __init__(self, health: BoxHealth, errors: ErrorLog, pages: Pager, shut_down: Callable[[float], None]) -> None:
+    def __init__(
+        self, health: BoxHealth, errors: ErrorLog, doctor: Doctor, pages: Pager, shut_down: Callable[[float], None]
+    ) -> None:
+        self._doctor = doctor
         self._health = health
         self._errors = errors
         self._pages = pages
@@ -51,6 +56,10 @@ class BoxServicer:
         return pb.GetBackendsResponse(
             backends=[_report_to(report) for report in reports], required_probes=self._health.required_probes
         )
+
+    async def Diagnose(self, request: pb.DiagnoseRequest, call: Call[Never, Never]) -> pb.DiagnoseResponse:
+        findings = await self._doctor.look()
+        return pb.DiagnoseResponse(findings=[_finding_to(one) for one in findings], machine=self._doctor.machine())
 
     async def ListErrors(self, request: pb.ListErrorsRequest, call: Call[Never, Never]) -> pb.ListErrorsResponse:
         caller = call.caller
@@ -113,6 +122,19 @@ def _report_to(report: BackendReport) -> pb.BackendInfo:
             pb.IsolationProbe(name=probe.name, contained=probe.contained, message=probe.message)
             for probe in report.probes
         ],
+    )
+
+
+_FINDING_TO = {
+    FindingState.OK: pb.FINDING_STATE_OK,
+    FindingState.LIMITED: pb.FINDING_STATE_LIMITED,
+    FindingState.MISSING: pb.FINDING_STATE_MISSING,
+}
+
+
+def _finding_to(found: Finding) -> pb.Finding:
+    return pb.Finding(
+        name=found.name, state=_FINDING_TO[found.state], found=found.found, cost=found.cost, advice=found.advice
     )
 
 

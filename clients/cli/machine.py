@@ -23,6 +23,7 @@ class Finding:
     told: str
     advice: str = ""
     needed: bool = False
+    cost: str = ""
 
 
 def check_python() -> Finding:
@@ -94,8 +95,11 @@ def _writable(path: str) -> bool:
 CHECKS: tuple[Callable[[], Finding], ...] = (
     check_python,
     check_sqlite,
+)
+BOX_CHECKS: tuple[Callable[[], Finding], ...] = (
     check_kernel,
     check_bubblewrap,
     check_limits,
     check_docker,
 )
+"""What is looked at here where no box can be asked."""

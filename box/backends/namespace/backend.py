@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from portway.box.backends.interface import Sandbox
 from portway.box.backends.namespace import wire
@@ -149,7 +150,7 @@ class NamespaceBackend:
         base: Path | None,
     ) -> NamespaceSandbox:
         order = self._order(spec, home, kind, lease, base)
-        _answer, received = await self._zygote.ask(order.to_message(), [image] if image is not None else [])
+        received = await self._opened(order.to_message(), [image] if image is not None else [])
         mounts, network, *directories = received
         skills = directories.pop() if spec.skills else -1
         kinds = self._tree.kinds if self._tree else frozenset()
@@ -173,6 +174,19 @@ class NamespaceBackend:
             await sandbox.delete(keep_workspace=True)
             raise
         return sandbox
+
+    async def _opened(self, order: dict[str, Any], descriptors: list[int]) -> list[int]:
+        """The descriptors of a session. Cancelled, it waits for them all the same and lets them go: then nothing
+        is left."""
+        asking = asyncio.ensure_future(self._zygote.ask(order, descriptors))
+        try:
+            return (await asyncio.shield(asking))[1]
+        except asyncio.CancelledError:
+            await asyncio.wait([asking])
+            if not asking.cancelled() and asking.exception() is None:
+                for descriptor in asking.result()[1]:
+                    os.close(descriptor)
+            raise
 
     def _order(
         self, spec: SandboxSpec, home: Path, kind: str, lease: UserLease | None, base: Path | None

@@ -110,7 +110,7 @@ class LingeringCommand:
                 async with asyncio.timeout(self._terms.seconds):
                     await self._bell.until(lambda: self._follower is not None)
             except TimeoutError:
-                runner.kills.add("caller_gone")
+                runner.numbers.kills.add("caller_gone")
                 self._given_up = True
                 self._bell.ring()
                 return await running.kill()
