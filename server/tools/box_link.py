@@ -11,6 +11,7 @@ from portway.server.tools.types import Availability
 from portway.v1 import box_pb2
 
 HEARTBEAT_SECONDS = 20.0
+ASK_SECONDS = 5.0
 _FIRST_RETRY_SECONDS = 0.25
 _MAX_RETRY_SECONDS = 2.0
 
@@ -26,8 +27,17 @@ class BoxLink:
     Run `watch` in a task group; `availability` may be read at any time.
     """
 
-    def __init__(self, ask: Callable[[], Awaitable[box_pb2.GetBoxStatusResponse]]) -> None:
+    def __init__(
+        self,
+        ask: Callable[[], Awaitable[box_pb2.GetBoxStatusResponse]],
+        *,
+        heartbeat: float = HEARTBEAT_SECONDS,
+        patience: float = ASK_SECONDS,
+    ) -> None:
+        """`heartbeat`: seconds between two questions; `patience`: how long an answer is waited for."""
         self._ask = ask
+        self._heartbeat = heartbeat
+        self._patience = patience
         self._availability = _NOT_ASKED
         self._changed = asyncio.Event()
         self.answered = asyncio.Event()
@@ -40,8 +50,12 @@ class BoxLink:
     async def refresh(self) -> bool:
         """Asks now; true when the box answered, whatever it said."""
         try:
-            found, answered = _availability(await self._ask()), True
+            async with asyncio.timeout(self._patience):
+                found, answered = _availability(await self._ask()), True
             self.answered.set()
+        except TimeoutError:
+            # Frozen, or behind a network that swallows everything: its connection looks whole for a while.
+            found, answered = Availability(False, f"the box does not answer within {self._patience:g} s"), False
         except PortwayError as error:
             found, answered = Availability(False, f"the box cannot be reached: {error.message}"), False
         if found != self._availability:
@@ -61,7 +75,7 @@ class BoxLink:
         while True:
             if await self.refresh():
                 retry = _FIRST_RETRY_SECONDS
-                await asyncio.sleep(HEARTBEAT_SECONDS)
+                await asyncio.sleep(self._heartbeat)
             else:
                 await asyncio.sleep(retry * random.uniform(0.5, 1.0))
                 retry = min(retry * 2, _MAX_RETRY_SECONDS)
