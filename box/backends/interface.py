@@ -38,7 +38,8 @@ class RunningCommand(Protocol):
         ...
 
     async def write(self, data: bytes) -> None:
-        """Gives it input. Returns when the kernel has taken it; input for a command that closed it is dropped."""
+        """Gives it input. Returns when the kernel has taken it. Input for a command that ended is dropped; that for one
+        that closed it may wait until then."""
         ...
 
     def close_input(self) -> None: ...

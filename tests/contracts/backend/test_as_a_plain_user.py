@@ -22,7 +22,13 @@ def test_the_suite_passes_for_a_plain_user() -> None:
         os.chown(folder, PLAIN_USER, PLAIN_USER)
         options = ["-q", "-k", "namespace", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder}/tests"]
         done = subprocess.run(
-            [*interpreter(UNPRIVILEGED), "-m", "pytest", *options, str(HERE / "test_backend.py")],
+            [
+                *interpreter(UNPRIVILEGED),
+                "-m",
+                "pytest",
+                *options,
+                *(str(HERE / f"test_{name}.py") for name in ("backend", "running")),
+            ],
             env={"PATH": os.environ["PATH"], "HOME": folder} | plain_environment(UNPRIVILEGED),
             cwd=REPOSITORY,
             capture_output=True,
