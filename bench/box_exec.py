@@ -22,6 +22,7 @@ from bench.kit.numbers import p50, p99
 from bench.kit.rows import Options, Row, at_least, at_most, of_floor, read_options, tell, times_floor
 from portway.clients.supervisor.layout import write_private
 from portway.rpc.channel import PortwayChannel, open_channel
+from portway.rpc.ids import new_id
 from portway.rpc.tokens import mint_token
 from portway.v1 import (
     file_pb2,
@@ -74,8 +75,9 @@ def box() -> Iterator[Box]:
 class Session:
     """A session with as many processors as there are."""
 
-    def __init__(self, channel: PortwayChannel, name: str) -> None:
+    def __init__(self, channel: PortwayChannel, name: str, workspace: str = "") -> None:
         self.name = name
+        self.workspace = workspace
         self.sessions = session_pb2_grpc.SessionServiceStub(channel)
         self.processes = process_pb2_grpc.ProcessServiceStub(channel)
         self.files = file_pb2_grpc.FileServiceStub(channel)
@@ -83,21 +85,27 @@ class Session:
     async def create(self, disk_bytes: int = 512 * MEBI) -> None:
         limits = session_pb2.SessionLimits(cpu_millis=1000 * len(machine.available()), disk_bytes=disk_bytes)
         spec = session_pb2.SessionSpec(limits=limits)
-        await self.sessions.CreateSession(session_pb2.CreateSessionRequest(session_id=self.name, spec=spec))
+        await self.sessions.CreateSession(
+            session_pb2.CreateSessionRequest(session_id=self.name, workspace_id=self.workspace, spec=spec)
+        )
 
     async def true(self) -> None:
         command = process_pb2.Command(argv=process_pb2.Argv(args=["/bin/true"]))
-        request = process_pb2.ExecOnceRequest(session_id=self.name, command=command)
+        request = process_pb2.ExecOnceRequest(session_id=self.name, workspace_id=self.workspace, command=command)
         answer = await self.processes.ExecOnce(request)
         if answer.exit.exit_code or answer.exit.status != process_pb2.EXIT_STATUS_COMPLETED:
             raise AssertionError(f"the command failed: {answer}")
 
-    async def output(self, size: int) -> float:
+    async def output(self, size: int, *, lingers: bool = False) -> float:
         """Seconds until so many bytes of output were received."""
         call = self.processes.Exec()
-        command = process_pb2.Command(shell=f"head -c {size} /dev/zero")
+        start = process_pb2.ExecStart(session_id=self.name, workspace_id=self.workspace)
+        start.command.shell = f"head -c {size} /dev/zero"
+        if lingers:
+            start.request_id = new_id("eff")
+            start.linger.FromSeconds(5)
         begun = time.perf_counter()
-        await call.write(process_pb2.ExecRequest(start=process_pb2.ExecStart(session_id=self.name, command=command)))
+        await call.write(process_pb2.ExecRequest(start=start))
         received = 0
         async for frame in call:
             received += len(frame.stdout)
@@ -170,12 +178,14 @@ async def bulk(session: Session, running: Box, options: Options) -> list[Row]:
     size = options.pick(50, 100, 1000) * 1_000_000
     seconds = min([await session.output(size) for _ in range(3)])
     rate = size / seconds / 1e6
+    resumable = size / min([await session.output(size, lingers=True) for _ in range(3)]) / 1e6
     peak = _peak_memory(running.process.pid)
     written = options.pick(50, 200, 400) * MEBI
     write = written / await session.write(written) / 1e6
     received, taken = await session.read()
     return [
         Row(f"box: {size // 10**6} MB of output streamed whole", rate, "MB/s", goal=at_least(rate, 200, "MB/s")),
+        Row("box: the same, of a command that can be come back to", resumable, "MB/s"),
         Row("box: peak memory of the server after it (RSS)", peak, "MiB", goal=at_most(peak, 100, "MiB")),
         Row("box: a file written", write, "MB/s"),
         Row("box: a file read", received / taken / 1e6, "MB/s"),
@@ -190,9 +200,10 @@ def _peak_memory(pid: int) -> float:
 
 
 async def held_sessions(channel: PortwayChannel, running: Box, options: Options) -> list[Row]:
-    count = options.pick(30, 100, 120)
+    count = options.pick(30, 200, 200)
     idle, _rss = machine.memory(running.process.pid)
-    made = [Session(channel, f"held-{number}") for number in range(count)]
+    # A workspace may have 128 of them.
+    made = [Session(channel, f"held-{number}", f"half-{number % 2}") for number in range(count)]
     taken = []
     for session in made:
         begun = time.perf_counter()
