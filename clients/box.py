@@ -34,6 +34,7 @@ from portway.v1 import (
 )
 
 CALL_SECONDS = 60.0
+_FRAME_BYTES = 512 * 1024
 FRAME_BYTES = 1024 * 1024
 
 
@@ -194,13 +195,13 @@ class Box:
     async def import_image(
         self, name: str, pieces: AsyncIterator[bytes], *, workspace_id: str = ""
     ) -> image_pb2.ImportImageResponse:
-        """Make an image of the bytes of an archive; each piece has at most 1 MiB. No time limit but the box's own."""
+        """Make an image of the bytes of an archive, in pieces of any size. No time limit but the box's own."""
         start = image_pb2.ImportImageStart(name=name, workspace_id=workspace_id)
         with errors_by_meaning():
             call = self.images.ImportImage()
             try:
                 if await send(call, image_pb2.ImportImageRequest(start=start)):
-                    async for piece in pieces:
+                    async for piece in _frames_of(pieces):
                         # A box that has seen enough ends the call.
                         if not await send(call, image_pb2.ImportImageRequest(data=piece)):
                             break
@@ -213,6 +214,12 @@ class Box:
         """How the box is: backend, what is enforced, and why not where it is not."""
         with errors_by_meaning():
             return await self.service.GetBoxStatus(box_pb2.GetBoxStatusRequest(), timeout=CALL_SECONDS)
+
+
+async def _frames_of(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        for begin in range(0, len(piece), _FRAME_BYTES):
+            yield piece[begin : begin + _FRAME_BYTES]
 
 
 async def _feed(

@@ -15,8 +15,7 @@ import structlog
 
 from portway.box.images.settings import ImageSettings
 from portway.box.images.types import SHARED, Image, ImageName
-from portway.box.images.unpack.program import ROOT
-from portway.box.images.unpack.refusal import Bounds
+from portway.box.images.unpack.terms import ROOT, Bounds
 from portway.box.images.unpacking import Confinement, unpack
 from portway.rpc.errors import Conflict, LimitExceeded, NotFound, Quota, Resource
 

@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from portway.box.images.unpack.finish import Measured
-from portway.box.images.unpack.refusal import Bounds
+from portway.box.images.unpack.terms import Bounds, Measured
 from portway.box.isolation.descriptors import Descriptor, nonblocking_pipe, widen_pipe
 from portway.rpc.errors import DeadlineExceeded, InvalidInput, LimitExceeded, Unavailable
 

@@ -219,7 +219,8 @@ def digest_of(run: RunScope, wanted: Wanted) -> str:
         "profile": box.profile,
         "network": [box.network.mode, *box.network.allow],
         "read_only": box.read_only,
-        "image": box.image,
+        # Said only where there is one, so that approvals from before images still stand.
+        **({"image": box.image} if box.image else {}),
     }
     text = json.dumps(covered, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -87,7 +87,7 @@ async def test_links_of_an_image_lead_only_within_the_sandbox(
 async def test_a_hostile_shell_hurts_its_own_session_alone(channel: PortwayChannel, box: BoxProcess) -> None:
     script = (
         b"#!/bin/honest\nid -u >&2 2>/dev/null; cat /proc/*/environ /proc/*/cmdline >&2\n"
-        b"ls -l /proc/self/fd >&2; echo ready >&8 2>/dev/null\n"
+        b"ls -l /proc/self/fd >&2\n"
         b"printf '{\"exit-code\": 0}' >&4 2>/dev/null; printf '{\"exit-code\": 0}' >&7 2>/dev/null; exit 42\n"
     )
     entries = [roots.file("bin/honest", roots.small_root()["bin/sh"], 0o755), roots.file("bin/sh", script, 0o755)]
@@ -102,6 +102,20 @@ async def test_a_hostile_shell_hurts_its_own_session_alone(channel: PortwayChann
         # Programs run without it, and their end is told by the box.
         assert (await session.argv("/bin/cat", "/etc/hostname")).stdout == "sandbox\n"
         assert (await session.argv("/bin/honest", "-c", "exit 7")).code == 7
+    assert (await other.sh("echo fine")).stdout == "fine\n"
+    await session.delete()
+    await other.delete()
+
+
+async def test_a_shell_that_lies_about_being_there_is_its_own_sessions_trouble(channel: PortwayChannel) -> None:
+    script = b"#!/bin/honest\necho ready >&8; echo lie; exit 42\n"
+    entries = [roots.file("bin/honest", roots.small_root()["bin/sh"], 0o755), roots.file("bin/sh", script, 0o755)]
+    session = await session_of(channel, *entries, without=("bin/sh",))
+    for _ in range(3):
+        result = await session.argv("/bin/cat", "/etc/hostname")
+        # Run by the box itself, or left undone by the shell: never told as done.
+        assert (result.code, result.stdout) in ((0, "sandbox\n"), (42, "lie\n"), (42, "")), result
+    other = await new_session(channel)
     assert (await other.sh("echo fine")).stdout == "fine\n"
     await session.delete()
     await other.delete()
@@ -215,11 +229,12 @@ async def test_mounts_go_where_they_should_also_where_an_image_has_nothing_or_so
             mounts += [mount(shared / "file", "/one/file", read), mount(shared, "/hidden", none)]
             session = await session_of(channel, *hidden, extra_mounts=mounts, read_only_root=read_only)
             result = await session.attempt(
-                "cat /data/read/file /one/file; ls /hidden; (echo x > /data/read/new) 2>/dev/null && echo WRITTEN\n"
-                "echo x > /data/write/made && echo made; (echo x > /one/file) 2>/dev/null && echo WRITTEN; true"
+                f"made=made-{read_only}; cat /data/read/file /one/file; ls /hidden\n"
+                "(echo x > /data/read/new) 2>/dev/null && echo WRITTEN\n"
+                "echo x > /data/write/$made && echo made; (echo x > /one/file) 2>/dev/null && echo WRITTEN; true"
             )
             assert result.stdout == "of the machineof the machinemade\n", result
-            assert (shared / "made").read_text() == "x\n"
+            assert (shared / f"made-{read_only}").read_text() == "x\n"
             moved = "mv /data /moved 2>/dev/null && mkdir /data; rm /data/read 2>/dev/null; true"
             await session.attempt(moved)
             assert (shared / "file").read_text() == "of the machine"
@@ -228,7 +243,7 @@ async def test_mounts_go_where_they_should_also_where_an_image_has_nothing_or_so
         for target in ("/trap/in", "/blocked/in"):
             with pytest.raises(PortwayError, match="a link or a file"):
                 await session_of(channel, *hidden, extra_mounts=[mount(shared, target, read)])
-        assert sorted(path.name for path in shared.iterdir()) == ["file", "inner", "made"]
+        assert sorted(path.name for path in shared.iterdir()) == ["file", "inner", "made-False", "made-True"]
 
 
 @pytest.mark.parametrize("mode", [ROOT, UNPRIVILEGED])

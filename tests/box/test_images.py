@@ -3,7 +3,11 @@
 import asyncio
 import gzip
 import lzma
+import os
+import shutil
+import subprocess
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +19,7 @@ from tests.asking import ask
 from tests.box import roots
 from tests.box.box_process import BoxProcess
 from tests.box.inside import Inside, begin, dial, new_session, until_said
+from tests.box.skill_files import COUNTING, put, showing
 from tests.waiting import until
 
 COMPLETED, FAILED = image_pb2.IMAGE_VALIDATION_STAGE_COMPLETED, image_pb2.IMAGE_VALIDATION_STAGE_FAILED
@@ -297,6 +302,52 @@ async def test_a_root_that_may_be_written_to_is_the_sessions_alone_and_bounded(c
     await two.delete()
     again = (await roots.import_image(channel, a_name(), roots.root_tar())).image.digest
     assert before == again
+
+
+async def test_skills_and_sockets_are_shown_in_a_session_of_an_image(channel: PortwayChannel) -> None:
+    name = a_name()
+    await roots.import_image(channel, name, roots.root_tar())
+    digest = await put(channel, COUNTING)
+    for read_only in (True, False):
+        session = await new_session(channel, image=name, skills=[showing("counting", digest)], read_only_root=read_only)
+        said = await session.attempt(
+            "cat .skills/counting/lib/data.txt; touch .skills/x 2>/dev/null && echo OPEN; ls /run"
+        )
+        assert said.stdout == "1 2 3\nportway\n", said
+        await session.delete()
+
+
+@pytest.mark.heavy
+async def test_a_whole_distribution_made_by_debootstrap_is_an_image(box: BoxProcess, tmp_path: Path) -> None:
+    if os.geteuid() != 0 or shutil.which("debootstrap") is None:
+        pytest.skip("debootstrap is not installed, or this test run is not root's")
+    made = await asyncio.to_thread(
+        subprocess.run,
+        ["debootstrap", "--variant=minbase", "stable", str(tmp_path / "root")],
+        capture_output=True,
+        text=True,
+    )
+    if made.returncode != 0:
+        pytest.skip(f"debootstrap cannot fetch packages here: {made.stdout[-300:]}")
+    packing = ["tar", "-C", str(tmp_path / "root"), "-c", "."]
+    packed = (await asyncio.to_thread(subprocess.run, packing, capture_output=True, check=True)).stdout
+    async with dial(box) as channel:
+        name, layered = a_name(), a_name()
+        image = (await roots.import_image(channel, name, packed)).image
+        assert image.entry_count > 3000
+        assert (await roots.import_image(channel, layered, roots.oci_archive(packed))).image.digest == image.digest
+        assert (await roots.validate(channel, name))[-1].stage == COMPLETED
+        session = await new_session(channel, image=name, read_only_root=False)
+        said = await session.attempt(
+            "dpkg --list | grep -c ^ii; getent passwd www-data; echo x > /usr/bin/new; ls /usr/bin/new"
+        )
+        count, user, new = said.stdout.split()
+        assert int(count) > 50
+        assert user.startswith("www-data:")
+        assert new == "/usr/bin/new"
+        terminal = await session.sh("test -t 0 && (: < /dev/tty)", terminal=(20, 60))
+        assert terminal.code == 0
+        await session.delete()
 
 
 async def test_what_is_too_much_is_refused(box: BoxProcess, channel: PortwayChannel) -> None:

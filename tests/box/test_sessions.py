@@ -17,7 +17,7 @@ from portway.rpc.status import errors_by_meaning
 from portway.v1 import box_pb2, file_pb2, process_pb2, session_pb2, session_pb2_grpc
 from tests.asking import ask
 from tests.box.box_process import ROOT, BoxProcess, box_process, why_not
-from tests.box.inside import Inside, begin, dial, enforces, new_session, seconds
+from tests.box.inside import Inside, begin, dial, enforces, new_session, seconds, until_said
 from tests.waiting import until
 
 MEBI = 1024 * 1024
@@ -304,7 +304,8 @@ async def test_every_method_needs_a_token(box: BoxProcess) -> None:
 
 async def test_usage_is_told(inside: Inside, channel: PortwayChannel, box: BoxProcess) -> None:
     await inside.sh("head -c 3000000 /dev/urandom > file")
-    call = await begin(inside, "sleep 60")
+    call = await begin(inside, "echo runs; sleep 60")
+    await until_said(call, b"runs")
     session = (await ask(channel, session_pb2.GetSessionRequest(session_id=inside.session_id))).session
     assert session.usage.disk_bytes >= 3_000_000
     assert session.running_count == 1

@@ -9,7 +9,7 @@ import os
 import signal
 import stat
 
-from portway.box.backends.namespace.stage import EMPTY, HOST, RUN, STAGE
+from portway.box.backends.namespace.stage import EMPTY, ETC, HOST, RUN, STAGE
 from portway.box.backends.namespace.wire import MountOrder, OpenOrder
 from portway.box.backends.types import TEMPORARY, WORKSPACE
 from portway.box.isolation import syscalls
@@ -51,6 +51,8 @@ def mount_image(order: OpenOrder, root: str) -> None:
         _attach(f"{STAGE}/workspace", inside, WORKSPACE, read_only=order.workspace_read_only)
         _attach(f"{STAGE}/tmp", inside, TEMPORARY, read_only=False)
         _attach(RUN, inside, "/run", read_only=True)
+        # Where names are asked for is the session's network's to say. Each image has the file.
+        _attach(f"{ETC}/resolv.conf", inside, "/etc/resolv.conf", read_only=True)
         for index, target in enumerate(order.targets):
             shown = order.mounts[index] is not None
             source = f"{STAGE}/mount{index}" if shown else EMPTY

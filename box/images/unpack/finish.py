@@ -4,9 +4,8 @@ import hashlib
 import os
 import stat
 import struct
-from dataclasses import dataclass
 
-from portway.box.images.unpack.refusal import Refused
+from portway.box.images.unpack.terms import Measured, Refused
 from portway.box.images.unpack.tree import DIRECTORY_MODE, remove_all
 from portway.box.isolation.syscalls import RESOLVE_NO_SYMLINKS, open_beneath
 
@@ -23,16 +22,6 @@ _ETC = {"hosts": "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost\n", "hostname": "
 _LOOKED_AT = ("bin", "usr/bin", "sbin", "usr/sbin", "usr/local/bin", "")
 _MOST_LOOKED_AT = 200
 _MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64", 21: "ppc64", 22: "s390x"}
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """An image as it is on the disk. Bytes."""
-
-    digest: str
-    size: int
-    entry_count: int
-    architecture: str
 
 
 def furnish(root: int) -> None:

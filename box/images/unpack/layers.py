@@ -8,9 +8,9 @@ import stat
 from collections.abc import Sequence
 from typing import Any
 
-from portway.box.images.unpack.refusal import Budget, Refused
 from portway.box.images.unpack.streams import open_stream
 from portway.box.images.unpack.tar import Body, Entry, entries, shown
+from portway.box.images.unpack.terms import Budget, Refused
 from portway.box.images.unpack.tree import Tree
 from portway.box.isolation.syscalls import open_beneath
 

@@ -12,15 +12,14 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from portway.box.images.unpack.finish import MOUNT_POINTS, Measured, furnish, measure
+from portway.box.images.unpack.finish import MOUNT_POINTS, furnish, measure
 from portway.box.images.unpack.layers import Archive, is_archive
-from portway.box.images.unpack.refusal import Bounds, Budget, Refused
 from portway.box.images.unpack.streams import open_stream
 from portway.box.images.unpack.tar import entries
+from portway.box.images.unpack.terms import ROOT, Bounds, Budget, Measured, Refused
 from portway.box.images.unpack.tree import DIRECTORY_MODE, Tree, remove_all
 from portway.box.isolation import syscalls
 
-ROOT = "root"
 _CONTENT = "content"
 _MEMORY = 1024 * 1024 * 1024
 _OPEN_FILES = 512

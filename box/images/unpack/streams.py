@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from portway.box.images.unpack.refusal import Budget, Refused
+from portway.box.images.unpack.terms import Budget, Refused
 
 PIECE = 256 * 1024
 _XZ_MEMORY = 128 * 1024 * 1024

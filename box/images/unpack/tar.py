@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from portway.box.images.unpack.refusal import Refused
 from portway.box.images.unpack.streams import PIECE, Stream
+from portway.box.images.unpack.terms import Refused
 
 BLOCK = 512
 MAX_DEPTH, MAX_PATH, MAX_NAME = 128, 4096, 255

@@ -7,8 +7,8 @@ import stat
 from collections.abc import Callable, Iterator, Set
 from typing import TypeVar
 
-from portway.box.images.unpack.refusal import Budget, Refused
 from portway.box.images.unpack.tar import Body, Entry, Kind, shown
+from portway.box.images.unpack.terms import Budget, Refused
 from portway.box.isolation.syscalls import RESOLVE_NO_SYMLINKS, open_beneath
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY

@@ -27,6 +27,7 @@ class RealBox:
     process: subprocess.Popen[bytes] | None = None
     address: str = ""
     mount_roots: Sequence[Path] = ()
+    operator_token: str = ""
 
     def start(self) -> None:
         ready = self.folder / "ready.json"
@@ -70,8 +71,10 @@ def running_box(folder: Path, mount_roots: Sequence[Path] = ()) -> Iterator[Real
     entry = {"id": token.token_id, "sha256": token.secret_hash.hex(), "role": "box", "workspace_id": "*"}
     file = os.open(folder / "credentials.json", os.O_CREAT | os.O_WRONLY, 0o600)
     with open(file, "w") as credentials:
-        json.dump({"tokens": [entry]}, credentials)
-    box = RealBox(folder, token.text, mount_roots=mount_roots)
+        operator = mint_token("operator")
+        other = {"id": operator.token_id, "sha256": operator.secret_hash.hex(), "role": "operator", "workspace_id": "*"}
+        json.dump({"tokens": [entry, other]}, credentials)
+    box = RealBox(folder, token.text, mount_roots=mount_roots, operator_token=operator.text)
     box.start()
     try:
         yield box

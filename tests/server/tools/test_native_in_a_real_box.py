@@ -30,6 +30,7 @@ from portway.server.tools.native_specs import SPECS
 from portway.server.tools.registry import ToolRegistry
 from portway.server.tools.session_name import SessionFacts, session_name
 from portway.server.tools.types import BoxSession, ToolCall, ToolResult, ToolScope
+from tests.box import roots
 from tests.sandbox import why_no_sandbox
 from tests.server.tools.real_box import RealBox, running_box
 from tests.waiting import PATIENCE
@@ -46,9 +47,9 @@ def real_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealBox]:
 class Desk:
     """The tools of one agent in one sandbox of its own."""
 
-    def __init__(self, client: Box, link: BoxLink, name: str) -> None:
+    def __init__(self, client: Box, link: BoxLink, name: str, image: str = "") -> None:
         session = session_name("default", "assistant", "", SessionFacts(conversation_id=name))
-        self.scope = ToolScope("default", "run_1", BoxSession("default", session))
+        self.scope = ToolScope("default", "run_1", BoxSession("default", session, image=image))
         self.registry = ToolRegistry([NativeTools(BoxClient(client), link.availability)])
 
     async def call(self, name: str, effect: str = "eff_1", **arguments: object) -> ToolResult:
@@ -73,6 +74,28 @@ async def test_a_command_runs_and_its_files_stay(desk: Desk) -> None:
     later = await desk.call("exec", "eff_2", command="cat here; pwd")
     assert later.text == "exit code 0\nhi\n/workspace"
     assert (await desk.call("read", path="here")).text == "1\thi"
+
+
+async def test_an_agent_works_in_the_image_that_its_policy_names(real_box: RealBox) -> None:
+    async def whole() -> AsyncIterator[bytes]:
+        yield roots.root_tar()
+
+    async with Box(real_box.address, token=real_box.operator_token) as operator:
+        await operator.import_image("agents:1", whole())
+    async with Box(real_box.address, token=real_box.token) as client:
+        link = BoxLink(client.status)
+        await link.refresh()
+        desk = Desk(client, link, "in-an-image", image="agents:1")
+        assert (await desk.call("exec", "eff_1", command="cat /etc/issue")).text == "exit code 0\nhand-made"
+        # The same sandbox, asked for with what it was not made with: the difference is named.
+        for image, reason in (("", ""), ("agents:2", "spec.image")):
+            other = Desk(client, link, "in-an-image", image=image)
+            if not reason:
+                assert "hand-made" in (await other.call("exec", "eff_2", command="cat /etc/issue")).text
+                continue
+            with pytest.raises(WrongState, match=reason) as refused:
+                await other.call("exec", "eff_3", command="true")
+            assert [violation.field for violation in refused.value.fields] == ["spec.image"]
 
 
 async def test_a_command_that_takes_too_long_is_killed(desk: Desk) -> None:

@@ -1,4 +1,4 @@
-"""Why an image is not made, and what may be used up while it is."""
+"""What an import may use up, why it is refused, and what comes of it. Loads nothing: the server imports it too."""
 
 from dataclasses import dataclass
 
@@ -17,6 +17,10 @@ class Refused(Exception):
         self.kind = kind
 
 
+# Where the tree lies, in the place of an import.
+ROOT = "root"
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """Bytes on the disk, entries, and how much larger than what was sent the content may be."""
@@ -24,6 +28,16 @@ class Bounds:
     max_bytes: int
     max_entries: int
     max_ratio: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """An image as it is on the disk. Bytes."""
+
+    digest: str
+    size: int
+    entry_count: int
+    architecture: str
 
 
 class Budget:
