@@ -24,7 +24,8 @@ from portway.box.images.servicer import ImageServicer
 from portway.box.images.shelf import ImageShelf
 from portway.box.images.unpacking import Confinement
 from portway.box.images.validation import Validations
-from portway.box.isolation.users import IMAGE_OWNER
+from portway.box.isolation.users import IMAGE_OWNER, UserPool
+from portway.box.network.networks import Networks
 from portway.box.paging import Pager
 from portway.box.processes.directory import ProcessDirectory
 from portway.box.processes.effects import EffectLedger
@@ -131,6 +132,7 @@ class _Parts:
         self._backend = BackendChoice(self._backends(paths, own), config.backend)
         self._store = SessionStore(paths.sessions)
         self._skills = SkillStore(config.data / "skills", config.skills_bytes)
+        self._networks = Networks(config.network, UserPool(config.user_locks) if Machine.look().root else None, errors)
         self.sessions = SessionDirectory(
             self._backend,
             ProfileBook(config.profiles, config.ceiling),
@@ -143,6 +145,7 @@ class _Parts:
             ),
             errors,
             self._skills,
+            self._networks,
             enabled=config.enabled,
             patience=config.create_timeout,
         )
@@ -182,6 +185,7 @@ class _Parts:
     async def start(self, stack: AsyncExitStack) -> None:
         swept = await self._backend.cleanup(self._store.keys())
         stack.push_async_callback(self._backend.close)
+        stack.push_async_callback(self._networks.gate.stop)
         stack.callback(self._threads.close)
         swept += await asyncio.to_thread(self._skills.start, self.sessions.shown_skills)
         self.sessions.restore()

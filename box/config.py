@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from portway.box.images.settings import ImageSettings
+from portway.box.network.settings import NetworkSettings
 from portway.box.sessions.profiles import Ceiling, Profile, check_names
 from portway.rpc.metrics.config import MetricsConfig
 
@@ -63,6 +64,7 @@ class BoxConfig:
     user_locks: Path = Path("/run/portway-box-users")
     images: ImageSettings = ImageSettings()
     engine: EngineConfig = EngineConfig()
+    network: NetworkSettings = NetworkSettings()
     create_timeout: float = 120.0
     require_probes: tuple[str, ...] = ()
 

@@ -52,10 +52,14 @@ class Protocol(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PortPlace:
-    """A port of a sandbox's own loopback, 127.0.0.1; 0 takes a free one."""
+    """A port of a sandbox's own loopback, 127.0.0.1; 0 takes a free one.
+
+    With `any_address` it also takes what a `Steering` hands to it.
+    """
 
     port: int
     protocol: Protocol = Protocol.TCP
+    any_address: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +93,25 @@ class SkillMount:
 
 
 @dataclass(frozen=True, slots=True)
+class Steering:
+    """What a sandbox's own network does with TCP connections to addresses of IPv4 that are not its loopback's.
+
+    They arrive at `port` of the loopback with the address that they were meant for (see
+    `portway.box.network.steering`). Those to `refused` networks fail at once, but for those also in `allowed`.
+    """
+
+    port: int
+    refused: tuple[str, ...]
+    allowed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SandboxSpec:
     """A sandbox to make. `key` names it on disk and in the kernel: letters and digits, unique in the installation.
 
     `env` and `directory` are those of most of its commands. `image` is the backend's own reference of an image that is
-    the sandbox's root, empty for the root that the backend has itself.
+    the sandbox's root, empty for the root that the backend has itself. `steering` comes with the network ON, and is set
+    up before anything runs.
     """
 
     key: str
@@ -107,6 +125,7 @@ class SandboxSpec:
     workspace: HostMount | None = None
     image: str = ""
     skills: tuple[SkillMount, ...] = ()
+    steering: Steering | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +169,10 @@ class SandboxUsage:
     pids: int | None = None
     cpu_seconds: float | None = None
     peak_memory: int | None = None
+    sent_bytes: int | None = None
+    received_bytes: int | None = None
+    connection_count: int | None = None
+    refused_count: int | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -12,6 +12,7 @@ from portway.box.backends.interface import Backend, Sandbox
 from portway.box.backends.types import HeldThing, SandboxSpec
 from portway.box.images.types import ImageName
 from portway.box.isolation.limits import Limits
+from portway.box.network.networks import Networks
 from portway.box.sessions.admission import Admission
 from portway.box.sessions.compatibility import differences
 from portway.box.sessions.environment import check_environment, session_environment
@@ -52,6 +53,7 @@ class SessionDirectory:
         admission: Admission,
         errors: ErrorLog,
         skills: SkillStore,
+        networks: Networks,
         *,
         enabled: bool = True,
         patience: float = DEFAULT_PATIENCE_SECONDS,
@@ -64,6 +66,7 @@ class SessionDirectory:
         self._patience = patience
         self._errors = errors
         self._skills = skills
+        self._networks = networks
         self._enabled = enabled
         self._sessions: dict[SessionRef, LiveSession] = {}
         self._making: dict[SessionRef, asyncio.Task[None]] = {}
@@ -189,6 +192,7 @@ class SessionDirectory:
 
     def _check(self, spec: SessionSpec) -> None:
         self._admission.require_probes(spec)
+        self._networks.check(spec.network)
         check_working_directory(spec.working_directory, self._mounts.mounts(spec), "spec.working_directory")
         self._mounts.workspace(spec)
         check_environment(spec.env, "spec.env")
@@ -212,7 +216,8 @@ class SessionDirectory:
             if spec.persistent:
                 # Part of the opening, which a deletion waits for: nothing is noted down after a session is gone.
                 await to_its_end(asyncio.to_thread(self._store.save, StoredSession(ref, spec, session.create_time)))
-            return await self._backend.create(self._sandbox_spec(ref, spec))
+            sandbox = await self._backend.create(self._sandbox_spec(ref, spec))
+            return await self._networks.attach(ref, key_of(ref), spec.network, sandbox)
 
         def changed(live: LiveSession) -> None:
             shown = live.describe()
@@ -245,6 +250,7 @@ class SessionDirectory:
             key=key_of(ref),
             limits=limits,
             network=spec.network.mode,
+            steering=self._networks.steering(spec.network),
             read_only_root=spec.read_only_root,
             persistent=spec.persistent,
             env=tuple(session_environment(spec).items()),

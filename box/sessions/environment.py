@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from portway.box.backends.types import TEMPORARY, WORKSPACE
+from portway.box.backends.types import TEMPORARY, WORKSPACE, Network
+from portway.box.network.policy import PROXY_PORT
 from portway.box.sessions.types import SessionSpec
 from portway.rpc.errors import InvalidInput
 
@@ -17,9 +18,22 @@ _BASE: Mapping[str, str] = {
 }
 
 
+_PROXY = f"http://127.0.0.1:{PROXY_PORT}"
+# Programs disagree about the case. One for SOCKS is not set: some fail over it instead of taking another.
+_PROXIES: Mapping[str, str] = {
+    "http_proxy": _PROXY,
+    "https_proxy": _PROXY,
+    "HTTP_PROXY": _PROXY,
+    "HTTPS_PROXY": _PROXY,
+    "no_proxy": "localhost,127.0.0.1,::1",
+    "NO_PROXY": "localhost,127.0.0.1,::1",
+}
+
+
 def session_environment(spec: SessionSpec) -> dict[str, str]:
-    """What every command of a session gets."""
-    return {**_BASE, **spec.env}
+    """What every command of a session gets. What its caller says stands over what the box sets."""
+    network = _PROXIES if spec.network.mode is Network.ALLOW_LIST else {}
+    return {**_BASE, **network, **spec.env}
 
 
 def check_environment(env: Mapping[str, str], field: str) -> None:

@@ -2,11 +2,13 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from portway.box.backends.types import MountMode, Network
 from portway.box.isolation.limits import MEBI
+from portway.box.network.allow_list import entry_of
+from portway.box.network.names import BadName
 from portway.box.sessions.types import (
     DEFAULT_COMMAND_SECONDS,
     DEFAULT_PROFILE,
@@ -159,8 +161,27 @@ def _chosen(name: str, request: SessionRequest, profile: Profile) -> int | bool:
 
 def _network(request: SessionRequest, profile: Profile) -> NetworkPolicy:
     if request.network is None or "network" in profile.locked:
-        return NetworkPolicy(profile.network, profile.allow)
-    return request.network
+        policy = NetworkPolicy(profile.network, profile.allow)
+    else:
+        policy = request.network
+    if policy.mode is not Network.ALLOW_LIST:
+        return policy
+    return NetworkPolicy(policy.mode, _allowed(policy.allow or profile.allow))
+
+
+def _allowed(entries: Sequence[str]) -> tuple[str, ...]:
+    """The entries in their one form and order: two lists that permit the same are the same."""
+    if not entries:
+        raise InvalidInput.field(
+            "spec.network.allow", "needs an entry such as `example.org:443`; for nothing at all ask for the mode OFF"
+        )
+    found = set()
+    for index, entry in enumerate(entries):
+        try:
+            found.add(entry_of(entry).written())
+        except BadName as error:
+            raise InvalidInput.field(f"spec.network.allow[{index}]", str(error)) from None
+    return tuple(sorted(found))
 
 
 def _mounts_are_locked(profile: Profile) -> bool:

@@ -151,6 +151,10 @@ def usage_to(figures: SessionFigures) -> pb.SessionUsage:
         peak_memory_bytes=usage.peak_memory,
         command_count=figures.commands,
         running_count=figures.session.running_count,
+        network_sent_bytes=usage.sent_bytes,
+        network_received_bytes=usage.received_bytes,
+        network_connection_count=usage.connection_count,
+        network_refused_count=usage.refused_count,
     )
 
 

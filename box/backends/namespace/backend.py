@@ -25,7 +25,6 @@ from portway.box.backends.types import (
     HostMount,
     IsolationProbe,
     MountMode,
-    Network,
     SandboxSpec,
 )
 from portway.box.images.interface import Images
@@ -115,8 +114,6 @@ class NamespaceBackend:
     async def _create(self, spec: SandboxSpec) -> NamespaceSandbox:
         self._machine.require()
         base = self._base(spec)
-        if spec.network is not Network.OFF:
-            raise WrongState("this backend cannot give a session a network yet; ask for `network: off`")
         await self._ensure_zygote()
         home = self._paths.home(spec.key)
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -213,6 +210,7 @@ class NamespaceBackend:
             read_only=tuple(mount.mode is not MountMode.READ_WRITE for mount in spec.mounts),
             workspace_read_only=_is_read_only(spec.workspace),
             base=wire.MountOrder(str(base.parent.resolve()), base.name) if base is not None else None,
+            steering=spec.steering,
         )
 
     def _base(self, spec: SandboxSpec) -> Path | None:

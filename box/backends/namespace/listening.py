@@ -13,6 +13,7 @@ _LOOPBACK = "127.0.0.1"
 # Connections beyond wait in the caller: the kernel answers nothing until one is taken.
 BACKLOG = 64
 _KINDS = {"tcp": (socket.AF_INET, socket.SOCK_STREAM), "udp": (socket.AF_INET, socket.SOCK_DGRAM)}
+_IP_TRANSPARENT = 19
 _UNIX = (socket.AF_UNIX, socket.SOCK_STREAM)
 
 
@@ -28,6 +29,8 @@ def open_listener(order: ListenOrder, mounts: int, network: int) -> socket.socke
         if kind == socket.SOCK_STREAM:
             # A port whose last connections have only just ended can be had again at once.
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if order.any_address:
+            made.setsockopt(socket.SOL_IP, _IP_TRANSPARENT, 1)
         made.bind((_LOOPBACK, order.port))
     if kind == socket.SOCK_STREAM:
         made.listen(BACKLOG)

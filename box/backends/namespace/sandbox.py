@@ -306,7 +306,7 @@ class NamespaceSandbox:
         request = self._zygote.next_request()
         match place:
             case PortPlace():
-                order = wire.ListenOrder(request, place.protocol, port=place.port)
+                order = wire.ListenOrder(request, place.protocol, port=place.port, any_address=place.any_address)
             case SocketPlace():
                 check_socket_name(place.name)
                 order = wire.ListenOrder(request, "unix", name=place.name)

@@ -12,6 +12,7 @@ from portway.box.backends.namespace.image_root import mount_image
 from portway.box.backends.namespace.skill_mounts import FOLDER, clone_skills, show_skills
 from portway.box.backends.namespace.stage import HOST, RUN, SOCKETS_STAGED, STAGE, TOP_LEVEL
 from portway.box.backends.namespace.wire import MountOrder, OpenOrder, SkillsOrder
+from portway.box.backends.types import Steering
 from portway.box.isolation import syscalls
 from portway.box.isolation.loop_devices import attach_loop
 from portway.box.isolation.syscalls import (
@@ -24,6 +25,7 @@ from portway.box.isolation.syscalls import (
     MS_PRIVATE,
     MS_REC,
 )
+from portway.box.network.steering import steer
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _INTERFACE = struct.Struct("16sh22x")
@@ -63,7 +65,7 @@ def open_session(order: OpenOrder, image: int | None) -> list[int]:
         mount_image(order, f"{STAGE}/root")
     # The machine itself is out of reach from here on.
     syscalls.unmount(HOST)
-    return [os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC), _new_network(), *opened]
+    return [os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC), _new_network(order.steering), *opened]
 
 
 def _make_root(root: str, targets: tuple[str, ...]) -> None:
@@ -142,11 +144,13 @@ def _bind(order: MountOrder, target: str, *, whole: bool) -> None:
         os.close(source)
 
 
-def _new_network() -> int:
+def _new_network(steering: Steering | None) -> int:
     """A network namespace with nothing but its own loopback, as a descriptor."""
     syscalls.unshare(CLONE_NEWNET)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
         asked = fcntl.ioctl(control, _SIOCGIFFLAGS, _INTERFACE.pack(b"lo", 0))
         _name, flags = _INTERFACE.unpack(asked)
         fcntl.ioctl(control, _SIOCSIFFLAGS, _INTERFACE.pack(b"lo", flags | _IFF_UP))
+    if steering is not None:
+        steer(steering)
     return os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)

@@ -33,7 +33,7 @@ _GENERATED = {
     "group": "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n",
     "hosts": "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost\n",
     "hostname": "sandbox\n",
-    "resolv.conf": "",
+    "resolv.conf": "nameserver 127.0.0.1\n",
 }
 
 

@@ -4,11 +4,14 @@ Both ends are this program, so nothing is negotiated; what arrives is still take
 """
 
 import array
+import dataclasses
 import json
 import os
 import socket
 from dataclasses import dataclass
 from typing import Any
+
+from portway.box.backends.types import Steering
 
 MAX_PACKET = 192 * 1024
 MAX_DESCRIPTORS = 48
@@ -131,6 +134,7 @@ class OpenOrder:
     workspace_read_only: bool = False
     base: MountOrder | None = None
     skills: tuple[SkillOrder, ...] = ()
+    steering: Steering | None = None
 
     def to_message(self) -> dict[str, Any]:
         return {
@@ -150,11 +154,12 @@ class OpenOrder:
             "workspace_read_only": self.workspace_read_only,
             "base": _mount_fields(self.base),
             "skills": [skill.to_fields() for skill in self.skills],
+            "steering": _steering_fields(self.steering),
         }
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> "OpenOrder":
-        taken_apart = ("folder", "mounts", "targets", "read_only", "base", "skills")
+        taken_apart = ("folder", "mounts", "targets", "read_only", "base", "skills", "steering")
         fields = {name: message[name] for name in cls.__slots__ if name not in taken_apart}
         folder = _mount_order(message["folder"])
         mounts = tuple(_mount_order(one) for one in message["mounts"])
@@ -165,8 +170,19 @@ class OpenOrder:
             read_only=tuple(message["read_only"]),
             base=_mount_order(message["base"]),
             skills=tuple(SkillOrder(*one) for one in message["skills"]),
+            steering=_steering(message["steering"]),
             **fields,
         )
+
+
+def _steering_fields(steering: Steering | None) -> dict[str, Any] | None:
+    return None if steering is None else dataclasses.asdict(steering)
+
+
+def _steering(fields: dict[str, Any] | None) -> Steering | None:
+    if fields is None:
+        return None
+    return Steering(fields["port"], tuple(fields["refused"]), tuple(fields["allowed"]))
 
 
 REMOVE = "remove"
@@ -177,13 +193,14 @@ class ListenOrder:
     """Make a listening socket in a session, whose mounts and network come along. `kind`: `tcp`, `udp`, `unix`; or
     REMOVE the one of Unix with this name.
 
-    `port` is one of its loopback, `name` one of a socket of Unix.
+    `port` is one of its loopback, `name` one of a socket of Unix. `any_address`: see `PortPlace`.
     """
 
     request: int
     kind: str
     port: int = 0
     name: str = ""
+    any_address: bool = False
 
     def to_message(self) -> dict[str, Any]:
         return {
@@ -192,11 +209,12 @@ class ListenOrder:
             "socket": self.kind,
             "port": self.port,
             "name": self.name,
+            "any_address": self.any_address,
         }
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> "ListenOrder":
-        return cls(message["request"], message["socket"], message["port"], message["name"])
+        return cls(message["request"], message["socket"], message["port"], message["name"], message["any_address"])
 
 
 def _mount_fields(order: MountOrder | None) -> list[str] | None:

@@ -121,7 +121,9 @@ class NetworkPolicy(_message.Message):
     """Mode."""
     @_builtins.property
     def allow(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """With ALLOW_LIST: `example.org:443`, `*.example.org:443`."""
+        """With ALLOW_LIST: `example.org:443`, `*.example.org:443` (names below it, not itself), `203.0.113.5:443`, `[2001:db8::1]:443`; without a port 80 and 443.
+        Empty takes the profile's list. A list is reached through the proxy that http_proxy and https_proxy name inside.
+        """
 
     def __init__(
         self,
@@ -415,6 +417,10 @@ class SessionUsage(_message.Message):
     PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     COMMAND_COUNT_FIELD_NUMBER: _builtins.int
     RUNNING_COUNT_FIELD_NUMBER: _builtins.int
+    NETWORK_SENT_BYTES_FIELD_NUMBER: _builtins.int
+    NETWORK_RECEIVED_BYTES_FIELD_NUMBER: _builtins.int
+    NETWORK_CONNECTION_COUNT_FIELD_NUMBER: _builtins.int
+    NETWORK_REFUSED_COUNT_FIELD_NUMBER: _builtins.int
     memory_bytes: _builtins.int
     """Bytes of memory; not set where the backend cannot tell."""
     disk_bytes: _builtins.int
@@ -427,6 +433,14 @@ class SessionUsage(_message.Message):
     """Commands and processes started since the session was made or the box started."""
     running_count: _builtins.int
     """Commands and processes that run now."""
+    network_sent_bytes: _builtins.int
+    """Bytes that left through the session's network since it was made; not set without a network. So for the three below."""
+    network_received_bytes: _builtins.int
+    """Bytes that came in."""
+    network_connection_count: _builtins.int
+    """Connections that the session made, refused ones included."""
+    network_refused_count: _builtins.int
+    """Connections and requests that the network's rules were against."""
     @_builtins.property
     def cpu_time(self) -> _duration_pb2.Duration:
         """Processor time since the session was made."""
@@ -441,15 +455,27 @@ class SessionUsage(_message.Message):
         peak_memory_bytes: _builtins.int | None = ...,
         command_count: _builtins.int = ...,
         running_count: _builtins.int = ...,
+        network_sent_bytes: _builtins.int | None = ...,
+        network_received_bytes: _builtins.int | None = ...,
+        network_connection_count: _builtins.int | None = ...,
+        network_refused_count: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_disk_bytes", b"_disk_bytes", "_memory_bytes", b"_memory_bytes", "_peak_memory_bytes", b"_peak_memory_bytes", "_pids", b"_pids", "cpu_time", b"cpu_time", "disk_bytes", b"disk_bytes", "memory_bytes", b"memory_bytes", "peak_memory_bytes", b"peak_memory_bytes", "pids", b"pids"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_disk_bytes", b"_disk_bytes", "_memory_bytes", b"_memory_bytes", "_network_connection_count", b"_network_connection_count", "_network_received_bytes", b"_network_received_bytes", "_network_refused_count", b"_network_refused_count", "_network_sent_bytes", b"_network_sent_bytes", "_peak_memory_bytes", b"_peak_memory_bytes", "_pids", b"_pids", "cpu_time", b"cpu_time", "disk_bytes", b"disk_bytes", "memory_bytes", b"memory_bytes", "network_connection_count", b"network_connection_count", "network_received_bytes", b"network_received_bytes", "network_refused_count", b"network_refused_count", "network_sent_bytes", b"network_sent_bytes", "peak_memory_bytes", b"peak_memory_bytes", "pids", b"pids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_disk_bytes", b"_disk_bytes", "_memory_bytes", b"_memory_bytes", "_peak_memory_bytes", b"_peak_memory_bytes", "_pids", b"_pids", "command_count", b"command_count", "cpu_time", b"cpu_time", "disk_bytes", b"disk_bytes", "memory_bytes", b"memory_bytes", "peak_memory_bytes", b"peak_memory_bytes", "pids", b"pids", "running_count", b"running_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_disk_bytes", b"_disk_bytes", "_memory_bytes", b"_memory_bytes", "_network_connection_count", b"_network_connection_count", "_network_received_bytes", b"_network_received_bytes", "_network_refused_count", b"_network_refused_count", "_network_sent_bytes", b"_network_sent_bytes", "_peak_memory_bytes", b"_peak_memory_bytes", "_pids", b"_pids", "command_count", b"command_count", "cpu_time", b"cpu_time", "disk_bytes", b"disk_bytes", "memory_bytes", b"memory_bytes", "network_connection_count", b"network_connection_count", "network_received_bytes", b"network_received_bytes", "network_refused_count", b"network_refused_count", "network_sent_bytes", b"network_sent_bytes", "peak_memory_bytes", b"peak_memory_bytes", "pids", b"pids", "running_count", b"running_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__disk_bytes: _TypeAlias = _typing.Literal["disk_bytes"]  # noqa: Y015
     _WhichOneofArgType__disk_bytes: _TypeAlias = _typing.Literal["_disk_bytes", b"_disk_bytes"]  # noqa: Y015
     _WhichOneofReturnType__memory_bytes: _TypeAlias = _typing.Literal["memory_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_bytes: _TypeAlias = _typing.Literal["_memory_bytes", b"_memory_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__network_connection_count: _TypeAlias = _typing.Literal["network_connection_count"]  # noqa: Y015
+    _WhichOneofArgType__network_connection_count: _TypeAlias = _typing.Literal["_network_connection_count", b"_network_connection_count"]  # noqa: Y015
+    _WhichOneofReturnType__network_received_bytes: _TypeAlias = _typing.Literal["network_received_bytes"]  # noqa: Y015
+    _WhichOneofArgType__network_received_bytes: _TypeAlias = _typing.Literal["_network_received_bytes", b"_network_received_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__network_refused_count: _TypeAlias = _typing.Literal["network_refused_count"]  # noqa: Y015
+    _WhichOneofArgType__network_refused_count: _TypeAlias = _typing.Literal["_network_refused_count", b"_network_refused_count"]  # noqa: Y015
+    _WhichOneofReturnType__network_sent_bytes: _TypeAlias = _typing.Literal["network_sent_bytes"]  # noqa: Y015
+    _WhichOneofArgType__network_sent_bytes: _TypeAlias = _typing.Literal["_network_sent_bytes", b"_network_sent_bytes"]  # noqa: Y015
     _WhichOneofReturnType__peak_memory_bytes: _TypeAlias = _typing.Literal["peak_memory_bytes"]  # noqa: Y015
     _WhichOneofArgType__peak_memory_bytes: _TypeAlias = _typing.Literal["_peak_memory_bytes", b"_peak_memory_bytes"]  # noqa: Y015
     _WhichOneofReturnType__pids: _TypeAlias = _typing.Literal["pids"]  # noqa: Y015
@@ -458,6 +484,14 @@ class SessionUsage(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__disk_bytes) -> _WhichOneofReturnType__disk_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_bytes) -> _WhichOneofReturnType__memory_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__network_connection_count) -> _WhichOneofReturnType__network_connection_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__network_received_bytes) -> _WhichOneofReturnType__network_received_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__network_refused_count) -> _WhichOneofReturnType__network_refused_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__network_sent_bytes) -> _WhichOneofReturnType__network_sent_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__peak_memory_bytes) -> _WhichOneofReturnType__peak_memory_bytes | None: ...
     @_typing.overload

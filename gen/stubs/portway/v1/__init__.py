@@ -15822,7 +15822,8 @@ class NetworkPolicy(betterproto2.Message):
 
     allow: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
     """
-    With ALLOW_LIST: `example.org:443`, `*.example.org:443`.
+    With ALLOW_LIST: `example.org:443`, `*.example.org:443` (names below it, not itself), `203.0.113.5:443`, `[2001:db8::1]:443`; without a port 80 and 443.
+    Empty takes the profile's list. A list is reached through the proxy that http_proxy and https_proxy name inside.
     """
 
 
@@ -21226,6 +21227,26 @@ class SessionUsage(betterproto2.Message):
     running_count: "int" = betterproto2.field(7, betterproto2.TYPE_INT32)
     """
     Commands and processes that run now.
+    """
+
+    network_sent_bytes: "int | None" = betterproto2.field(8, betterproto2.TYPE_INT64, optional=True)
+    """
+    Bytes that left through the session's network since it was made; not set without a network. So for the three below.
+    """
+
+    network_received_bytes: "int | None" = betterproto2.field(9, betterproto2.TYPE_INT64, optional=True)
+    """
+    Bytes that came in.
+    """
+
+    network_connection_count: "int | None" = betterproto2.field(10, betterproto2.TYPE_INT64, optional=True)
+    """
+    Connections that the session made, refused ones included.
+    """
+
+    network_refused_count: "int | None" = betterproto2.field(11, betterproto2.TYPE_INT64, optional=True)
+    """
+    Connections and requests that the network's rules were against.
     """
 
 
