@@ -263,8 +263,6 @@ async def test_a_session_id_has_only_plain_characters(channel: PortwayChannel, s
 
 
 async def test_what_the_backend_cannot_give_is_said(channel: PortwayChannel) -> None:
-    with pytest.raises(WrongState, match="network"):
-        await ask(channel, creating(name(), profile="network_basic"))
     with pytest.raises(WrongState, match="image"):
         await ask(channel, creating(name(), image="debian:12"))
 
