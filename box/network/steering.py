@@ -32,10 +32,20 @@ _META_PROTOCOL = 16
 _NETWORK_HEADER, _DESTINATION_OFFSET = 1, 16
 
 
+class CannotSteer(Exception):
+    """The kernel lacks what it takes; the text says what."""
+
+
 def steer(steering: Steering) -> None:
-    """Sets the namespace up that this process is in. Raises `OSError` where the kernel lacks what it takes."""
-    _add_routes(steering)
-    _add_rules(steering.port)
+    """Sets the namespace up that this process is in. Raises `CannotSteer`."""
+    try:
+        _add_routes(steering)
+        _add_rules(steering.port)
+    except OSError as error:
+        raise CannotSteer(
+            f"this kernel gives no session the network mode ON ({error.strerror}): it needs nf_tables with tproxy "
+            "(module nft_tproxy); ask for ALLOW_LIST or OFF"
+        ) from None
 
 
 def _add_routes(steering: Steering) -> None:

@@ -26,6 +26,7 @@ from portway.box.backends.namespace.zygote_parts import remove_groups, take_name
 from portway.box.isolation import syscalls
 from portway.box.isolation.pidfd import wait_status, watch_process
 from portway.box.isolation.syscalls import CLONE_NEWNS, MS_BIND
+from portway.box.network.steering import CannotSteer
 
 _POLL_MILLISECONDS, _EARLY_MILLISECONDS = 5000, 1
 _REMOVE_TRIES, _REMOVE_PAUSE_SECONDS = 500, 0.01
@@ -113,6 +114,8 @@ class Zygote:
         order = wire.OpenOrder.from_message(message)
         try:
             opened = open_session(order, descriptors[0] if descriptors else None)
+        except CannotSteer as error:
+            wire.send(self._line, {"kind": "unsupported", "request": order.request, "error": str(error)})
         except OSError as error:
             wire.send(self._line, {"kind": "failed", "request": order.request, "error": str(error)})
         else:

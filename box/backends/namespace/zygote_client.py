@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from portway.box.backends.namespace import wire
-from portway.rpc.errors import Conflict, LimitExceeded, Unavailable
+from portway.rpc.errors import Conflict, LimitExceeded, Reason, Unavailable, WrongState
 
 START_SECONDS = 15.0
 ANSWER_SECONDS = 60.0
@@ -143,6 +143,8 @@ class ZygoteClient:
             if answered.get("errno") in (errno.ENOSPC, errno.EDQUOT):
                 raise LimitExceeded(answered["error"])
             raise Unavailable(answered["error"])
+        if answered["kind"] == "unsupported":
+            raise WrongState(answered["error"], reason=Reason.NOT_SUPPORTED_HERE)
         if answered["kind"] == "taken":
             raise Conflict(answered["error"])
         return answered, received
