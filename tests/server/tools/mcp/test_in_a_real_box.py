@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,95 @@ async def test_disabling_and_deleting_stop_the_program(host: Hosted, real_box: R
     with errors_by_meaning():
         await stub(host).DeleteMcpServer(tool_pb2.DeleteMcpServerRequest(server_id="tests"))
     await until_told(none_runs)
+
+
+async def in_session(box: RealBox, session_id: str, line: str) -> str:
+    """What a shell in a session of the box says; empty where there is no such session."""
+    async with Box(box.address, token=box.token) as client:
+        request = process_pb2.ExecOnceRequest(
+            session_id=session_id, workspace_id="default", command=process_pb2.Command(shell=line)
+        )
+        with suppress(NotFound), errors_by_meaning():
+            return (await client.processes.ExecOnce(request)).stdout.decode()
+    return ""
+
+
+async def test_what_a_server_needs_is_installed_once_and_again_when_it_changes(
+    host: Hosted, runtime: FakeRuntime, real_box: RealBox, server: BoxedServer
+) -> None:
+    written = server.written()
+    # Once it is not here, the program cannot start.
+    written.install[:] = ["/bin/sh", "-c", "echo installed >> log; cp /opt/programs/server_program.py ."]
+    written.command[1] = "server_program.py"
+    await make(host, written)
+    folder = "/workspace/.mcp/tests"
+    assert await in_session(real_box, "mcp:tests", f"cat {folder}/log") == "installed\n"
+
+    async def script(run: FakeRun) -> None:
+        await run.ask("call_tool", asking("die", "c1"))
+
+    async def another_one() -> bool:
+        now = await running(real_box)
+        return len(now) == 1 and now != before and await connected(host)
+
+    before = await running(real_box)
+    await played(host, runtime, script)
+    await until_told(another_one)
+    await calls(host, runtime, "after")
+    assert await in_session(real_box, "mcp:tests", f"cat {folder}/log") == "installed\n"
+    shown = await get(host)
+    shown.install[2] += " # changed"
+    with errors_by_meaning():
+        await stub(host).UpdateMcpServer(tool_pb2.UpdateMcpServerRequest(mcp_server=shown))
+
+    async def twice() -> bool:
+        return await in_session(real_box, "mcp:tests", f"cat {folder}/log") == "installed\ninstalled\n"
+
+    await until_told(twice)
+
+
+async def test_servers_share_a_session_by_name_and_leave_it_one_by_one(
+    host: Hosted, runtime: FakeRuntime, real_box: RealBox, server: BoxedServer
+) -> None:
+    shared = "mcp-shared:support"
+    await make(host, server.written(box_session="support"))
+    other = server.written(box_session="support")
+    other.server_id = "others"
+    with errors_by_meaning():
+        await stub(host).CreateMcpServer(tool_pb2.CreateMcpServerRequest(mcp_server=other))
+        await stub(host).RefreshMcpServer(tool_pb2.RefreshMcpServerRequest(server_id="others"))
+    assert await in_session(real_box, shared, "ls /workspace/.mcp") == "others\ntests\n"
+    await calls(host, runtime, "word")
+    with errors_by_meaning():
+        await stub(host).DeleteMcpServer(tool_pb2.DeleteMcpServerRequest(server_id="others"))
+
+    async def one_is_left() -> bool:
+        return await in_session(real_box, shared, "ls /workspace/.mcp") == "tests\n"
+
+    await until_told(one_is_left)
+    await calls(host, runtime, "again")
+    await host.set_agent()
+    with errors_by_meaning():
+        await stub(host).DeleteMcpServer(tool_pb2.DeleteMcpServerRequest(server_id="tests"))
+
+    async def nothing_is_left() -> bool:
+        return await in_session(real_box, shared, "echo here") == ""
+
+    await until_told(nothing_is_left)
+
+
+async def test_a_server_whose_mounts_change_is_started_with_the_new_ones(
+    host: Hosted, runtime: FakeRuntime, real_box: RealBox, server: BoxedServer
+) -> None:
+    await make(host, server.written())
+    shown = await get(host)
+    shown.mounts.add().CopyFrom(shown.mounts[0])
+    shown.mounts[-1].target = "/opt/again"
+    with errors_by_meaning():
+        await stub(host).UpdateMcpServer(tool_pb2.UpdateMcpServerRequest(mcp_server=shown))
+        await stub(host).RefreshMcpServer(tool_pb2.RefreshMcpServerRequest(server_id="tests"))
+    assert await in_session(real_box, "mcp:tests", "test -d /opt/again && echo there") == "there\n"
+    await calls(host, runtime, "word")
 
 
 @pytest.mark.parametrize(
