@@ -89,6 +89,7 @@ from portway.server.tokens.token_file import TokenFile, ensure_token_file
 from portway.server.tools.box_client import BoxClient
 from portway.server.tools.box_link import NOT_CONFIGURED, BoxLink
 from portway.server.tools.mcp.build import BoxWay, build_mcp
+from portway.server.tools.mcp.checks import McpRules
 from portway.server.tools.mcp.declared import declare_servers
 from portway.server.tools.native import NativeTools
 from portway.server.tools.plugin_watch import PluginToolWatch
@@ -247,7 +248,13 @@ def _build(config: Config, stores: Stores, programs: str) -> Parts:
         tools=tools,
         skills=skills,
         mcp=build_mcp(
-            host.name, database, stores.keyring, stores.secrets, config.outbound, BoxWay(box, box_link), tools
+            host.name,
+            database,
+            stores.keyring,
+            stores.secrets,
+            McpRules(config.outbound, host.mcp_commands),
+            BoxWay(box, box_link),
+            tools,
         ),
         runtime=runtime,
         box=box,

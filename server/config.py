@@ -67,6 +67,7 @@ class HostConfig:
     `pass_keys_file` is where the box finds the public keys of tokens that the host signs for it.
     `http_listen` is where HTTP is served (the model gateway); '' or `off` for nowhere. `http_url` is what programs are
     told instead of it, where they reach it under another name.
+    `mcp_commands` are patterns of the programs that MCP servers made over the API may be; the file's may be any.
     `runtime_tls` and `box_tls` (`ca: FILE`) are for those that serve over TLS themselves.
     """
 
@@ -89,6 +90,7 @@ class HostConfig:
     box_tls: ClientTls | None = None
     http_listen: str = ""
     http_url: str = ""
+    mcp_commands: tuple[str, ...] = ("*",)
     gateway: GatewayLimits = GatewayLimits()
     metrics: MetricsConfig = MetricsConfig()
 

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from portway.server.outbound.policy import OutboundPolicy
 from portway.server.runtimes.box import FollowedBox
 from portway.server.secrets.store import Secrets
 from portway.server.storage_engine.database import Database
 from portway.server.storage_engine.keyring import Keyring
 from portway.server.tools.box_link import NOT_CONFIGURED, BoxLink
+from portway.server.tools.mcp.checks import McpRules
 from portway.server.tools.mcp.connect import Ways
 from portway.server.tools.mcp.fleet import McpFleet
 from portway.server.tools.mcp.keep import McpSecrets
@@ -40,13 +40,13 @@ def build_mcp(
     database: Database,
     keyring: Keyring,
     secrets: Secrets,
-    policy: OutboundPolicy,
+    rules: McpRules,
     way: BoxWay,
     registry: ToolRegistry,
 ) -> McpParts:
     """Nothing is connected to until the fleet serves."""
     servers, kept = StoredMcpServers(database.reader), McpSecrets(secrets, keyring)
     state = way.link.availability if way.link is not None else lambda: NOT_CONFIGURED
-    ways = Ways(policy, way.box, state, HostMark(name), lambda server: fleet.mates(server))
+    ways = Ways(rules.outbound, way.box, state, HostMark(name), lambda server: fleet.mates(server), rules.allows)
     fleet = McpFleet(servers, kept, ways, registry)
-    return McpParts(servers, kept, McpManager(database.writer, kept, fleet, policy), fleet)
+    return McpParts(servers, kept, McpManager(database.writer, kept, fleet, rules), fleet)

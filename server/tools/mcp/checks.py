@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from portway.rpc.errors import FieldViolation, NotPermitted
 from portway.server.agents.config_secrets import MASK
@@ -10,6 +12,7 @@ from portway.server.tools.mcp.types import McpSpec, Transport
 from portway.server.tools.mcp.wire import Draft
 
 MAX_CALL_SECONDS = 3600.0
+NOT_ALLOWED = "{!r} is not among the programs that this host allows (`host.mcp_commands`)"
 MAX_SECRET_BYTES = 16 * 1024
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}\Z")
@@ -18,9 +21,20 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}\Z")
 _OWN_HEADERS = frozenset({"host", "content-length", "content-type", "accept", "connection", "transfer-encoding"})
 
 
-def violations_of(draft: Draft, policy: OutboundPolicy) -> list[FieldViolation]:
+@dataclass(frozen=True, slots=True)
+class McpRules:
+    """What servers may be: where those over HTTP are, and which programs those in the box, by `fnmatch` patterns."""
+
+    outbound: OutboundPolicy
+    commands: tuple[str, ...] = ("*",)
+
+    def allows(self, command: tuple[str, ...]) -> bool:
+        return not command or any(fnmatchcase(command[0], pattern) for pattern in self.commands)
+
+
+def violations_of(draft: Draft, rules: McpRules) -> list[FieldViolation]:
     """Each with its path in the request."""
-    found = [*_place(draft.spec, policy), *_names(draft.spec), *_values(draft)]
+    found = [*_place(draft.spec, rules), *_names(draft.spec), *_values(draft)]
     if not _ID.match(draft.server_id):
         what = "is required: lower-case letters, digits, - and _, at most 63, a letter or digit first"
         found.insert(0, ("server_id", what))
@@ -29,10 +43,13 @@ def violations_of(draft: Draft, policy: OutboundPolicy) -> list[FieldViolation]:
     return [FieldViolation(f"mcp_server.{field}", what) for field, what in found]
 
 
-def _place(spec: McpSpec, policy: OutboundPolicy) -> Iterator[tuple[str, str]]:
+def _place(spec: McpSpec, rules: McpRules) -> Iterator[tuple[str, str]]:
     if spec.transport is Transport.STDIO:
         if not spec.command or not spec.command[0]:
             yield "command", "is required with STDIO: the program and its arguments"
+        for field, command in (("command", spec.command), ("install", spec.install)):
+            if not rules.allows(command):
+                yield field, NOT_ALLOWED.format(command[0][:200])
         if spec.url or spec.headers:
             yield "url" if spec.url else "headers", "has no meaning with STDIO; remove it"
         return
@@ -41,7 +58,7 @@ def _place(spec: McpSpec, policy: OutboundPolicy) -> Iterator[tuple[str, str]]:
         names = "command, env, mounts, box_profile, box_session and install"
         yield "command", f"{names} have no meaning without STDIO; remove them"
     try:
-        policy.check(spec.url)
+        rules.outbound.check(spec.url)
     except NotPermitted as error:
         yield "url", error.message
 

@@ -12,6 +12,7 @@ from portway.rpc.errors import PortwayError, Reason, WrongState
 from portway.server.agents.types import ManagedBy
 from portway.server.outbound.policy import OutboundPolicy
 from portway.server.tools.mcp.boxed import BoxedHome
+from portway.server.tools.mcp.checks import NOT_ALLOWED
 from portway.server.tools.mcp.peer import Peer
 from portway.server.tools.mcp.stdio import BoxProgram, HostMark
 from portway.server.tools.mcp.types import McpServer, Opened, Transport
@@ -27,6 +28,7 @@ class Ways:
     box_state: Callable[[], Availability]
     mark: HostMark
     mates: Callable[[McpServer], Sequence[McpServer]] = lambda server: (server,)
+    allows: Callable[[tuple[str, ...]], bool] = lambda command: True
 
 
 @asynccontextmanager
@@ -36,6 +38,7 @@ async def connected(server: McpServer, opened: Opened, ways: Ways) -> AsyncItera
 
     async with AsyncExitStack() as stack:
         if server.spec.transport is Transport.STDIO:
+            _require_allowed(server, ways)
             program = BoxProgram(_box(ways), server, opened, ways.mark, ways.mates(server))
             streams = await stack.enter_async_context(transports.over_a_program(program))
         else:
@@ -63,6 +66,13 @@ def policy_for(server: McpServer, policy: OutboundPolicy) -> OutboundPolicy:
     if server.managed_by is not ManagedBy.CONFIG:
         return policy
     return policy.with_private_host(urlsplit(server.spec.url).hostname or "")
+
+
+def _require_allowed(server: McpServer, ways: Ways) -> None:
+    """The operator may have taken a program away since the server was made."""
+    for command in (server.spec.command, server.spec.install):
+        if server.managed_by is not ManagedBy.CONFIG and not ways.allows(command):
+            raise WrongState(NOT_ALLOWED.format(command[0][:200]), reason=Reason.REFUSED_BY_POLICY)
 
 
 def _box(ways: Ways) -> Box:

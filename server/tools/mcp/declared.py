@@ -10,7 +10,7 @@ from portway.server.agents.types import ManagedBy
 from portway.server.outbound.policy import OutboundPolicy
 from portway.server.storage_engine.transaction import Transaction
 from portway.server.storage_engine.writer import Writer
-from portway.server.tools.mcp.checks import violations_of
+from portway.server.tools.mcp.checks import McpRules, violations_of
 from portway.server.tools.mcp.keep import McpSecrets, places_of
 from portway.server.tools.mcp.store import add_server, change_server, read_servers, remove_server
 from portway.server.tools.mcp.wire import Draft, draft_of
@@ -73,6 +73,6 @@ def _draft(written: object, place: str, policy: OutboundPolicy) -> Draft:
     draft = draft_of(message)
     # Who writes the file may name a private address.
     own = policy.with_private_host(urlsplit(draft.spec.url).hostname or "") if draft.spec.url else policy
-    for violation in violations_of(draft, own):
+    for violation in violations_of(draft, McpRules(own)):
         raise ConfigurationError(f"`{place}.{violation.field.removeprefix('mcp_server.')}` {violation.description}")
     return draft

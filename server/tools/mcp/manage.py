@@ -8,10 +8,9 @@ from portway.server.agents.store import read_agents
 from portway.server.agents.types import ManagedBy
 from portway.server.audit.store import append_audit
 from portway.server.audit.types import NewAuditRecord
-from portway.server.outbound.policy import OutboundPolicy
 from portway.server.storage_engine.transaction import ReadTransaction, Transaction
 from portway.server.storage_engine.writer import Writer
-from portway.server.tools.mcp.checks import violations_of
+from portway.server.tools.mcp.checks import McpRules, violations_of
 from portway.server.tools.mcp.keep import McpSecrets, places_of
 from portway.server.tools.mcp.store import add_server, change_server, read_server, read_servers, remove_server
 from portway.server.tools.mcp.types import McpServer
@@ -33,11 +32,11 @@ class Connections(Protocol):
 class McpManager:
     """Every change is audited in the transaction that makes it."""
 
-    def __init__(self, writer: Writer, secrets: McpSecrets, connections: Connections, policy: OutboundPolicy) -> None:
+    def __init__(self, writer: Writer, secrets: McpSecrets, connections: Connections, rules: McpRules) -> None:
         self._writer = writer
         self._secrets = secrets
         self._connections = connections
-        self._policy = policy
+        self._rules = rules
 
     async def create(self, caller: Caller, draft: Draft, request_id: str) -> McpServer:
         """Raises InvalidInput with all violations, Conflict (id), LimitExceeded."""
@@ -91,7 +90,7 @@ class McpManager:
         self._connections.gone(workspace_id, server_id)
 
     def _check(self, draft: Draft) -> None:
-        found = violations_of(draft, self._policy)
+        found = violations_of(draft, self._rules)
         if found:
             raise InvalidInput("; ".join(f"{one.field}: {one.description}" for one in found), fields=found)
 
