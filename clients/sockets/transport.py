@@ -46,6 +46,9 @@ class RelayTransport(asyncio.Transport):
             # Nobody reads it, and the program must not wait for that.
             self._to_credit += len(data)
             return self._ready()
+        if len(self._in) + len(data) + self._to_credit > CREDIT_BYTES:
+            # More than it was given credit for: what it says next could be anything.
+            return self.abort()
         self._in += data
         self._deliver()
 
