@@ -177,7 +177,15 @@ class Lane:
 
     def open_for_joining(self) -> list[int]:
         """Descriptors to write `0` to by the process that joins; the caller closes them."""
-        return [os.open(directory / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for _placed, directory in self._own()]
+        opened: list[int] = []
+        try:
+            for _placed, directory in self._own():
+                opened.append(os.open(directory / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+        except OSError:
+            for descriptor in opened:
+                os.close(descriptor)
+            raise
+        return opened
 
     def counted(self) -> Counted:
         cpu: float | None = None

@@ -75,8 +75,8 @@ class Prepared:
 
     def become(self, script: bytes) -> None:
         """Raises `Unavailable` where it ended meanwhile, or its pipe takes only a part: nothing runs then."""
-        self.launcher.count_from_here()
         try:
+            self.launcher.count_from_here()
             taken = os.write(self.script, script)
         except OSError as error:
             raise Unavailable(f"the sandbox did not take the command: {error.strerror}", retry_after=0.2) from None

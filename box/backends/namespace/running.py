@@ -46,18 +46,35 @@ class CommandPipes:
 
 
 def open_pipes(command: CommandSpec, theirs: list[int]) -> CommandPipes:
-    """Adds the command's ends to `theirs`: input, output, errors, status."""
-    status, status_end = nonblocking_pipe(reader_is_ours=True)
-    if command.terminal is not None:
-        ours, end = open_terminal(command.terminal)
-        theirs += [end, os.dup(end), os.dup(end), status_end]
-        return CommandPipes(status, ours, -1, -1, terminal=True)
-    stdin_end, stdin = nonblocking_pipe(reader_is_ours=False) if command.wants_input else (_nothing(), -1)
-    stdout, stdout_end = nonblocking_pipe(reader_is_ours=True)
-    stderr, stderr_end = nonblocking_pipe(reader_is_ours=True)
-    widen_pipe(stdout)
-    theirs += [stdin_end, stdout_end, stderr_end, status_end]
-    return CommandPipes(status, stdin, stdout, stderr, terminal=False)
+    """Adds the command's ends to `theirs`: input, output, errors, status. Without room for all, none of ours stays."""
+    ours: list[int] = []
+
+    def pipe(*, reader_is_ours: bool) -> int:
+        reading, writing = nonblocking_pipe(reader_is_ours=reader_is_ours)
+        ours.append(reading if reader_is_ours else writing)
+        theirs.append(writing if reader_is_ours else reading)
+        return ours[-1]
+
+    try:
+        if command.terminal is not None:
+            terminal, end = open_terminal(command.terminal)
+            ours.append(terminal)
+            theirs.append(end)
+            theirs += [os.dup(end)]
+            theirs += [os.dup(end)]
+            return CommandPipes(pipe(reader_is_ours=True), terminal, -1, -1, terminal=True)
+        stdin = -1
+        if command.wants_input:
+            stdin = pipe(reader_is_ours=False)
+        else:
+            theirs.append(_nothing())
+        stdout, stderr = pipe(reader_is_ours=True), pipe(reader_is_ours=True)
+        widen_pipe(stdout)
+        return CommandPipes(pipe(reader_is_ours=True), stdin, stdout, stderr, terminal=False)
+    except OSError:
+        for descriptor in ours:
+            os.close(descriptor)
+        raise
 
 
 def _nothing() -> int:

@@ -113,7 +113,10 @@ class NamespaceSandbox:
 
     async def start(self, command: CommandSpec) -> RunningProcess:
         await self._may_start.wait()
-        running = await self._start_prepared(command) or await self._start_anew(command)
+        try:
+            running = await self._start_prepared(command) or await self._start_anew(command)
+        except OSError as error:
+            raise Unavailable(f"the box cannot begin a command now: {error.strerror}", retry_after=0.5) from None
         if self._has_shell:
             self._prepared.refill(len(self._running))
         return running
@@ -180,7 +183,6 @@ class NamespaceSandbox:
         waiting = CommandSpec(tuple(line), spec.directory, spec.env)
         if command is not None:
             waiting = replace(waiting, terminal=command.terminal, wants_input=command.wants_input)
-        launcher = await self._lanes.make()
         reading, writing = nonblocking_pipe(reader_is_ours=False)
         further = [reading]
         ready: Descriptor | None = None
@@ -191,6 +193,7 @@ class NamespaceSandbox:
                 further.append(theirs)
             for descriptor in further:
                 self._own(descriptor)
+            launcher = await self._lanes.make()
             pipes = self._set_up(launcher, waiting, line, further)
         except BaseException:
             os.close(writing)
@@ -397,6 +400,9 @@ class NamespaceSandbox:
             self._zygote.signal(pid, signal.SIGKILL)
         self._lanes.close()
         await self._prepared.close()
+        # Also what nobody holds any more, after an error half-way: waiting for its end would take for ever.
+        for pid in list(self._ending):
+            self._zygote.signal(pid, signal.SIGKILL)
         await self._ends.close(cancel=False)
         try:
             await asyncio.to_thread(self._remove, keep_workspace)
