@@ -1,6 +1,7 @@
 """For authors of plugins: runners, tools, the host they may ask, and what they give and get."""
 
 from portway.runtime.sdk.host.api import HostApi
+from portway.runtime.sdk.host.box import BoxCommand, BoxEnding, BoxExit, BoxOutput, BoxProgram, ModelsPlace
 from portway.runtime.sdk.runner import AgentRunner, Tool, ToolCall
 from portway.runtime.sdk.session.encode import ResultRefused
 from portway.runtime.sdk.session.failures import RunFailure
@@ -82,6 +83,11 @@ __all__ = [
     "ArtifactCreated",
     "ArtifactRef",
     "AudioPart",
+    "BoxCommand",
+    "BoxEnding",
+    "BoxExit",
+    "BoxOutput",
+    "BoxProgram",
     "Budget",
     "CardPart",
     "FilePart",
@@ -113,6 +119,7 @@ __all__ = [
     "ModelToolCall",
     "ModelToolCallDelta",
     "ModelToolResult",
+    "ModelsPlace",
     "Part",
     "PartDelta",
     "PlatformAction",

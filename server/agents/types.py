@@ -99,6 +99,15 @@ class BoxNetwork:
     allow: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SharedFolder:
+    """A directory of the machine that sessions see at `target`."""
+
+    source: str
+    target: str
+    writable: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoxPolicy:
     """What an agent may do in the box. No tools, no shell: that is the default."""
@@ -110,6 +119,7 @@ class BoxPolicy:
     approved_commands: tuple[str, ...] = ()
     session_template: str = ""
     image: str = ""
+    mounts: tuple[SharedFolder, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ from portway.server.agents.types import (
     QueuePolicy,
     ResourcePolicy,
     RetryPolicy,
+    SharedFolder,
     StatePolicy,
 )
 from portway.v1 import agent_pb2, binding_pb2, run_result_pb2, runner_pb2, session_pb2, usage_pb2
@@ -209,6 +210,7 @@ def _put_policies(message: agent_pb2.Agent, spec: AgentSpec) -> None:
             approved_commands=box.approved_commands,
             session_template=box.session_template,
             image=box.image,
+            mounts=[_mount(one) for one in box.mounts],
         )
     )
     message.guards.CopyFrom(
@@ -295,7 +297,16 @@ def _box_policy(message: agent_pb2.BoxPolicy) -> BoxPolicy:
         approved_commands=tuple(message.approved_commands),
         session_template=message.session_template,
         image=message.image,
+        mounts=tuple(
+            SharedFolder(one.source, one.target, one.mode == session_pb2.MOUNT_MODE_READ_WRITE)
+            for one in message.mounts
+        ),
     )
+
+
+def _mount(folder: SharedFolder) -> session_pb2.Mount:
+    mode = session_pb2.MOUNT_MODE_READ_WRITE if folder.writable else session_pb2.MOUNT_MODE_READ_ONLY
+    return session_pb2.Mount(source=folder.source, target=folder.target, mode=mode)
 
 
 def _guards(message: agent_pb2.InboundGuards) -> InboundGuards:

@@ -221,6 +221,7 @@ def digest_of(run: RunScope, wanted: Wanted) -> str:
         "read_only": box.read_only,
         # Said only where there is one, so that approvals from before images still stand.
         **({"image": box.image} if box.image else {}),
+        **({"mounts": [[one.source, one.target, one.writable] for one in box.mounts]} if box.mounts else {}),
     }
     text = json.dumps(covered, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

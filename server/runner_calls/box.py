@@ -210,6 +210,7 @@ def session_of(snapshot: Snapshot, workspace_id: str, conversation_id: str) -> B
         network_allow=policy.network.allow,
         read_only=policy.read_only,
         image=policy.image,
+        mounts=tuple((one.source, one.target, one.writable) for one in policy.mounts),
         skills=snapshot.skills,
         conversation_id=conversation_id,
     )

@@ -24,6 +24,7 @@ from portway.server.approvals.gate import ApprovalGate, Wanted
 from portway.server.approvals.policy import COMMAND_TOOL, tool_needs
 from portway.server.effects.store import finish_effect, plan_effect
 from portway.server.effects.types import Effect, EffectState, Idempotency, NewEffect
+from portway.server.runner_calls.box import session_of
 from portway.server.runner_calls.emit import Emit
 from portway.server.runner_calls.holdings import Held
 from portway.server.runner_calls.paying import ONE_CALL, paid
@@ -34,7 +35,7 @@ from portway.server.switches.directory import KillSwitches
 from portway.server.switches.types import SwitchKind
 from portway.server.tools.registry import ToolRegistry
 from portway.server.tools.schema import Schemas
-from portway.server.tools.types import BoxSession, ToolCall, ToolResult, ToolScope, ToolSpec, ToolType
+from portway.server.tools.types import ToolCall, ToolResult, ToolScope, ToolSpec, ToolType
 from portway.server.tools.wire import dict_of, event_to_wire, resource_to_wire
 from portway.v1 import run_pull_pb2 as pb
 
@@ -146,20 +147,7 @@ class ToolCalls:
         arguments = dict_of(request.arguments)
         self._check(run.snapshot.tools[request.name], spec, arguments)
         timeout = request.timeout.ToMilliseconds() / 1000 if request.HasField("timeout") else None
-        policy = run.snapshot.spec.box_policy
-        session = None
-        if run.snapshot.session_id:
-            session = BoxSession(
-                workspace_id=run.workspace_id,
-                session_id=run.snapshot.session_id,
-                profile=policy.profile,
-                network=policy.network.mode,
-                network_allow=policy.network.allow,
-                read_only=policy.read_only,
-                image=policy.image,
-                skills=run.snapshot.skills,
-                conversation_id=run.conversation_id,
-            )
+        session = session_of(run.snapshot, run.workspace_id, run.conversation_id) if run.snapshot.session_id else None
         scope = ToolScope(
             workspace_id=run.workspace_id,
             run_id=run.run_id,

@@ -226,6 +226,9 @@ class BoxClient:
         spec = session_pb2.SessionSpec(profile=session.profile, image=session.image, network=network)
         wanted = await self._wanted(session)
         spec.skills.extend(messages_of(wanted))
+        for source, target, writable in session.mounts:
+            mode = session_pb2.MOUNT_MODE_READ_WRITE if writable else session_pb2.MOUNT_MODE_READ_ONLY
+            spec.extra_mounts.append(session_pb2.Mount(source=source, target=target, mode=mode))
         if session.read_only:
             spec.read_only_root = True
         request = session_pb2.CreateSessionRequest(

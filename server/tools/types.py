@@ -53,7 +53,7 @@ class BoxSession:
     """The sandbox that a run works in: its name, and how it is made where it does not exist.
 
     `network` is '' (the profile's own), `off`, `on` or `allow_list`. `skills` are those that its agent was given; which
-    of them are active is the conversation's.
+    of them are active is the conversation's. `mounts` are folders of the machine: source, target, writable.
     """
 
     workspace_id: str
@@ -65,6 +65,7 @@ class BoxSession:
     image: str = ""
     skills: tuple[str, ...] = ()
     conversation_id: str = ""
+    mounts: tuple[tuple[str, str, bool], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

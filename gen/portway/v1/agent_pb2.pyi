@@ -262,6 +262,7 @@ class BoxPolicy(_message.Message):
     APPROVED_COMMANDS_FIELD_NUMBER: _builtins.int
     SESSION_TEMPLATE_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
+    MOUNTS_FIELD_NUMBER: _builtins.int
     profile: _builtins.str
     """Profile of its sessions."""
     read_only: _builtins.bool
@@ -282,6 +283,12 @@ class BoxPolicy(_message.Message):
     def approved_commands(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Commands that need approval: `*` or regular expressions over the command line."""
 
+    @_builtins.property
+    def mounts(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Mount]:
+        """Directories of the machine that its sessions see, such as a program and what it needs. The box allows those beneath `box.mount_roots`;
+        others are refused when the session is made. A session that exists with other mounts is not changed.
+        """
+
     def __init__(
         self,
         *,
@@ -292,10 +299,11 @@ class BoxPolicy(_message.Message):
         approved_commands: _abc.Iterable[_builtins.str] | None = ...,
         session_template: _builtins.str = ...,
         image: _builtins.str = ...,
+        mounts: _abc.Iterable[_session_pb2.Mount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["network", b"network"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_commands", b"approved_commands", "image", b"image", "network", b"network", "profile", b"profile", "read_only", b"read_only", "session_template", b"session_template", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_commands", b"approved_commands", "image", b"image", "mounts", b"mounts", "network", b"network", "profile", b"profile", "read_only", b"read_only", "session_template", b"session_template", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

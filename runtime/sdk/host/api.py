@@ -1,5 +1,6 @@
 """Everything that a run may ask of the host, by noun."""
 
+from portway.runtime.sdk.host.box import RunBox
 from portway.runtime.sdk.host.context import Events, History, Knowledge, Prompt
 from portway.runtime.sdk.host.files import Artifacts, Files
 from portway.runtime.sdk.host.kept import State, Storage
@@ -28,6 +29,7 @@ class HostApi:
         self.steering = steering
         self.actions = Actions(calls)
         self.interactions = Interactions(calls)
+        self.box = RunBox(calls)
         self.request_action = self.actions.request
         self.request_interaction = self.interactions.request
         # For what a runner starts beside its stream (a bridge, a program in the box); a secret, dead when the run ends.

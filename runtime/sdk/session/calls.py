@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -69,6 +69,20 @@ class _Call:
         return None
 
 
+class Conversation:
+    """A call both of whose sides go on. `more` says that further requests follow."""
+
+    def __init__(
+        self, send: Callable[[Message, bool], Awaitable[None]], answers: Callable[[], AsyncIterator[Any]]
+    ) -> None:
+        self._send = send
+        self.answers = answers
+
+    async def send(self, request: Message, *, more: bool) -> None:
+        """Waits while much is on its way. After the last answer it does nothing."""
+        await self._send(request, more)
+
+
 class Calls:
     """Asks the host. Kinds are the field names of `RunCall`."""
 
@@ -131,6 +145,22 @@ class Calls:
             if last is not None and not call.done:
                 self._send(call_id, kind, last, more=False)
             return await self._only(call)
+
+    @asynccontextmanager
+    async def converse(self, kind: str) -> AsyncIterator["Conversation"]:
+        """A call that goes both ways. Leaving before the last answer cancels it at the host."""
+        async with self._call(kind) as (call_id, call):
+
+            async def send(request: Message, more: bool) -> None:
+                if not call.done:
+                    self._send(call_id, kind, request, more=more)
+                    await self._outbox.room()
+
+            async def answers() -> AsyncIterator[Any]:
+                while (answer := await self._next(call)) is not None:
+                    yield answer
+
+            yield Conversation(send, answers)
 
     @asynccontextmanager
     async def _call(self, kind: str) -> AsyncIterator[tuple[int, _Call]]:

@@ -5533,6 +5533,12 @@ class BoxPolicy(betterproto2.Message):
     Image that its sessions start from, as `portway box image list` names it; empty: the backend's own root.
     """
 
+    mounts: "list[Mount]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Directories of the machine that its sessions see, such as a program and what it needs. The box allows those beneath `box.mount_roots`;
+    others are refused when the session is made. A session that exists with other mounts is not changed.
+    """
+
 
 default_message_pool.register_message("portway.v1", "BoxPolicy", BoxPolicy)
 
