@@ -36,12 +36,6 @@ async def session_of(channel: PortwayChannel, data: bytes) -> Inside:
     return await new_session(channel, image=name)
 
 
-@pytest.fixture(autouse=True)
-def _keeps_images(box: BoxProcess) -> None:
-    if box.has_image:
-        pytest.skip("a box on an engine keeps no images of its own: its sessions name those of the engine")
-
-
 @pytest.fixture
 async def rooted(channel: PortwayChannel) -> AsyncIterator[Inside]:
     session = await session_of(channel, roots.root_tar())
