@@ -13,6 +13,7 @@ _OF_THE_ENGINE = "a box on an engine keeps no images of its own: its sessions na
 NOT_IN_CONTAINERS = {
     "test_images": _OF_THE_ENGINE,
     "test_hostile_images": _OF_THE_ENGINE,
+    "test_image_archives": _OF_THE_ENGINE,
     "test_skills": "sessions in containers are shown no skills yet",
 }
 

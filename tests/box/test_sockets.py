@@ -301,8 +301,10 @@ async def test_a_port_that_a_command_has_is_refused_and_one_that_is_served_is_no
 
 
 async def test_a_served_socket_keeps_its_session_and_goes_with_it(box: BoxProcess, channel: PortwayChannel) -> None:
-    inside = await new_session(channel, ttl=seconds(0.5))
-    other = await new_session(channel, ttl=seconds(0.5))
+    # Longer than it takes to make a container of the other one.
+    ttl = seconds(4.0 if box.has_image else 0.5)
+    inside = await new_session(channel, ttl=ttl)
+    other = await new_session(channel, ttl=ttl)
     async with owner_of(box) as owner, owner.serve_socket(inside.session_id, NAME, echo) as served:
         # The one that nobody uses goes, and with it the proof that time enough has passed.
         await until_told(lambda: _gone(other))

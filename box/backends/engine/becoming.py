@@ -87,6 +87,24 @@ def _take_user(order: dict[str, Any], proc: int) -> None:
     syscalls.set_no_new_privileges()
 
 
+def _replace(argv: list[str], env: dict[str, str]) -> None:
+    """Becomes the program, looked for as a shell does; a script without a first line is run by the shell."""
+    reason: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    folders = [""] if "/" in argv[0] else env.get("PATH", os.defpath).split(":")
+    for folder in folders:
+        path = os.path.join(folder, argv[0])
+        try:
+            os.execve(path, argv, env)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            if error.errno == errno.ENOEXEC:
+                os.execve("/bin/sh", ["/bin/sh", path, *argv[1:]], env)
+            # One that may be executed can still come.
+            reason = error
+    raise reason
+
+
 def _settle(own: tuple[int, ...]) -> range:
     """Puts descriptors to the first numbers and closes all others: lines to the box stay with the minder."""
     # First out of the way of each other, then to their places.
@@ -116,7 +134,7 @@ def _execute(order: dict[str, Any], own: tuple[int, ...], filters: tuple[bytes, 
     _load(filters)
     argv, env = order["argv"], order["env"]
     try:
-        os.execvpe(argv[0], argv, env)
+        _replace(argv, env)
     except OSError as error:
         missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
         os.write(2, os.fsencode(f"{argv[0]}: {error.strerror}\n"))
