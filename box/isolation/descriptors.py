@@ -5,6 +5,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import struct
 import termios
 from collections.abc import Callable
@@ -39,6 +40,15 @@ def open_terminal(size: TerminalSize) -> tuple[int, int]:
 
 def resize_terminal(terminal: int, size: TerminalSize) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("=HHHH", size.rows, size.columns, 0, 0))
+
+
+def give_to(descriptor: int, user: int) -> None:
+    """Makes a pipe or a terminal a session's user's, so that a command can open /dev/stdout and the like anew.
+
+    Nothing else changes hands: /dev/null, where a command has no input, is the machine's.
+    """
+    if stat.S_ISFIFO(os.fstat(descriptor).st_mode) or os.isatty(descriptor):
+        os.fchown(descriptor, user, user)
 
 
 class Descriptor:

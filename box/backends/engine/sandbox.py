@@ -33,7 +33,7 @@ from portway.box.backends.types import (
     SkillMount,
 )
 from portway.box.isolation.cgroups import Counted, Lane
-from portway.box.isolation.descriptors import nonblocking_pipe
+from portway.box.isolation.descriptors import give_to, nonblocking_pipe
 from portway.box.isolation.limits import rlimits
 from portway.box.isolation.removal import remove_whole
 from portway.box.isolation.users import UserLease
@@ -93,9 +93,8 @@ class ContainerSandbox:
         pipes = open_pipes(command, theirs)
         try:
             if self._parts.lease is not None:
-                # So that a command can open /dev/stdout and the like anew.
                 for descriptor in theirs:
-                    os.fchown(descriptor, self._parts.user, self._parts.user)
+                    give_to(descriptor, self._parts.user)
             line, begun, finished = self._run("start", order, theirs)
         except BaseException:
             pipes.close()

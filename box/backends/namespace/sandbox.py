@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,7 +40,7 @@ from portway.box.backends.types import (
     check_socket_name,
 )
 from portway.box.isolation.cgroups import Counted, SessionGroups
-from portway.box.isolation.descriptors import Descriptor, nonblocking_pipe
+from portway.box.isolation.descriptors import Descriptor, give_to, nonblocking_pipe
 from portway.box.isolation.limits import rlimits
 from portway.box.isolation.removal import remove_whole
 from portway.box.isolation.syscalls import is_directory
@@ -191,8 +190,7 @@ class NamespaceSandbox:
                 ours, theirs = nonblocking_pipe(reader_is_ours=True)
                 ready = Descriptor(ours)
                 further.append(theirs)
-            for descriptor in further:
-                self._own(descriptor)
+            self._own(further)
             launcher = await self._lanes.make()
             pipes = self._set_up(launcher, waiting, line, further)
         except BaseException:
@@ -246,8 +244,7 @@ class NamespaceSandbox:
             self._require()
             pipes = open_pipes(command, theirs)
             try:
-                for descriptor in theirs:
-                    self._own(descriptor)
+                self._own(theirs)
                 theirs.insert(
                     3, sealed(self._arguments + _packed([*self._skills.arguments(), *command_arguments(command)]))
                 )
@@ -265,14 +262,10 @@ class NamespaceSandbox:
             for descriptor in theirs:
                 os.close(descriptor)
 
-    def _own(self, descriptor: int) -> None:
-        """Pipes and terminals become the session's user's, so that a command can open /dev/stdout and the like anew.
-
-        Nothing else does: /dev/null, where a command has no input, is the machine's.
-        """
-        lease = self._parts.lease
-        if lease is not None and (stat.S_ISFIFO(os.fstat(descriptor).st_mode) or os.isatty(descriptor)):
-            os.fchown(descriptor, lease.user, lease.user)
+    def _own(self, descriptors: Sequence[int]) -> None:
+        if self._parts.lease is not None:
+            for descriptor in descriptors:
+                give_to(descriptor, self._parts.lease.user)
 
     def _process(
         self, launcher: Launcher, pipes: CommandPipes, finished: "asyncio.Task[tuple[Ended, Counted]]"
