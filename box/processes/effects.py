@@ -9,34 +9,22 @@ import base64
 import hashlib
 import json
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from portway.box.backends.types import Exit, ExitStatus
+from portway.box.processes.remembered import KEPT_SECONDS, Effect, Name, Remembered
 from portway.box.processes.types import CommandRequest, CommandResult, Output
 from portway.box.sessions.types import SessionRef
 from portway.rpc.errors import Conflict, LimitExceeded, Reason, WrongState
 
-KEPT_SECONDS = 3600.0
-MOST_KEPT = 50_000
 MOST_OUTPUT_KEPT = 64 * 1024
-# Of all results together; the oldest lose their output first, and keep how they ended.
-MOST_OUTPUT_TOGETHER = 16 * 1024 * 1024
 _COMPACT_AFTER_BYTES = 32 * 1024 * 1024
-
-
-@dataclass(slots=True)
-class _Effect:
-    digest: str
-    began: float
-    result: CommandResult | None
-    running: "asyncio.Event | None"
 
 
 class Claim:
@@ -62,17 +50,16 @@ class EffectLedger:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._effects: OrderedDict[str, _Effect] = OrderedDict()
-        # Those whose output is kept, oldest first, with its bytes.
-        self._with_output: OrderedDict[str, int] = OrderedDict()
-        self._output_bytes = 0
+        self._effects = Remembered()
         self._compact_above = _COMPACT_AFTER_BYTES
         self._read()
         self._compact()
 
     @asynccontextmanager
-    async def claim(self, ref: SessionRef, request_id: str, digest: str, *, reconcile: bool) -> AsyncIterator[Claim]:
-        """Claims a request id. A command that runs under it now is waited for.
+    async def claim(
+        self, ref: SessionRef, request_id: str, digest: str, role: str, *, reconcile: bool
+    ) -> AsyncIterator[Claim]:
+        """Claims a request id for a role. A command that runs under it now is waited for.
 
         Raises `WrongState` with reason EFFECT_UNKNOWN where it was begun and its end is not known (or, to reconcile,
         where it is not known at all), `Conflict` where it stands for another command.
@@ -82,20 +69,20 @@ class EffectLedger:
                 raise WrongState("only a command with a request id can be asked for", reason=Reason.EFFECT_UNKNOWN)
             yield Claim(None)
             return
-        key = _key(ref, request_id)
-        known = await self._known(key, digest, request_id)
+        name = _name(ref, request_id)
+        known = await self._known(name, digest, request_id)
         if known is not None:
             yield Claim(replace(known, replayed=True))
             return
         if reconcile:
             raise never_begun(request_id)
-        async with self._running(key, digest) as claim:
+        async with self._running(name, digest, role) as claim:
             yield claim
 
-    def result_of(self, ref: SessionRef, request_id: str) -> CommandResult:
-        """The result that is kept under a request id. Raises `WrongState` where there is none, or none yet."""
-        effect = self._effects.get(_key(ref, request_id))
-        if effect is None:
+    def result_of(self, ref: SessionRef, request_id: str, role: str) -> CommandResult:
+        """The result that is kept of what this role began. Raises `WrongState` where there is none, or none yet."""
+        effect = self._effects.get(_name(ref, request_id))
+        if effect is None or effect.role != role:
             raise never_begun(request_id)
         if effect.running is not None:
             raise WrongState(f"the command with request id {request_id!r} runs and was begun without `linger`")
@@ -103,15 +90,20 @@ class EffectLedger:
             raise _unknown(request_id, "was begun and its end was not seen; it is not run again")
         return replace(effect.result, replayed=True)
 
-    async def _known(self, key: str, digest: str, request_id: str) -> CommandResult | None:
-        effect = self._effects.get(key)
+    def is_of_another(self, ref: SessionRef, request_id: str, role: str) -> bool:
+        """Whether another role began a command under this request id."""
+        effect = self._effects.get(_name(ref, request_id))
+        return effect is not None and effect.role != role
+
+    async def _known(self, name: Name, digest: str, request_id: str) -> CommandResult | None:
+        effect = self._effects.get(name)
         if effect is None:
             return None
         if effect.digest != digest:
-            raise Conflict(f"request id {request_id!r} stands for another command", reason=Reason.SAME_KEY_OTHER_BODY)
+            raise of_another(request_id)
         if effect.running is not None:
             await effect.running.wait()
-            effect = self._effects.get(key)
+            effect = self._effects.get(name)
             if effect is None:  # it did not even start
                 return None
         if effect.result is None:
@@ -119,53 +111,27 @@ class EffectLedger:
         return effect.result
 
     @asynccontextmanager
-    async def _running(self, key: str, digest: str) -> AsyncIterator[Claim]:
+    async def _running(self, name: Name, digest: str, role: str) -> AsyncIterator[Claim]:
         ended = asyncio.Event()
-        effect = _Effect(digest, time.time(), None, ended)
-        self._write_begun(key, effect)
-        self._effects[key] = effect
-        self._forget_old()
+        effect = Effect(digest, role, time.time(), None, ended)
+        self._write_begun(name, effect)
+        self._effects.add(name, effect)
+        self._compact_if_large()
         claim = Claim(None)
         try:
             yield claim
         finally:
             effect.running = None
             if claim.result is not None:
-                self._keep(key, effect, _shortened(claim.result))
-                self._write_end({"key": key, "result": _result_to(_shortened(claim.result))})
+                self._effects.keep(name, _shortened(claim.result))
+                self._write_end(_ended_entry(name, _shortened(claim.result)))
             elif not claim.began:
                 # Nothing ran: the same request may be tried again.
-                self._forget(key)
-                self._write_end({"key": key, "forgotten": True})
+                self._effects.forget(name)
+                self._write_end({"workspace": name[0], "key": name[1], "forgotten": True})
             ended.set()
 
-    def _keep(self, key: str, effect: _Effect, result: CommandResult) -> None:
-        effect.result = result
-        size = len(result.output.stdout) + len(result.output.stderr)
-        self._output_bytes += size - self._with_output.pop(key, 0)
-        self._with_output[key] = size
-        while self._output_bytes > MOST_OUTPUT_TOGETHER:
-            oldest, size = self._with_output.popitem(last=False)
-            self._output_bytes -= size
-            kept = self._effects.get(oldest)
-            if kept is not None and kept.result is not None:
-                kept.result = replace(kept.result, output=_without_text(kept.result.output))
-
-    def _forget(self, key: str) -> None:
-        del self._effects[key]
-        self._output_bytes -= self._with_output.pop(key, 0)
-
-    def _forget_old(self) -> None:
-        oldest = time.time() - KEPT_SECONDS
-        for _ in range(len(self._effects)):
-            key, effect = next(iter(self._effects.items()))
-            if effect.running is not None:
-                # One that takes long must not keep those behind it.
-                self._effects.move_to_end(key)
-            elif effect.began > oldest and len(self._effects) <= MOST_KEPT:
-                break
-            else:
-                self._forget(key)
+    def _compact_if_large(self) -> None:
         if self._file.exists() and self._file.stat().st_size > self._compact_above:
             self._compact()
 
@@ -174,9 +140,9 @@ class EffectLedger:
             # On a line of its own also where a full disk took only a part of the one before.
             file.write(f"\n{json.dumps(entry)}\n")
 
-    def _write_begun(self, key: str, effect: _Effect) -> None:
+    def _write_begun(self, name: Name, effect: Effect) -> None:
         try:
-            self._write({"key": key, "digest": effect.digest, "began": effect.began})
+            self._write(_begun_entry(name, effect))
         except OSError as error:
             # What is not written down could run twice after a crash, so it does not run at all.
             raise LimitExceeded(
@@ -193,33 +159,46 @@ class EffectLedger:
 
     def _read(self) -> None:
         for entry in _entries(self._file):
-            key = entry["key"]
+            name = entry.get("workspace", ""), entry["key"]
             if entry.get("forgotten"):
-                self._effects.pop(key, None)
+                self._effects.forget(name)
             elif "digest" in entry:
-                self._effects[key] = _Effect(entry["digest"], entry["began"], None, None)
-            elif key in self._effects:
-                self._keep(key, self._effects[key], _result_from(entry["result"]))
+                self._effects.add(name, Effect(entry["digest"], entry.get("role", ""), entry["began"], None, None))
+            else:
+                self._effects.keep(name, _result_from(entry["result"]))
 
     def _compact(self) -> None:
         """Writes the file anew with what is still kept."""
-        oldest = time.time() - KEPT_SECONDS
-        for key in [key for key, effect in self._effects.items() if effect.began < oldest and not effect.running]:
-            self._forget(key)
+        self._effects.forget_old(time.time() - KEPT_SECONDS)
         writing = self._file.with_suffix(".new")
         with writing.open("w", encoding="utf-8") as file:
-            for key, effect in self._effects.items():
-                file.write(json.dumps({"key": key, "digest": effect.digest, "began": effect.began}) + "\n")
+            for name, effect in self._effects.items():
+                file.write(json.dumps(_begun_entry(name, effect)) + "\n")
                 if effect.result is not None:
-                    file.write(json.dumps({"key": key, "result": _result_to(effect.result)}) + "\n")
+                    file.write(json.dumps(_ended_entry(name, effect.result)) + "\n")
         writing.chmod(0o600)
         # Not again before as much was added as is kept: a file that is written anew for each command is a flood too.
         self._compact_above = _COMPACT_AFTER_BYTES + writing.stat().st_size
         writing.rename(self._file)
 
 
-def _key(ref: SessionRef, request_id: str) -> str:
-    return hashlib.sha256(f"{ref.workspace_id}\0{ref.session_id}\0{request_id}".encode()).hexdigest()
+def _name(ref: SessionRef, request_id: str) -> Name:
+    whole = f"{ref.workspace_id}\0{ref.session_id}\0{request_id}"
+    return ref.workspace_id, hashlib.sha256(whole.encode()).hexdigest()
+
+
+def _begun_entry(name: Name, effect: Effect) -> dict[str, Any]:
+    workspace_id, key = name
+    told = {"digest": effect.digest, "role": effect.role, "began": effect.began}
+    return {"workspace": workspace_id, "key": key, **told}
+
+
+def _ended_entry(name: Name, result: CommandResult) -> dict[str, Any]:
+    return {"workspace": name[0], "key": name[1], "result": _result_to(result)}
+
+
+def of_another(request_id: str) -> Conflict:
+    return Conflict(f"request id {request_id!r} stands for another command", reason=Reason.SAME_KEY_OTHER_BODY)
 
 
 def never_begun(request_id: str) -> WrongState:
@@ -251,11 +230,6 @@ def _shortened(result: CommandResult) -> CommandResult:
     stderr, cut_err = _cut(output.stderr)
     kept = Output(stdout, stderr, output.stdout_left_out + cut_out, output.stderr_left_out + cut_err)
     return replace(result, output=kept)
-
-
-def _without_text(output: Output) -> Output:
-    out, errors = len(output.stdout), len(output.stderr)
-    return Output(b"", b"", output.stdout_left_out + out, output.stderr_left_out + errors)
 
 
 def _cut(data: bytes) -> tuple[bytes, int]:

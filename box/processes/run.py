@@ -15,12 +15,13 @@ from portway.box.files.recorder import OutputRecorder, record_to
 from portway.box.files.session_files import FileThreads
 from portway.box.processes.capture import HeadAndTail
 from portway.box.processes.command import timeout_of, to_spec
-from portway.box.processes.effects import Claim, EffectLedger, digest_of
+from portway.box.processes.effects import Claim, EffectLedger, digest_of, of_another
 from portway.box.processes.numbers import CommandNumbers
 from portway.box.processes.types import CommandRequest, CommandResult, Output
 from portway.box.sessions.directory import SessionDirectory
 from portway.box.sessions.types import SessionRef
 from portway.rpc.errors import PortwayError
+from portway.rpc.identity import Role
 
 DEFAULT_OUTPUT_LIMIT = 4000
 READ_BYTES = 256 * 1024
@@ -29,7 +30,7 @@ Sink = Callable[[Stream, bytes], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """A command, where to run it and under which request id. `output_file`: also keep the whole output there."""
+    """A command, where to run it, under which request id and for which role. `output_file`: the whole output there."""
 
     ref: SessionRef
     command: CommandRequest
@@ -38,6 +39,7 @@ class RunRequest:
     output_file: str = ""
     output_limit: int = 0
     reconcile: bool = False
+    role: Role | None = None
 
 
 class StartedCommand:
@@ -111,12 +113,18 @@ class CommandRunner:
         if not request.reconcile:
             self._sessions.get(request.ref)
         digest = digest_of(request.command, request.stdin) if request.request_id else ""
-        async with self._effects.claim(request.ref, request.request_id, digest, reconcile=request.reconcile) as claim:
+        role, reconcile = _named(request.role), request.reconcile
+        async with self._effects.claim(request.ref, request.request_id, digest, role, reconcile=reconcile) as claim:
             yield claim
 
-    def result_of(self, ref: SessionRef, request_id: str) -> CommandResult:
-        """How a command of some time ago ended. Raises `WrongState` where that is not known."""
-        return self._effects.result_of(ref, request_id)
+    def result_of(self, ref: SessionRef, request_id: str, role: Role | None) -> CommandResult:
+        """How a command of some time ago ended. Raises `WrongState` where that is not known, or not to this role."""
+        return self._effects.result_of(ref, request_id, _named(role))
+
+    def require_own(self, ref: SessionRef, request_id: str, role: Role | None) -> None:
+        """Raises `Conflict` where another role began a command under this request id."""
+        if self._effects.is_of_another(ref, request_id, _named(role)):
+            raise of_another(request_id)
 
     @asynccontextmanager
     async def started(self, request: RunRequest, claim: Claim, *, wants_input: bool) -> AsyncIterator[StartedCommand]:
@@ -163,6 +171,10 @@ class CommandRunner:
                 result = command.result(ended)
                 claim.record(result)
                 return result
+
+
+def _named(role: Role | None) -> str:
+    return "" if role is None else role.name
 
 
 async def _feed(running: RunningCommand, data: bytes) -> None:

@@ -67,7 +67,7 @@ class ProcessServicer:
             return await self._exec(start, call)
         if not start.request_id:
             raise InvalidInput.field("start.request_id", "is needed with `linger`, to come back by")
-        begun = await self._lingering.start(_request(start, call), call.caller.role, seconds, holds=start.hold_output)
+        begun = await self._lingering.start(_request(start, call), seconds, holds=start.hold_output)
         await conversation_with(begun, call).run(FROM_THE_START)
 
     async def ExecOnce(self, request: pb.ExecOnceRequest, call: Call[Never, Never]) -> pb.ExecOnceResponse:
@@ -80,6 +80,7 @@ class ProcessServicer:
                 output_file=request.output_file,
                 output_limit=request.output_limit,
                 reconcile=request.reconcile,
+                role=call.caller.role,
             )
         )
         return result_to(result)
@@ -138,4 +139,5 @@ def _request(start: pb.ExecStart, call: ExecCall) -> RunRequest:
         command=command_from(start.command),
         request_id=start.request_id,
         output_file=start.output_file,
+        role=call.caller.role,
     )

@@ -3,13 +3,13 @@
 import asyncio
 from dataclasses import dataclass
 
-from portway.box.processes.effects import digest_of, never_begun
+from portway.box.processes.effects import digest_of, never_begun, of_another
 from portway.box.processes.lingering.command import Lingering, LingeringCommand
 from portway.box.processes.run import CommandRunner, RunRequest
 from portway.box.processes.types import CommandResult
 from portway.box.sessions.types import SessionRef
 from portway.box.tasks import TaskOwner
-from portway.rpc.errors import Conflict, LimitExceeded, PortwayError, Quota, Reason
+from portway.rpc.errors import LimitExceeded, PortwayError, Quota
 from portway.rpc.identity import Role
 
 MOST_LINGERING = 256
@@ -22,7 +22,7 @@ _MOST_LARGE = 32
 class _Entry:
     command: LingeringCommand
     digest: str
-    role: Role
+    role: Role | None
     life: "asyncio.Task[None]"
 
 
@@ -34,18 +34,15 @@ class LingeringCommands:
         self._entries: dict[tuple[SessionRef, str], _Entry] = {}
         self._tasks = TaskOwner("commands that linger")
 
-    async def start(
-        self, request: RunRequest, role: Role, seconds: float, *, holds: bool
-    ) -> LingeringCommand | CommandResult:
+    async def start(self, request: RunRequest, seconds: float, *, holds: bool) -> LingeringCommand | CommandResult:
         """Begins a command, or finds the one that was begun under this id; the result where it ran long ago."""
         key, digest = (request.ref, request.request_id), digest_of(request.command, b"")
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._begin(key, request, digest, role, seconds, holds=holds)
-        elif entry.digest != digest or entry.role is not role:
-            raise Conflict(
-                f"request id {request.request_id!r} stands for another command", reason=Reason.SAME_KEY_OTHER_BODY
-            )
+            self._runner.require_own(request.ref, request.request_id, request.role)
+            entry = self._begin(key, request, digest, seconds, holds=holds)
+        elif entry.digest != digest or entry.role is not request.role:
+            raise of_another(request.request_id)
         try:
             known = await asyncio.shield(entry.command.started)
         except PortwayError:
@@ -54,12 +51,14 @@ class LingeringCommands:
         return entry.command if known is None else known
 
     def _begin(
-        self, key: tuple[SessionRef, str], request: RunRequest, digest: str, role: Role, seconds: float, *, holds: bool
+        self, key: tuple[SessionRef, str], request: RunRequest, digest: str, seconds: float, *, holds: bool
     ) -> _Entry:
         self._require_room()
         window = LARGE_WINDOW if len(self._entries) < _MOST_LARGE else SMALL_WINDOW
         command = LingeringCommand(request, Lingering(seconds, window, holds))
-        entry = self._entries[key] = _Entry(command, digest, role, self._tasks.start(command.live(self._runner)))
+        entry = self._entries[key] = _Entry(
+            command, digest, request.role, self._tasks.start(command.live(self._runner))
+        )
         self._tasks.start(self._forget_later(key, entry, seconds))
         return entry
 
@@ -98,7 +97,7 @@ class LingeringCommands:
             raise never_begun(request_id)
         if entry is not None and entry.command.begun:
             return entry.command
-        return self._runner.result_of(ref, request_id)
+        return self._runner.result_of(ref, request_id, role)
 
     def forget_session(self, ref: SessionRef) -> None:
         """The session is gone, and its commands with it."""
