@@ -155,7 +155,7 @@ class _Parts:
         self._lingering = LingeringCommands(self._runner)
         self.sessions.before_delete(self._processes.forget_session)
         self.sessions.before_delete(self._lingering.forget_session)
-        self._sockets = SocketDirectory(self.sessions, SocketLimits())
+        self._sockets = SocketDirectory(self.sessions, SocketLimits(), errors)
         self.sessions.before_delete(self._sockets.forget_session)
         self._validations = Validations(self._backend.create, config.images.concurrent_validations)
         self._images = ImageDirectory(

@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import structlog
 
 from portway.box.backends.interface import Backend, Sandbox
-from portway.box.backends.types import HeldThing, SandboxSpec
+from portway.box.backends.types import HeldThing
 from portway.box.images.types import ImageName
-from portway.box.isolation.limits import Limits
 from portway.box.network.networks import Networks
 from portway.box.sessions.admission import Admission
 from portway.box.sessions.compatibility import differences
-from portway.box.sessions.environment import check_environment, session_environment
+from portway.box.sessions.environment import check_environment
+from portway.box.sessions.judging import MountJudge
 from portway.box.sessions.live import DEFAULT_PATIENCE_SECONDS, LiveSession, unavailable_while_draining
 from portway.box.sessions.mounts import MountRules, check_working_directory
 from portway.box.sessions.profiles import ProfileBook
+from portway.box.sessions.sandboxes import sandbox_spec
 from portway.box.sessions.store import SessionStore, StoredSession, key_of
 from portway.box.sessions.types import (
     Session,
@@ -38,7 +39,6 @@ from portway.rpc.errors import FieldViolation, NotFound, PortwayError, Reason, W
 
 _TOMBSTONE_SECONDS = 3600.0
 _MOST_TOMBSTONES = 10_000
-_BYTES_PER_INODE = 8192
 
 
 class SessionDirectory:
@@ -60,7 +60,7 @@ class SessionDirectory:
     ) -> None:
         self._backend = backend
         self._profiles = profiles
-        self._mounts = mounts
+        self._mounts = MountJudge(mounts)
         self._store = store
         self._admission = admission
         self._patience = patience
@@ -158,6 +158,8 @@ class SessionDirectory:
     async def _place(self, ref: SessionRef, request: SessionRequest) -> tuple[LiveSession, bool]:
         self.require_open()
         spec = self._profiles.resolve(request)
+        if ref not in self._sessions:
+            await self._check(spec)
         while ref not in self._sessions and ref in self._leaving:
             # The one before has the same files: they must be gone first.
             await asyncio.wait([self._leaving[ref]])
@@ -170,7 +172,7 @@ class SessionDirectory:
 
     def _begin(self, ref: SessionRef, spec: SessionSpec) -> LiveSession:
         """Takes the place of a new session and begins to make it. Nothing here waits."""
-        self._check(spec)
+        self.require_open()
         self._admission.require_room(ref.workspace_id, self._sessions.keys() | self._leaving.keys())
         require_skills(self._skills, ref.workspace_id, spec.skills, "spec.skills")
         spec = self._with_image(ref, spec)
@@ -190,12 +192,12 @@ class SessionDirectory:
             if not made and self._sessions.get(session.ref) is session:
                 await asyncio.wait([self._start_deleting(session)])
 
-    def _check(self, spec: SessionSpec) -> None:
+    async def _check(self, spec: SessionSpec) -> None:
         self._admission.require_probes(spec)
         self._networks.check(spec.network)
-        check_working_directory(spec.working_directory, self._mounts.mounts(spec), "spec.working_directory")
-        self._mounts.workspace(spec)
         check_environment(spec.env, "spec.env")
+        judged = await self._mounts.judged(spec)
+        check_working_directory(spec.working_directory, judged.mounts, "spec.working_directory")
 
     def _with_image(self, ref: SessionRef, spec: SessionSpec) -> SessionSpec:
         images = self._backend.images
@@ -216,7 +218,11 @@ class SessionDirectory:
             if spec.persistent:
                 # Part of the opening, which a deletion waits for: nothing is noted down after a session is gone.
                 await to_its_end(asyncio.to_thread(self._store.save, StoredSession(ref, spec, session.create_time)))
-            sandbox = await self._backend.create(self._sandbox_spec(ref, spec))
+            # Judged again at every opening: an operator may have taken a root away meanwhile.
+            judged = await self._mounts.judged(spec)
+            skills = skill_mounts(self._skills, ref.workspace_id, spec.skills)
+            steering = self._networks.steering(spec.network)
+            sandbox = await self._backend.create(sandbox_spec(ref, spec, judged, steering, skills))
             return await self._networks.attach(ref, key_of(ref), spec.network, sandbox)
 
         def changed(live: LiveSession) -> None:
@@ -237,30 +243,6 @@ class SessionDirectory:
             patience=self._patience,
         )
         return session
-
-    def _sandbox_spec(self, ref: SessionRef, spec: SessionSpec) -> SandboxSpec:
-        limits = Limits(
-            cpu_millis=spec.cpu_millis,
-            memory_bytes=spec.memory_bytes,
-            pids=spec.pids,
-            disk_bytes=spec.disk_bytes,
-            inodes=max(1024, spec.disk_bytes // _BYTES_PER_INODE),
-        )
-        return SandboxSpec(
-            key=key_of(ref),
-            limits=limits,
-            network=spec.network.mode,
-            steering=self._networks.steering(spec.network),
-            read_only_root=spec.read_only_root,
-            persistent=spec.persistent,
-            env=tuple(session_environment(spec).items()),
-            directory=spec.working_directory,
-            # Judged again at every opening: an operator may have taken a root away meanwhile.
-            mounts=self._mounts.mounts(spec),
-            workspace=self._mounts.workspace(spec),
-            image=spec.image_reference or spec.image,
-            skills=skill_mounts(self._skills, ref.workspace_id, spec.skills),
-        )
 
     async def set_skills(self, ref: SessionRef, skills: tuple[SessionSkill, ...]) -> int:
         """Has a session show these skills. Returns how many commands had to be ended for it."""

@@ -25,7 +25,7 @@ from portway.rpc.errors import LimitExceeded, NotFound, PortwayError, Quota, Rea
 
 MOST_QUEUED_COMMANDS = 64
 DEFAULT_PATIENCE_SECONDS = 120.0
-CALL, COMMAND, PROCESS, OFFER = "call", "command", "process", "offer"
+CALL, COMMAND, PROCESS, SOCKET = "call", "command", "process", "socket"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -99,7 +99,7 @@ class LiveSession:
     @property
     def work_count(self) -> int:
         """What is under way in it and will end."""
-        return sum(1 for use in self._uses.values() if use.kind != OFFER)
+        return sum(1 for use in self._uses.values() if use.kind != SOCKET)
 
     @property
     def uses(self) -> list[SessionUse]:
@@ -247,9 +247,9 @@ class LiveSession:
         self._started += 1
 
     @asynccontextmanager
-    async def holding(self) -> AsyncIterator[OpenSession]:
-        """For what is offered to its commands: keeps the session from being idle, and is nothing that runs."""
-        async with self.using(OFFER) as opened:
+    async def holding(self, socket: str) -> AsyncIterator[OpenSession]:
+        """For a socket that is offered to its commands: keeps the session from being idle, and is nothing that runs."""
+        async with self.using(SOCKET, socket) as opened:
             yield opened
 
     @asynccontextmanager

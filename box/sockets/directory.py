@@ -1,17 +1,18 @@
 """All sockets of this box: who serves which, taken over by newer owners, gone with their sessions."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
 from portway.box.sessions.directory import SessionDirectory
-from portway.box.sessions.live import unavailable_while_draining
+from portway.box.sessions.live import LiveSession, unavailable_while_draining
 from portway.box.sessions.types import SessionRef
 from portway.box.sockets.listening import listening_inside
 from portway.box.sockets.places import ConnectionPlaces, SocketLimits
 from portway.box.sockets.relay import SocketRelay
 from portway.box.sockets.types import FromOwner, ServedSocket, SocketOffer, SocketPlace, ToOwner
+from portway.box.status.errors import ErrorLog
 from portway.rpc.errors import (
     Conflict,
     LimitExceeded,
@@ -29,8 +30,9 @@ Key = tuple[SessionRef, str]
 class SocketDirectory:
     """The owner of a socket is a call: what it registers here is gone with it, and with no other call's end."""
 
-    def __init__(self, sessions: SessionDirectory, limits: SocketLimits) -> None:
+    def __init__(self, sessions: SessionDirectory, limits: SocketLimits, errors: ErrorLog) -> None:
         self._sessions = sessions
+        self._errors = errors
         self.limits = limits
         self._places = ConnectionPlaces(limits)
         self._served: dict[Key, SocketRelay] = {}
@@ -66,10 +68,31 @@ class SocketDirectory:
         """
         self._sessions.require_open()
         session = self._sessions.get(offer.ref)
+        with self._noted(offer.ref):
+            await self._serve(session, offer, tell_place, frames, write, draining)
+
+    @contextmanager
+    def _noted(self, ref: SessionRef) -> Iterator[None]:
+        """A refusal is noted for people; an owner that was replaced, or whose session has gone, is none."""
+        try:
+            yield
+        except (Conflict, LimitExceeded) as error:
+            self._errors.note("SOCKET_REFUSED", error.message, ref.session_id, ref.workspace_id)
+            raise
+
+    async def _serve(
+        self,
+        session: LiveSession,
+        offer: SocketOffer,
+        tell_place: Callable[[SocketPlace], Awaitable[None]],
+        frames: AsyncIterator[FromOwner],
+        write: Callable[[ToOwner], Awaitable[None]],
+        draining: asyncio.Event,
+    ) -> None:
         relay = SocketRelay(offer, partial(self._places.take, offer.ref.workspace_id, object()))
         async with (
             self._registered(relay),
-            session.holding() as opened,
+            session.holding(offer.name) as opened,
             listening_inside(opened.sandbox, offer.name, offer.port) as listening,
         ):
             relay.place = listening.place

@@ -1,4 +1,4 @@
-"""What the box holds: sessions, and the processes in them."""
+"""What the box holds: sessions, the processes in them, and what the machine shows of a session."""
 
 from collections.abc import AsyncIterator
 
@@ -9,6 +9,9 @@ from portway.server.ownership.types import Owner, OwnerKind, Source, Thing
 from portway.v1 import process_pb2, session_pb2
 
 MAX_SESSIONS = 10_000
+MAX_HELD = 10_000
+# By their own calls, which tell more.
+_LISTED_ALREADY = ("session", "process")
 _PAGE = 200
 _CALL_SECONDS = 10.0
 _REACH_SECONDS = 2.0
@@ -26,7 +29,7 @@ class Boxed:
         self._box = box
 
     def sources(self) -> list[Source]:
-        return [Source("session", self._sessions), Source("process", self._processes)]
+        return [Source("session", self._sessions), Source("process", self._processes), Source("held", self._held)]
 
     async def away(self) -> str:
         """Why nothing of it is listed, for people; '' where it answers, or there is none."""
@@ -35,12 +38,14 @@ class Boxed:
         return "sessions and processes: the box cannot be reached; see `portway status`"
 
     async def has(self, workspace_id: str, session_id: str) -> bool:
-        """The box knows the session as one of the workspace. Raises Unavailable."""
+        """The box knows the session as one of the workspace, or still holds something of it. Raises Unavailable."""
+        if self._box is None:
+            return False
         try:
             await self._session(workspace_id, session_id)
         except NotFound:
-            return False
-        return self._box is not None
+            return bool(await self._things_of(workspace_id, session_id, 1))
+        return True
 
     async def _sessions(self, owner: Owner, after: str, limit: int) -> list[Thing]:
         found = [_session_thing(one) async for one in self._of(owner) if one.session_id > after]
@@ -57,6 +62,32 @@ class Boxed:
             if len(found) >= limit:
                 break
         return found[:limit]
+
+    async def _held(self, owner: Owner, after: str, limit: int) -> list[Thing]:
+        """What else one session holds: commands, sockets, control groups, mounts, devices, containers.
+
+        Of a session that is gone, what was left behind.
+        """
+        if self._box is None or owner.kind is not OwnerKind.SESSION:
+            return []
+        found = await self._things_of(owner.workspace_id, owner.name, MAX_HELD)
+        return sorted((one for one in found if one.item_id > after), key=lambda one: one.item_id)[:limit]
+
+    async def _things_of(self, workspace_id: str, session_id: str, most: int) -> list[Thing]:
+        assert self._box is not None, "whoever asks has looked"
+        found: list[Thing] = []
+        request = session_pb2.ListHeldRequest(session_id=session_id, workspace_id=workspace_id, page_size=_PAGE)
+        while len(found) < most:
+            try:
+                with errors_by_meaning():
+                    page = await self._box.sessions.ListHeld(request, timeout=_CALL_SECONDS)
+            except NotFound:
+                break
+            found += [_held_thing(session_id, one) for one in page.items if one.kind not in _LISTED_ALREADY]
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                break
+        return found
 
     async def _of(self, owner: Owner) -> AsyncIterator[session_pb2.Session]:
         """The sessions that the owner holds. Whoever asks has looked whether the box is there."""
@@ -122,3 +153,8 @@ def _process_thing(session_id: str, process: process_pb2.Process) -> Thing:
     return Thing(
         "process", f"{session_id}/{process.process_id}", session_id, state, process.start_time.ToMicroseconds()
     )
+
+
+def _held_thing(session_id: str, item: session_pb2.HeldItem) -> Thing:
+    name = f"{session_id}/{item.kind}/{item.id}"
+    return Thing(item.kind, name, session_id, item.state, item.create_time.ToMicroseconds())

@@ -53,6 +53,7 @@ class FakeBox:
     hold_files: bool = False
     file_calls: Counter[str] = field(default_factory=Counter)
     seeds: dict[str, bytes] = field(default_factory=dict)
+    held_things: dict[str, list[session_pb2.HeldItem]] = field(default_factory=dict)
     address: str = ""
     token: str = ""
     _outcomes: dict[str, process_pb2.ExecOnceResponse | Exception] = field(default_factory=dict)
@@ -161,6 +162,15 @@ class Sessions:
             state=session_pb2.SESSION_STATE_READY,
         )
         return session_pb2.GetSessionResponse(session=session)
+
+    async def ListHeld(
+        self, request: session_pb2.ListHeldRequest, call: Call[Never, Never]
+    ) -> session_pb2.ListHeldResponse:
+        found = self._box.held_things.get(request.session_id)
+        if found is None and self._box.session(request.session_id).workspace_id != request.workspace_id:
+            raise NotFound.of("session", request.session_id)
+        own = session_pb2.HeldItem(kind="session", id=request.session_id)
+        return session_pb2.ListHeldResponse(items=[own] * (request.session_id in self._box.sessions) + (found or []))
 
     async def DeleteSession(
         self, request: session_pb2.DeleteSessionRequest, call: Call[Never, Never]

@@ -17,8 +17,8 @@ from portway.box.backends.engine.groups import ContainerGroups
 from portway.box.backends.engine.keeper_client import KeeperClient
 from portway.box.backends.engine.running import KeptCommand, report_of
 from portway.box.backends.namespace import wire
+from portway.box.backends.namespace.arguments import sealed
 from portway.box.backends.namespace.running import RunningSearch, open_pipes
-from portway.box.backends.namespace.sandbox import sealed
 from portway.box.backends.namespace.zygote_client import Ended
 from portway.box.backends.types import (
     TEMPORARY,

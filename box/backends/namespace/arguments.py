@@ -1,5 +1,6 @@
 """The arguments of bubblewrap: what a sandbox sees. Given through a descriptor: no path shows in a process list."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
@@ -112,3 +113,18 @@ def command_line(command: CommandSpec, leader: tuple[str, ...]) -> list[str]:
         return list(command.argv)
     # A session of its own with the terminal as the controlling one, so that Ctrl-C reaches the foreground job only.
     return [*leader, *command.argv]
+
+
+def packed(arguments: list[str]) -> bytes:
+    """As the launcher reads them: each ended by a zero."""
+    return b"".join(os.fsencode(argument) + b"\0" for argument in arguments)
+
+
+def sealed(content: bytes) -> int:
+    """A descriptor that reads `content` from the start."""
+    descriptor = os.memfd_create("arguments", os.MFD_CLOEXEC)
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor

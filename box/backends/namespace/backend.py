@@ -11,11 +11,12 @@ from typing import Any
 
 from portway.box.backends.interface import Sandbox
 from portway.box.backends.namespace import wire
+from portway.box.backends.namespace.commands import SandboxParts
 from portway.box.backends.namespace.held import held_by
 from portway.box.backends.namespace.image_programs import leader_in
 from portway.box.backends.namespace.machine import Machine
 from portway.box.backends.namespace.probe import measure
-from portway.box.backends.namespace.sandbox import NamespaceSandbox, SandboxParts
+from portway.box.backends.namespace.sandbox import NamespaceSandbox
 from portway.box.backends.namespace.session_skills import skill_orders
 from portway.box.backends.namespace.stage import StagedSession
 from portway.box.backends.namespace.zygote_client import ZygoteClient, ZygoteSetup

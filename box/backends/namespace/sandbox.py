@@ -3,14 +3,12 @@
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from portway.box.backends.namespace import wire
-from portway.box.backends.namespace.arguments import command_arguments, command_line, session_arguments
-from portway.box.backends.namespace.lanes import Lanes, Launcher
-from portway.box.backends.namespace.launcher import COMMAND, ON_TERMINAL, SEARCH
+from portway.box.backends.namespace.arguments import command_line
+from portway.box.backends.namespace.commands import SandboxParts, SessionCommands
+from portway.box.backends.namespace.launcher import SEARCH
 from portway.box.backends.namespace.prepared import (
     READY_SECONDS,
     SAY_READY,
@@ -20,10 +18,9 @@ from portway.box.backends.namespace.prepared import (
     PreparedPool,
     script_for,
 )
-from portway.box.backends.namespace.running import CommandPipes, RunningProcess, RunningSearch, open_pipes
+from portway.box.backends.namespace.running import RunningProcess, RunningSearch
 from portway.box.backends.namespace.session_skills import SessionSkills
-from portway.box.backends.namespace.stage import StagedSession
-from portway.box.backends.namespace.zygote_client import Ended, ZygoteClient
+from portway.box.backends.namespace.zygote_client import ZygoteClient
 from portway.box.backends.types import (
     TEMPORARY,
     WORKSPACE,
@@ -33,37 +30,15 @@ from portway.box.backends.types import (
     ListenPlace,
     MountMode,
     PortPlace,
-    SandboxSpec,
     SandboxUsage,
     SkillMount,
     SocketPlace,
     check_socket_name,
 )
-from portway.box.isolation.cgroups import Counted, SessionGroups
-from portway.box.isolation.descriptors import Descriptor, give_to, nonblocking_pipe
-from portway.box.isolation.limits import rlimits
+from portway.box.isolation.descriptors import Descriptor, nonblocking_pipe
 from portway.box.isolation.removal import remove_whole
 from portway.box.isolation.syscalls import is_directory
-from portway.box.isolation.users import UserLease
-from portway.box.tasks import TaskOwner
 from portway.rpc.errors import Unavailable
-
-
-@dataclass(frozen=True, slots=True)
-class SandboxParts:
-    """What the backend put together for a session. Descriptors are owned by the sandbox from here on."""
-
-    spec: SandboxSpec
-    staged: StagedSession
-    home: Path
-    lease: UserLease | None
-    groups: SessionGroups | None
-    namespaces: tuple[int, int]
-    directories: tuple[int, ...]
-    unenforced: tuple[str, ...]
-    memory_is_bounded: bool
-    workspace_is_measured: bool
-    skills: int = -1
 
 
 class NamespaceSandbox:
@@ -72,16 +47,7 @@ class NamespaceSandbox:
     def __init__(self, zygote: ZygoteClient, parts: SandboxParts, present: frozenset[str]) -> None:
         self._zygote = zygote
         self._parts = parts
-        self._arguments = _packed(session_arguments(parts.staged, present))
-        bounds = rlimits(parts.spec.limits, bound_memory=not parts.memory_is_bounded)
-        order = {"rlimits": bounds, "user": parts.lease.user if parts.lease else None}
-        self._lanes = Lanes(zygote, parts.groups, order, parts.namespaces)
         self._prepared = PreparedPool(self._prepare)
-        self._running: set[int] = set()
-        self._ending: dict[int, asyncio.Task[tuple[Ended, Counted]]] = {}
-        self._ends = TaskOwner("commands of a session")
-        self._cpu_of_ended = 0.0
-        self._deleted = False
         self._has_shell = True
         self._may_start = asyncio.Event()
         self._may_start.set()
@@ -93,6 +59,7 @@ class NamespaceSandbox:
             parts.spec.workspace,
             parts.skills,
         )
+        self._commands = SessionCommands(zygote, parts, present, self._skills.arguments)
 
     async def warm(self) -> None:
         """Puts the first sandbox up."""
@@ -117,7 +84,7 @@ class NamespaceSandbox:
         except OSError as error:
             raise Unavailable(f"the box cannot begin a command now: {error.strerror}", retry_after=0.5) from None
         if self._has_shell:
-            self._prepared.refill(len(self._running))
+            self._prepared.refill(self._commands.running_count)
         return running
 
     async def _start_prepared(self, command: CommandSpec) -> RunningProcess | None:
@@ -136,7 +103,7 @@ class NamespaceSandbox:
                 continue
             if not command.wants_input:
                 prepared.pipes.stdin.close()
-            return self._process(prepared.launcher, prepared.pipes, prepared.finished)
+            return self._commands.process(prepared.launcher, prepared.pipes, prepared.finished)
         return await self._start_at_once(command, script)
 
     async def _start_at_once(self, command: CommandSpec, script: bytes) -> RunningProcess | None:
@@ -146,7 +113,7 @@ class NamespaceSandbox:
             prepared = await self._prepare(command)
         except NoShell:
             return None
-        if self._deleted or not self._may_start.is_set() or self._prepared.age != age:
+        if self._commands.closed or not self._may_start.is_set() or self._prepared.age != age:
             # It sees the session as it was.
             prepared.dismiss()
             return None
@@ -155,7 +122,7 @@ class NamespaceSandbox:
         except Unavailable:
             prepared.pipes.close()
             return None
-        return self._process(prepared.launcher, prepared.pipes, prepared.finished)
+        return self._commands.process(prepared.launcher, prepared.pipes, prepared.finished)
 
     def _is_there(self, directory: str) -> bool:
         """Whether a working directory exists for the session's user. One that does not is told by bubblewrap itself."""
@@ -169,10 +136,10 @@ class NamespaceSandbox:
         return False
 
     async def _start_anew(self, command: CommandSpec) -> RunningProcess:
-        launcher = await self._lanes.make()
+        launcher = await self._commands.launcher()
         await self._may_start.wait()
-        pipes = self._set_up(launcher, command, command_line(command, self._parts.staged.leader))
-        return self._process(launcher, pipes, self._follow(launcher))
+        pipes = self._commands.set_up(launcher, command, command_line(command, self._parts.staged.leader))
+        return self._commands.process(launcher, pipes, self._commands.follow(launcher))
 
     async def _prepare(self, command: CommandSpec | None = None) -> Prepared:
         """A sandbox with a shell that waits, with the terminal and input of `command` if there is one."""
@@ -190,9 +157,9 @@ class NamespaceSandbox:
                 ours, theirs = nonblocking_pipe(reader_is_ours=True)
                 ready = Descriptor(ours)
                 further.append(theirs)
-            self._own(further)
-            launcher = await self._lanes.make()
-            pipes = self._set_up(launcher, waiting, line, further)
+            self._commands.own(further)
+            launcher = await self._commands.launcher()
+            pipes = self._commands.set_up(launcher, waiting, line, further)
         except BaseException:
             os.close(writing)
             if ready is not None:
@@ -201,7 +168,7 @@ class NamespaceSandbox:
         finally:
             for descriptor in further:
                 os.close(descriptor)
-        prepared = Prepared(launcher, pipes, writing, self._follow(launcher))
+        prepared = Prepared(launcher, pipes, writing, self._commands.follow(launcher))
         if ready is not None:
             await self._until_ready(prepared, ready)
         try:
@@ -220,7 +187,7 @@ class NamespaceSandbox:
                 if await ready.read(1):
                     return
                 # Raises where it is the sandbox itself that did not come up.
-                running = self._process(prepared.launcher, prepared.pipes, prepared.finished)
+                running = self._commands.process(prepared.launcher, prepared.pipes, prepared.finished)
                 ended = await running.wait()
             reason = f"its /bin/sh ended with {ended.exit_code if ended.exit_code is not None else ended.signal}"
         except TimeoutError:
@@ -235,50 +202,10 @@ class NamespaceSandbox:
         prepared.dismiss()
         raise NoShell(f"the image has no shell that works: {reason}")
 
-    def _set_up(
-        self, launcher: Launcher, command: CommandSpec, line: list[str], further: Sequence[int] = ()
-    ) -> CommandPipes:
-        """Makes a launcher a sandbox. One that cannot be is let go."""
-        theirs: list[int] = []
-        try:
-            self._require()
-            pipes = open_pipes(command, theirs)
-            try:
-                self._own(theirs)
-                theirs.insert(
-                    3, sealed(self._arguments + _packed([*self._skills.arguments(), *command_arguments(command)]))
-                )
-                launcher.count_from_here()
-                kind = COMMAND if command.terminal is None or self._parts.staged.leader else ON_TERMINAL
-                launcher.hand_over(kind + _packed(line)[:-1], [*theirs, *further])
-            except BaseException:
-                pipes.close()
-                raise
-            return pipes
-        except BaseException:
-            self._let_go(launcher)
-            raise
-        finally:
-            for descriptor in theirs:
-                os.close(descriptor)
-
-    def _own(self, descriptors: Sequence[int]) -> None:
-        if self._parts.lease is not None:
-            for descriptor in descriptors:
-                give_to(descriptor, self._parts.lease.user)
-
-    def _process(
-        self, launcher: Launcher, pipes: CommandPipes, finished: "asyncio.Task[tuple[Ended, Counted]]"
-    ) -> RunningProcess:
-        pid = launcher.process.pid
-        if not finished.done():
-            self._running.add(pid)
-        return RunningProcess(pipes, finished, lambda number: self._zygote.signal(pid, number))
-
     async def search(self, request: bytes, mount: int) -> RunningSearch:
-        launcher = await self._lanes.make()
+        launcher = await self._commands.launcher()
         try:
-            self._require()
+            self._commands.require()
             reading, writing = nonblocking_pipe(reader_is_ours=True)
             try:
                 directory = self.files().mounts[mount].open()
@@ -292,13 +219,13 @@ class NamespaceSandbox:
             finally:
                 os.close(writing)
         except BaseException:
-            self._let_go(launcher)
+            self._commands.let_go(launcher)
             raise
         pid = launcher.process.pid
-        return RunningSearch(reading, self._follow(launcher), lambda: self._zygote.signal(pid, signal.SIGKILL))
+        return RunningSearch(reading, self._commands.follow(launcher), lambda: self._zygote.signal(pid, signal.SIGKILL))
 
     async def listen(self, place: ListenPlace) -> int:
-        self._require()
+        self._commands.require()
         request = self._zygote.next_request()
         match place:
             case PortPlace():
@@ -310,36 +237,13 @@ class NamespaceSandbox:
         return listening
 
     async def unlisten(self, name: str) -> None:
-        self._require()
+        self._commands.require()
         check_socket_name(name)
         order = wire.ListenOrder(self._zygote.next_request(), wire.REMOVE, name=name)
         await self._zygote.ask(order.to_message(), list(self._parts.namespaces))
 
-    def _let_go(self, launcher: Launcher) -> None:
-        """A launcher that got no command ends when its line closes; its lane is then free again."""
-        launcher.dismiss()
-        self._follow(launcher)
-
-    def _follow(self, launcher: Launcher) -> "asyncio.Task[tuple[Ended, Counted]]":
-        ending = self._ending[launcher.process.pid] = self._ends.start(self._finish(launcher))
-        return ending
-
-    async def _finish(self, launcher: Launcher) -> tuple[Ended, Counted]:
-        try:
-            ended, counted = await self._lanes.finish(launcher)
-        finally:
-            self._running.discard(launcher.process.pid)
-            self._ending.pop(launcher.process.pid, None)
-        self._cpu_of_ended += ended.cpu_seconds
-        return ended, counted
-
-    def _require(self) -> None:
-        """After a deletion the numbers of its descriptors may stand for something else."""
-        if self._deleted:
-            raise Unavailable("the session is being deleted")
-
     def files(self) -> FileAccess:
-        self._require()
+        self._commands.require()
         parts = self._parts
         workspace, temporary, *rest = parts.directories
         mounts = [
@@ -353,50 +257,35 @@ class NamespaceSandbox:
         return FileAccess(tuple(mounts), parts.lease.user if parts.lease else None)
 
     async def show_skills(self, skills: tuple[SkillMount, ...]) -> int:
-        self._require()
+        self._commands.require()
         killed = 0
         if not self._skills.is_there:
             # What runs while the folder is not covered could put something else in its place.
             self._may_start.clear()
-            killed = await self._end_commands()
+            killed = await self._commands.end_all()
         try:
             await self._skills.change(skills)
         finally:
             self._may_start.set()
             self._prepared.renew()
-        self._prepared.refill(len(self._running))
+        self._prepared.refill(self._commands.running_count)
         return killed
 
-    async def _end_commands(self) -> int:
-        running = [self._ending[pid] for pid in self._running if pid in self._ending]
-        for pid in list(self._running):
-            self._zygote.signal(pid, signal.SIGKILL)
-        if running:
-            await asyncio.wait(running)
-        return len(running)
-
     async def usage(self) -> SandboxUsage:
-        self._require()
+        self._commands.require()
         parts, disk = self._parts, None
         if parts.workspace_is_measured:
             figures = os.statvfs(f"/proc/self/fd/{parts.directories[0]}")
             disk = (figures.f_blocks - figures.f_bfree) * figures.f_frsize
         if parts.groups is None:
-            return SandboxUsage(None, disk, None, self._cpu_of_ended)
+            return SandboxUsage(None, disk, None, self._commands.cpu_of_ended)
         groups = parts.groups
         return SandboxUsage(groups.memory_used(), disk, groups.pids_used(), groups.cpu_seconds(), groups.memory_peak())
 
     async def delete(self, *, keep_workspace: bool = False) -> int:
-        self._deleted = True
-        killed = len(self._running)
-        for pid in list(self._running):
-            self._zygote.signal(pid, signal.SIGKILL)
-        self._lanes.close()
+        killed = self._commands.close()
         await self._prepared.close()
-        # Also what nobody holds any more, after an error half-way: waiting for its end would take for ever.
-        for pid in list(self._ending):
-            self._zygote.signal(pid, signal.SIGKILL)
-        await self._ends.close(cancel=False)
+        await self._commands.ended()
         try:
             await asyncio.to_thread(self._remove, keep_workspace)
         finally:
@@ -416,17 +305,3 @@ class NamespaceSandbox:
                 os.close(descriptor)
         if not keep_workspace:
             remove_whole(parts.home)
-
-
-def _packed(arguments: list[str]) -> bytes:
-    return b"".join(os.fsencode(argument) + b"\0" for argument in arguments)
-
-
-def sealed(content: bytes) -> int:
-    """A descriptor that reads `content` from the start."""
-    descriptor = os.memfd_create("arguments", os.MFD_CLOEXEC)
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor

@@ -12,6 +12,7 @@ from portway.box.network.dns import is_question, servers_of
 from portway.box.network.http import BadRequest, read_request
 from portway.box.network.names import BadName, host_of
 from portway.box.network.settings import NetworkSettings
+from tests.waiting import until
 
 
 @pytest.mark.parametrize(
@@ -116,10 +117,10 @@ def test_an_operator_opens_networks_and_never_the_machine() -> None:
         NetworkSettings(denied=("nonsense",))
 
 
-def test_the_machines_own_addresses_are_known_and_lead_nowhere_else() -> None:
-    own = own_addresses()
-    assert ip_address("127.0.0.1") in own
-    assert not any(leaves_machine(address) for address in own)
+async def test_the_machines_own_addresses_are_known_and_lead_nowhere_else() -> None:
+    assert ip_address("127.0.0.1") in own_addresses()
+    # One that just came is nobody's yet: the kernel first looks whether somebody else has it. Others come and go.
+    await until(lambda: not any(leaves_machine(address) for address in own_addresses()))
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,22 @@ async def test_processes_of_a_session_show_while_they_run(host: Hosted, box: Fak
     assert [(item.kind, item.id) for item in held] == [("session", "s-1"), ("process", "s-1/server")]
 
 
+async def test_what_the_box_finds_of_a_session_shows_and_also_what_it_leaves_behind(host: Hosted, box: FakeBox) -> None:
+    box.sessions["s-1"] = FakeSession(session_pb2.SessionSpec(), workspace_id=WORKSPACE)
+    box.held_things["s-1"] = [
+        session_pb2.HeldItem(kind="command", id="7", state="under way"),
+        session_pb2.HeldItem(kind="control_group", id="lane-1", state="2 processes"),
+        session_pb2.HeldItem(kind="socket", id="models"),
+    ]
+    await until(lambda: host.parts.box_link.availability().available)
+    names = ["s-1/command/7", "s-1/control_group/lane-1", "s-1/socket/models"]
+    assert [item.id for item in await owned(host.runs, session_id="s-1")] == ["s-1", *names]
+    del box.sessions["s-1"]
+    assert [item.id for item in await owned(host.runs, session_id="s-1")] == names
+    box.held_things["s-1"] = []
+    await assert_nothing_owned(host.runs, session_id="s-1")
+
+
 async def test_pages_stay_true_while_things_come_and_go(host: Hosted, runtime: FakeRuntime) -> None:
     async def waits(run: FakeRun) -> None:
         await run.cancelled.wait()
