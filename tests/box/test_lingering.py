@@ -30,13 +30,13 @@ def numbered(count: int) -> bytes:
 class Taker:
     """A client that remembers how far it has come, over as many streams as it takes."""
 
-    def __init__(self, session: Inside, *, confirms: bool = True) -> None:
+    def __init__(self, session: Inside, *, confirms: bool = True, request_id: str = "") -> None:
         self.session = session
         self.said = {"stdout": b"", "stderr": b""}
         self.missing = 0
         self.stdin_taken = 0
         self.exit: process_pb2.Exit | None = None
-        self.request_id = new_id("eff")
+        self.request_id = request_id or new_id("eff")
         self._confirms = confirms
         self._call: Exec
 
@@ -320,6 +320,23 @@ async def test_only_the_workspace_and_the_role_that_began_it_come_back(inside: I
             answers.append((caught.value.reason, caught.value.message.replace(other.request_id, "ID")))
     assert {reason for reason, _message in answers} == {Reason.EFFECT_UNKNOWN}
     assert len({message for _reason, message in answers[1:]}) == 1
+
+
+async def test_what_is_kept_for_an_hour_is_told_only_to_the_role_that_began_it(inside: Inside, box: BoxProcess) -> None:
+    taker = Taker(inside, confirms=False)
+    await taker.start("echo mine", linger=0)
+    await taker.take()
+    again = Taker(inside, confirms=False, request_id=taker.request_id)
+    await again.resume()
+    await again.take()
+    assert again.said["stdout"] == taker.said["stdout"] == b"mine\n"
+    async with dial(box, "service") as channel:
+        other = Inside(channel, inside.session_id)
+        with pytest.raises(WrongState) as caught:
+            await Taker(inside, request_id=taker.request_id).resume(other)
+        assert caught.value.reason == Reason.EFFECT_UNKNOWN
+        with pytest.raises(Conflict):
+            await Taker(other, request_id=taker.request_id).start("echo mine")
 
 
 async def test_its_time_goes_on_while_nobody_is_there(inside: Inside) -> None:

@@ -8,7 +8,7 @@ import pytest
 from portway.clients.sockets.handling import relay
 from portway.rpc.channel import PortwayChannel
 from portway.rpc.errors import Conflict, InvalidInput, LimitExceeded, NotFound, Reason, Stale
-from portway.v1 import process_pb2, session_pb2
+from portway.v1 import box_pb2, process_pb2, session_pb2
 from portway.v1 import socket_pb2 as pb
 from tests.asking import ask
 from tests.box.box_process import BoxProcess
@@ -271,6 +271,10 @@ async def test_a_session_has_so_many_sockets(box: BoxProcess, inside: Inside) ->
         await owner.listen(inside, f"s{number}")
     with pytest.raises(LimitExceeded):
         await RawOwner(inside.channel).listen(inside, "one-more")
+    told = await ask(inside.channel, box_pb2.ListErrorsRequest(session_id=inside.session_id))
+    assert [(error.code, "already has 8 sockets" in error.message) for error in told.errors] == [
+        ("SOCKET_REFUSED", True)
+    ]
     owners[0].call.cancel()
     await until_told(lambda: _has(inside, 7))
     await RawOwner(inside.channel).listen(inside, "one-more")

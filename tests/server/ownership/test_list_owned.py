@@ -169,8 +169,9 @@ async def test_what_the_box_finds_of_a_session_shows_and_also_what_it_leaves_beh
     assert [item.id for item in await owned(host.runs, session_id="s-1")] == ["s-1", *names]
     del box.sessions["s-1"]
     assert [item.id for item in await owned(host.runs, session_id="s-1")] == names
-    box.held_things["s-1"] = []
-    await assert_nothing_owned(host.runs, session_id="s-1")
+    del box.held_things["s-1"]
+    with pytest.raises(NotFound):
+        await owned(host.runs, session_id="s-1")
 
 
 async def test_pages_stay_true_while_things_come_and_go(host: Hosted, runtime: FakeRuntime) -> None:
