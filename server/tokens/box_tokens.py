@@ -53,16 +53,16 @@ class BoxTokens:
 
     async def issue(self, caller: Caller, *, role: Role | None, workspace_id: str, seconds: float | None) -> BoxToken:
         """Raises InvalidInput, NotPermitted, NotFound (workspace), WrongState (no box that could take it)."""
+        life = DEFAULT_SECONDS if seconds is None else int(seconds)
+        if not 1 <= life <= LONGEST_SECONDS:
+            raise InvalidInput.field("ttl", f"must be between 1 and {LONGEST_SECONDS} s")
+        owner, given = _owner(caller, workspace_id), _role(caller, role)
         if not self._has_box or self._public_keys is None:
             raise WrongState(
                 "this host has no box that knows its key; start both with `portway up`, or set `host.pass_keys_file` "
                 "and `box.pass_keys` to one file",
                 reason=Reason.NOT_CONFIGURED,
             )
-        life = DEFAULT_SECONDS if seconds is None else int(seconds)
-        if not 1 <= life <= LONGEST_SECONDS:
-            raise InvalidInput.field("ttl", f"must be between 1 and {LONGEST_SECONDS} s")
-        owner, given = _owner(caller, workspace_id), _role(caller, role)
         await self.publish()
         now, token_id = int(time.time()), new_id("tok")
         key = self._key(self._keyring.newest)

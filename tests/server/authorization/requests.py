@@ -132,4 +132,5 @@ TOLD: dict[str, tuple[str, str]] = {
     "RunnerService.ReadFile": _NOT_GRANTED,
     "SpendingService.ListSpending": _NOTHING,
     "TokenService.CreateToken:workspace_id": _NOT_GRANTED,
+    "TokenService.IssueBoxToken:workspace_id": _NOT_GRANTED,
 }

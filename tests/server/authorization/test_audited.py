@@ -49,6 +49,7 @@ BY_THE_NOUN = {
     **{f"WorkspaceService/{verb}Workspace": f"workspace.{verb.lower()}" for verb in ("Create", "Update", "Delete")},
     **{f"SkillService/{verb}Skill": f"skill.{verb.lower()}" for verb in ("Create", "Update", "Delete")},
     **{f"TokenService/{verb}Token": f"token.{verb.lower()}" for verb in ("Create", "Revoke", "Rotate")},
+    "TokenService/IssueBoxToken": "token.issue_for_box",
     "ScheduleService/TriggerSchedule": "schedule.trigger",
     "ModelService/SetPrices": "model_prices.set",
     "ArtifactService/DeleteArtifact": "artifact.delete",

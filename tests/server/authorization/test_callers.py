@@ -15,7 +15,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 # Served by others: each has a matrix of its own.
 RUNTIME = {"RuntimeService"}
-BOX = {"BoxService", "FileService", "ImageService", "ProcessService", "SessionService"}
+BOX = {
+    *("BoxService", "FileService", "ImageService", "ProcessService", "SessionService"),
+    *("SkillMountService", "SocketService"),
+}
 WORKER = {"WorkerService"}
 ELSEWHERE = RUNTIME | BOX | WORKER
 HOST = sorted({method.containing_service.name for method in contract()} - ELSEWHERE)
@@ -105,4 +108,6 @@ def _changes(method: MethodDescriptor) -> bool:
 
 
 def _reading() -> Iterator[str]:
-    yield from ("Get", "List", "Watch", "Read", "Search", "Explain", "Tail", "QueryKnowledge")
+    yield from ("Get", "List", "Watch", "Read", "Search", "Explain", "Tail", "QueryKnowledge", "Diagnose")
+    # A viewer's is a viewer's, for the box: it opens nothing that the one who asks may not.
+    yield "IssueBoxToken"
