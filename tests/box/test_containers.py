@@ -207,8 +207,8 @@ async def test_commands_go_on_without_the_engine_and_sessions_end_without_it() -
             await until_gone(mark)
 
 
-@pytest.fixture
-def plain() -> Iterator[BoxProcess]:
+@contextlib.contextmanager
+def plain_box() -> Iterator[BoxProcess]:
     """A box of a plain user who may use the engine."""
     if reason := why_not(DOCKER) or why_not(UNPRIVILEGED):
         pytest.skip(reason)
@@ -218,6 +218,12 @@ def plain() -> Iterator[BoxProcess]:
     settings = {"backend": "docker", "engine": {"docker_socket": engine.socket, "image": engine.image}}
     with box_process(UNPRIVILEGED, settings=settings) as box:
         box.start()
+        yield box
+
+
+@pytest.fixture
+def plain() -> Iterator[BoxProcess]:
+    with plain_box() as box:
         yield box
 
 

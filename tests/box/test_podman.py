@@ -2,7 +2,7 @@
 
 import pytest
 
-from portway.v1 import box_pb2, process_pb2
+from portway.v1 import box_pb2, process_pb2, session_pb2
 from tests.asking import ask
 from tests.box.box_process import ROOT, box_process, why_not
 from tests.box.inside import dial, new_session
@@ -31,5 +31,10 @@ async def test_a_session_in_podman_is_measured_used_and_gone() -> None:
                 ended = await session.sh("(setsid sleep 600 &); sleep 600", timeout=0.5)
                 assert ended.exit.status == process_pb2.EXIT_STATUS_TIMED_OUT
                 await session.delete()
+                listed = session_pb2.NetworkPolicy(mode=session_pb2.NETWORK_MODE_ALLOW_LIST, allow=["a.test"])
+                for policy in (listed, session_pb2.NetworkPolicy(mode=session_pb2.NETWORK_MODE_ON)):
+                    session = await new_session(channel, network=policy)
+                    assert (await session.sh("cat /etc/resolv.conf")).stdout.startswith("nameserver 127.0.0.1")
+                    await session.delete()
             box.stop()
             await until_nothing_is_left(box)

@@ -15,6 +15,7 @@ from portway.box.backends.engine.engine import PODMAN, Engine, EngineAddress, En
 from portway.box.backends.engine.groups import ContainerGroups
 from portway.box.backends.engine.keeper_client import KeeperClient, KeeperDoor
 from portway.box.backends.engine.kit import Kit, make_kit
+from portway.box.backends.engine.network import ContainerNetwork
 from portway.box.backends.engine.placing import Placing, place
 from portway.box.backends.engine.sandbox import NO_SKILLS, ContainerParts, ContainerSandbox
 from portway.box.backends.interface import Sandbox
@@ -115,8 +116,11 @@ class EngineBackend:
             engine_profile()
         except NoPrograms as error:
             raise WrongState(str(error)) from None
-        if spec.network is not Network.OFF:
-            raise WrongState(f"the backend {self.name} cannot give a session a network yet; ask for `network: off`")
+        if spec.network is Network.ON and not self._machine.root:
+            raise WrongState(
+                f"the backend {self.name} gives sessions the network mode ON only where the box runs as root; ask for "
+                "ALLOW_LIST or OFF, or use the namespace backend"
+            )
         if spec.skills:
             raise WrongState(NO_SKILLS)
         if not spec.image and not self._settings.image:
@@ -191,7 +195,10 @@ class EngineBackend:
         await keeper.ready()
         pidfd = os.pidfd_open(pid)
         directories: list[int] = []
+        network = ContainerNetwork(pid) if plan.late and spec.network is not Network.OFF else None
         try:
+            if network is not None and spec.steering is not None:
+                network.steer(spec.steering)
             if plan.late:
                 await to_its_end(asyncio.to_thread(self._place, plan, pid, home))
             shown = [mount for mount in spec.mounts if mount.mode is not MountMode.NONE]
@@ -202,12 +209,14 @@ class EngineBackend:
         except BaseException:
             for descriptor in (pidfd, *directories):
                 os.close(descriptor)
+            if network is not None:
+                network.close()
             raise
         measured = spec.workspace is None and plan.folder is None
         unenforced = _unenforced(plan, groups is not None, measured)
         return ContainerParts(
             spec, container, pidfd, home, plan.user, lease, groups, tuple(directories), unenforced, measured,
-            self._engine.remove,
+            self._engine.remove, network,
         )  # fmt: skip
 
     def _place(self, plan: Plan, pid: int, home: Path) -> None:

@@ -92,7 +92,10 @@ def _host_config(plan: Plan) -> dict[str, Any]:
         "CpuPeriod": _CPU_PERIOD,
         "CpuQuota": max(1000, limits.cpu_millis * _CPU_PERIOD // 1000),
         "Ulimits": [{"Name": name, "Soft": bounds[name], "Hard": bounds[name]} for name in _ENGINE_LIMITS],
+        # Nothing leads out of it. A session with a network has names answered by the box at its own loopback.
         "NetworkMode": "none",
+        "Dns": ["127.0.0.1"],
+        "DnsSearch": ["."],
         # The only way to its ports from outside is through the box, whatever their number.
         "Sysctls": {"net.ipv4.ip_unprivileged_port_start": "0"},
         "IpcMode": "private",

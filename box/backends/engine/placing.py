@@ -25,6 +25,7 @@ _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from portway.box.backends.engine.placing import main; main(int(sys.argv[2]))"
 )
+_NAMES, _NAMES_ARE_HERE = "/etc/resolv.conf", b"nameserver 127.0.0.1\n"
 _FLAGS = mount_objects.NOSUID | mount_objects.NODEV
 
 
@@ -76,6 +77,7 @@ def _execute(line: int) -> "subprocess.Popen[bytes]":
 
 def main(descriptor: int) -> None:
     syscalls.set_parent_death_signal(9)
+    os.umask(0o022)
     line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=descriptor)
     received = wire.receive(line)
     if received is None:
@@ -100,11 +102,33 @@ def _place_all(order: dict[str, Any], namespace: int, image: int | None = None) 
             mount_objects.put(mounted, place)
         finally:
             os.close(place)
+    _name_own_loopback()
     # What a plain user may write below it are the scores and memories of others of its session. The keeper has the old.
     mount_objects.cover_read_only("/proc")
     # The keeper runs by now and has loaded all that it needs. Nothing of the box is left for commands to look at.
     for path in (INSIDE, FOLDER):
         syscalls.unmount(path)
+
+
+def _name_own_loopback() -> None:
+    """Docker is told where names are answered. Podman shows the machine's nameservers where there is no network."""
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        place = syscalls.open_without_links(root, _NAMES.lstrip("/"), os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return  # the image has none, or a link: then no engine puts anything there either
+    finally:
+        os.close(root)
+    try:
+        if os.read(place, len(_NAMES_ARE_HERE) + 1) == _NAMES_ARE_HERE:
+            return
+        memory = mount_objects.new_disk("tmpfs", "names", {"size": "4k", "nr_inodes": "2", "mode": "0755"}, _FLAGS)
+        with os.fdopen(os.open("names", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644, dir_fd=memory), "wb") as file:
+            file.write(_NAMES_ARE_HERE)
+        file_itself = os.open("names", os.O_PATH | os.O_CLOEXEC, dir_fd=memory)
+        mount_objects.put(mount_objects.copy_of(file_itself, _FLAGS | mount_objects.READ_ONLY), place)
+    finally:
+        os.close(place)
 
 
 def _disk(image: int | None, user: int) -> int:

@@ -15,6 +15,7 @@ import structlog
 
 from portway.box.backends.engine.groups import ContainerGroups
 from portway.box.backends.engine.keeper_client import KeeperClient
+from portway.box.backends.engine.network import ContainerNetwork
 from portway.box.backends.engine.running import KeptCommand, report_of
 from portway.box.backends.namespace import wire
 from portway.box.backends.namespace.arguments import sealed
@@ -28,6 +29,7 @@ from portway.box.backends.types import (
     FileMount,
     ListenPlace,
     MountMode,
+    PortPlace,
     SandboxSpec,
     SandboxUsage,
     SkillMount,
@@ -59,6 +61,7 @@ class ContainerParts:
     unenforced: tuple[str, ...]
     workspace_is_measured: bool
     remove: Callable[[str], Awaitable[None]]
+    network: ContainerNetwork | None
 
 
 class ContainerSandbox:
@@ -170,6 +173,8 @@ class ContainerSandbox:
 
     async def listen(self, place: ListenPlace) -> int:
         self._require()
+        if self._parts.network is not None and isinstance(place, PortPlace):
+            return self._parts.network.listen(place)
         return await self._keeper.listen(place)
 
     async def unlisten(self, name: str) -> None:
@@ -246,6 +251,8 @@ class ContainerSandbox:
             parts.groups.remove_lanes()
         for descriptor in (*parts.directories, parts.pidfd):
             os.close(descriptor)
+        if parts.network is not None:
+            parts.network.close()
         if not keep_workspace:
             remove_whole(parts.home)
 

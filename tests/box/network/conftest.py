@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from portway.v1.session_pb2 import NetworkPolicy
-from tests.box.box_process import ROOT, UNPRIVILEGED, BoxProcess, box_process, why_not
+from tests.box.box_process import DOCKER, ROOT, UNPRIVILEGED, BoxProcess, box_process, why_not
 from tests.box.inside import Inside, dial, new_session
 from tests.box.network.internet import Internet, internet, why_no_internet
 from tests.box.network.world import ALLOW_LIST, LISTED, ON, settings
@@ -17,7 +17,7 @@ def outside() -> Iterator[Internet]:
         yield made
 
 
-@pytest.fixture(scope="module", params=[ROOT, UNPRIVILEGED])
+@pytest.fixture(scope="module", params=[ROOT, UNPRIVILEGED, pytest.param(DOCKER, marks=pytest.mark.heavy)])
 def box(request: pytest.FixtureRequest, outside: Internet) -> Iterator[BoxProcess]:
     """A box in each mode, for which `outside` is the internet."""
     if reason := why_not(request.param):
