@@ -31,7 +31,7 @@ fuzz: $(VENV)/.installed ## send nonsense to every method of every server; MINUT
 
 test-heavy: $(VENV)/.installed ## the tests that need a real peer or minutes of time
 	@.ci/system-packages run test heavy
-	$(BIN)/pytest -m heavy $(ARGS)
+	$(BIN)/pytest -m heavy -n auto --dist worksteal $(ARGS)
 
 faults: setup ## MINUTES (10) of random kills under load, then every invariant is checked; SEED=n, DATABASE=postgresql
 	@.ci/system-packages run test
