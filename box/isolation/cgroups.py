@@ -13,6 +13,8 @@ from portway.box.isolation.limits import Limits
 CPU_PERIOD_MICROSECONDS = 100_000
 # null, zero, full, random, urandom, tty, ptmx and the terminals; nobody makes device files inside.
 _DEVICES = ("c 1:3 rw", "c 1:5 rw", "c 1:7 rw", "c 1:8 rw", "c 1:9 rw", "c 5:0 rw", "c 5:2 rw", "c 136:* rw")
+# Version 1 counts what sockets of the internet hold apart from memory, and only in groups with a bound of their own.
+SOCKETS_FILE, SOCKETS_SHARE = "memory.kmem.tcp.limit_in_bytes", 8
 # bubblewrap and its init.
 _OWN_IN_LANE = 2
 # What is counted for each command; the rest is limited for the session as a whole.
@@ -169,6 +171,9 @@ class Lane:
             if placed.kinds & _LANE_KINDS:
                 directory.mkdir(exist_ok=True)
                 self._limit(placed, directory)
+            if placed.version == 1 and "memory" in placed.kinds:
+                with _optional(SOCKETS_FILE):
+                    (directory / SOCKETS_FILE).write_text((directory.parent / SOCKETS_FILE).read_text())
         self._oom_before = self._oom_kills()
 
     def _limit(self, placed: Placed, directory: Path) -> None:
@@ -255,6 +260,7 @@ def _settings(placed: Placed, limits: Limits) -> Iterator[tuple[str, str]]:
         if "memory" in placed.kinds:
             yield "memory.limit_in_bytes", str(limits.memory_bytes)
             yield "memory.memsw.limit_in_bytes", str(limits.memory_bytes)
+            yield SOCKETS_FILE, str(limits.memory_bytes // SOCKETS_SHARE)
         if "cpu" in placed.kinds:
             yield "cpu.cfs_period_us", str(CPU_PERIOD_MICROSECONDS)
             yield "cpu.cfs_quota_us", str(quota)
@@ -274,11 +280,11 @@ def _settings(placed: Placed, limits: Limits) -> Iterator[tuple[str, str]]:
 
 @contextlib.contextmanager
 def _optional(file: str) -> Iterator[None]:
-    """Kernels without swap accounting have no file for it; there is then nothing to limit."""
+    """Kernels that do not account for swap, or for sockets apart, have no file for it: nothing can be limited."""
     try:
         yield
     except FileNotFoundError:
-        if "swap" not in file and "memsw" not in file:
+        if "swap" not in file and "memsw" not in file and file != SOCKETS_FILE:
             raise
 
 

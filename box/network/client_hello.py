@@ -4,6 +4,8 @@ import struct
 from dataclasses import dataclass
 
 LONGEST = 32 * 1024
+# A client that cuts its first message into more wants to keep the reader busy: it is read again with each piece.
+_MOST_RECORDS = 256
 _HANDSHAKE, _CLIENT_HELLO = 0x16, 1
 _RECORD, _SERVER_NAME, _HOST_NAME = 5, 0, 0
 
@@ -40,7 +42,11 @@ def read_hello(data: bytes) -> Hello | None:
 def _handshake(data: bytes) -> bytes | None:
     """The content of the first handshake message, from as many records as it is spread over."""
     message = b""
+    records = 0
     while len(data) >= _RECORD:
+        records += 1
+        if records > _MOST_RECORDS:
+            raise BadHello("the first message of TLS is in too many pieces")
         kind, major, _minor, length = struct.unpack_from(">BBBH", data)
         if kind != _HANDSHAKE or major != 3 or not 0 < length <= 2**14 + 256:
             raise BadHello("what follows the beginning of TLS is none")

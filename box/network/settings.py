@@ -37,5 +37,5 @@ class NetworkSettings:
                 networks_of(addresses)
         except BadName as error:
             raise ValueError(f"`network.hosts`: {error}") from None
-        if self.connections < 1 or min(self.idle, self.connect, self.head) <= 0:
-            raise ValueError("`network.connections` must be at least 1, its times above 0")
+        if self.connections < 2 or min(self.idle, self.connect, self.head) <= 0:
+            raise ValueError("`network.connections` must be at least 2 (names need one too), its times above 0")

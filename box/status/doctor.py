@@ -189,7 +189,7 @@ def look_at_loop_devices() -> Finding:
 def look_at_disk(data: Path) -> Finding:
     usage = shutil.disk_usage(data)
     figures = os.statvfs(data)
-    found = f"{usage.free >> 20} MiB free of {usage.total >> 20} at {data}, {figures.f_favail} files"
+    found = f"{usage.free >> 20} MiB free of {usage.total >> 20} where `box.data` is, {figures.f_favail} files"
     if usage.free < _LEAST_DISK_BYTES or (figures.f_files and figures.f_favail < 1000):
         return missing(
             "disk", found, "sessions cannot be made", "free space, or give the box another folder (`box.data`)"

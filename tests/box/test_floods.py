@@ -55,6 +55,41 @@ async def test_files_in_memory_count_asbox_memory(small: Inside, box: BoxProcess
     assert all(int(size) <= 64 * MEBI for size in result.stdout.split()), result
 
 
+_DATAGRAMS = """
+import socket
+kept, sent, held = [], 0, 0
+while sent < 200 << 20:
+    one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+    one.bind(("127.0.0.1", 0))
+    one.connect(one.getsockname())
+    one.setblocking(False)
+    kept.append(one)
+    for _ in range(100):
+        try:
+            sent += one.send(bytes(60_000))
+        except BlockingIOError:
+            break
+for one in kept:
+    try:
+        while True:
+            held += len(one.recv(65_536))
+    except BlockingIOError:
+        pass
+print(sent >> 20, held >> 20)
+"""
+
+
+async def test_what_sockets_hold_is_bounded(small: Inside) -> None:
+    if not await enforces(small.channel, "memory"):
+        pytest.skip("this box bounds the memory of each process alone, and says so in its status")
+    result = await small.python(_DATAGRAMS)
+    if result.exit.status == process_pb2.EXIT_STATUS_OUT_OF_MEMORY:
+        return  # where they count as memory
+    sent, held = (int(word) for word in result.stdout.split())
+    assert sent >= 200 and 0 < held < 64, result
+
+
 async def test_a_fork_bomb_ends_with_its_command(small: Inside) -> None:
     mark = new_id("mark")
     result = await small.attempt(f": {mark}; bomb() {{ bomb | bomb & }}; bomb; sleep 30", timeout=2.0)

@@ -8,7 +8,7 @@ import contextlib
 from pathlib import Path
 
 from portway.box.isolation.cgroup_layout import Placed, find_hierarchies, remove_tree
-from portway.box.isolation.cgroups import Counted, Lane, SessionGroups
+from portway.box.isolation.cgroups import SOCKETS_FILE, SOCKETS_SHARE, Counted, Lane, SessionGroups
 from portway.box.isolation.limits import MEBI, Limits
 
 _KEEPER, _COMMANDS = "keeper", "commands"
@@ -96,6 +96,8 @@ def _make_commands(placed: Placed, most: int) -> Path:
         (group / "memory.limit_in_bytes").write_text(str(most))
         with contextlib.suppress(FileNotFoundError):
             (group / "memory.memsw.limit_in_bytes").write_text(str(most))
+        with contextlib.suppress(FileNotFoundError):
+            (group / SOCKETS_FILE).write_text(str(most // SOCKETS_SHARE))
     return group
 
 

@@ -18,9 +18,16 @@ def _groups(groups: Sequence[Path]) -> Iterator[HeldThing]:
     for group in groups:
         with contextlib.suppress(OSError):
             members = [line for file in group.rglob("cgroup.procs") for line in file.read_text().split()]
-            # Hierarchies of version 1 each have a group of the same name; the first part of its path tells them apart.
-            name = "/".join(group.parts[4:])
-            yield HeldThing("control_group", name, f"{len(members)} processes", group.stat().st_mtime)
+            yield HeldThing("control_group", _name_of(group), f"{len(members)} processes", group.stat().st_mtime)
+
+
+def _name_of(group: Path) -> str:
+    """Without what is above the box's own group: that is the machine's business.
+
+    Hierarchies of version 1 each have a group of the same name; the first part of its path tells them apart.
+    """
+    hierarchy, own = group.parts[4], group.parts[-2:]
+    return "/".join(own if hierarchy == own[0] else (hierarchy, *own))
 
 
 def _loops(home: Path) -> Iterator[HeldThing]:

@@ -174,6 +174,14 @@ def hello(name: bytes | None, *more: bytes) -> bytes:
     return b"\x16\3\1" + struct.pack(">H", len(message)) + message
 
 
+def test_a_first_message_of_tls_in_too_many_pieces_is_refused() -> None:
+    message = hello(b"a.example", b"\0\x15\1\0" + bytes(256))[5:]
+    records = b"".join(b"\x16\3\1\0\1" + message[at : at + 1] for at in range(len(message)))
+    assert read_hello(records[: 6 * 250]) is None
+    with pytest.raises(BadHello, match="pieces"):
+        read_hello(records)
+
+
 def test_the_name_in_a_first_message_of_tls_is_read_however_it_is_cut() -> None:
     whole = hello(b"a.example")
     assert read_hello(whole) == read_hello(whole + b"more") == Hello(True, "a.example")
