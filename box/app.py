@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -20,11 +21,13 @@ from portway.box.config import BoxConfig
 from portway.box.files.servicer import FileServicer
 from portway.box.files.session_files import FileThreads
 from portway.box.images.directory import ImageDirectory
+from portway.box.images.registry.pull import Puller
 from portway.box.images.servicer import ImageServicer
-from portway.box.images.shelf import ImageShelf
+from portway.box.images.shelf import Depot, ImageShelf
 from portway.box.images.unpacking import Confinement
 from portway.box.images.validation import Validations
 from portway.box.isolation.users import IMAGE_OWNER, UserPool
+from portway.box.network.addresses import AddressRules
 from portway.box.network.networks import Networks
 from portway.box.paging import Pager
 from portway.box.processes.directory import ProcessDirectory
@@ -164,17 +167,23 @@ class _Parts:
         self.health: BoxHealth
 
     def _namespace(self, paths: NamespacePaths, own: installation.Installation) -> NamespaceBackend:
-        machine = Machine.look()
+        return NamespaceBackend(paths, own, self._lost, shelf=self._shelf(paths.data / "images", NAMESPACE, None))
+
+    def _shelf(self, folder: Path, backend: str, depot: Depot | None) -> ImageShelf:
+        machine, settings, network = Machine.look(), self._config.images, self._config.network
         confinement = Confinement(IMAGE_OWNER if machine.root else None, machine.filters)
-        shelf = ImageShelf(paths.data / "images", self._config.images, confinement, NAMESPACE)
-        return NamespaceBackend(paths, own, self._lost, shelf=shelf)
+        rules = AddressRules(network.allowed_private, network.denied)
+        puller = Puller(settings.allow, settings.registries, rules)
+        return ImageShelf(folder, settings, confinement, backend, puller, depot)
 
     def _backends(self, paths: NamespacePaths, own: installation.Installation) -> dict[str, Backend]:
         made: dict[str, Backend] = {NAMESPACE: self._namespace(paths, own)}
         engine = self._config.engine
         for kind, socket in ((DOCKER, engine.docker_socket), (PODMAN, engine.podman_socket)):
-            settings = EngineSettings(socket, engine.image, engine.start_timeout, os.environ)
-            made[kind] = EngineBackend(kind, settings, paths, own.identity)
+            allow = self._config.images.allow
+            settings = EngineSettings(socket, engine.image, allow, engine.start_timeout, os.environ)
+            shelf = partial(self._shelf, paths.data / f"images-{kind}", kind)
+            made[kind] = EngineBackend(kind, settings, paths, own.identity, shelf=shelf)
         return made
 
     def _lost(self, reason: str) -> None:

@@ -1,6 +1,8 @@
 """Rules over images: whose they are, who may remove them, and when nobody can."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -8,6 +10,16 @@ from portway.box.images.interface import Images
 from portway.box.images.types import SHARED, Image, ImageName, Validation
 from portway.box.images.validation import LiveValidation, Validations
 from portway.rpc.errors import NotPermitted, Reason, WrongState
+
+
+@dataclass(frozen=True, slots=True)
+class Pulling:
+    """How far a pull is; at its end with the image, and what was left out of it."""
+
+    received_bytes: int
+    total_bytes: int
+    image: Image | None = None
+    notes: tuple[str, ...] = ()
 
 
 class ImageDirectory:
@@ -49,6 +61,31 @@ class ImageDirectory:
         image, notes = await self._images().add(name, data)
         structlog.get_logger().info("an image was imported", image=name.name, digest=image.digest, size=image.size)
         return image, notes
+
+    async def pull(self, name: ImageName) -> AsyncIterator[Pulling]:
+        """Fetches an image; closing the iterator gives it up. Only the newest step is kept for who reads slowly."""
+        self._require_open()
+        now, arrived = Pulling(0, 0), asyncio.Event()
+
+        def progress(received: int, total: int) -> None:
+            nonlocal now
+            now = Pulling(received, total)
+            arrived.set()
+
+        fetching = asyncio.ensure_future(self._images().fetch(name, progress))
+        fetching.add_done_callback(lambda _: arrived.set())
+        try:
+            while not fetching.done():
+                await arrived.wait()
+                arrived.clear()
+                if not fetching.done():
+                    yield now
+            image, notes = fetching.result()
+        finally:
+            fetching.cancel()
+            await asyncio.wait([fetching])
+        yield Pulling(now.total_bytes, now.total_bytes, image, notes)
+        structlog.get_logger().info("an image was pulled", image=name.name, digest=image.digest, source=image.source)
 
     async def remove(self, name: ImageName) -> None:
         images = self._images()

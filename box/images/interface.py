@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
+from portway.box.images.registry.pull import Progress
 from portway.box.images.types import Image, ImageName
 
 
@@ -17,8 +18,18 @@ class Images(Protocol):
         """Those that a workspace can use, its own and those of all, by name; one that is covered is left out."""
         ...
 
-    async def fetch(self, name: ImageName) -> Image:
-        """The image, pulled where it is not here and the backend has a registry. Raises `NotFound` with what to do."""
+    def for_session(self, name: ImageName) -> Image:
+        """What a new session starts from: `find`, and beside it what the operator put into an engine and allows.
+
+        Whether an engine has that is known when the sandbox is made. Raises `NotFound`.
+        """
+        ...
+
+    async def fetch(self, name: ImageName, progress: Progress) -> tuple[Image, tuple[str, ...]]:
+        """The image, pulled where it is not here and the operator allows it, and what was left out.
+
+        Nothing stays when it fails or is cancelled. Raises `NotFound`, `NotPermitted` and what `add` raises.
+        """
         ...
 
     async def add(self, name: ImageName, data: AsyncIterator[bytes]) -> tuple[Image, tuple[str, ...]]:

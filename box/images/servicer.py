@@ -1,11 +1,12 @@
 """ImageService on the wire."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Never
 
 from portway.box.images.directory import ImageDirectory
 from portway.box.images.types import SHARED, Image, ImageName
-from portway.box.images.wire import image_to, validation_to
+from portway.box.images.wire import image_to, pulling_to, validation_to
 from portway.box.paging import Pager
 from portway.box.workspaces import EVERY_WORKSPACE, workspace_of
 from portway.rpc.call import Call
@@ -60,6 +61,12 @@ class ImageServicer:
         name = ImageName(owner_of(call.caller, first.start.workspace_id), first.start.name)
         image, notes = await self._images.add(name, _pieces(call))
         return pb.ImportImageResponse(image=image_to(image), notes=notes)
+
+    async def PullImage(self, request: pb.PullImageRequest, call: Call[None, pb.PullImageResponse]) -> None:
+        name = ImageName(owner_of(call.caller, request.workspace_id), request.reference)
+        async with aclosing(self._images.pull(name)) as steps:  # type: ignore[type-var]
+            async for step in steps:
+                await call.write(pulling_to(step))
 
     async def RemoveImage(self, request: pb.RemoveImageRequest, call: Call[Never, Never]) -> pb.RemoveImageResponse:
         await self._images.remove(ImageName(owner_of(call.caller, request.workspace_id), request.name))

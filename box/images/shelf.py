@@ -1,4 +1,7 @@
-"""Images as directories in the box's own folder. Implements `Images` for backends that mount a directory."""
+"""Images that are known by name and owner, made by the box's own unpacker. Implements `Images`.
+
+Their content is a directory each, for backends that mount one, or goes on to a depot of the backend.
+"""
 
 import asyncio
 import contextlib
@@ -7,32 +10,60 @@ import json
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
+from portway.box.images.registry.pull import Progress, Puller
 from portway.box.images.settings import ImageSettings
 from portway.box.images.types import SHARED, Image, ImageName
 from portway.box.images.unpack.terms import ROOT, Bounds
 from portway.box.images.unpacking import Confinement, unpack
-from portway.rpc.errors import Conflict, LimitExceeded, NotFound, Quota, Resource
+from portway.rpc.errors import Conflict, DeadlineExceeded, LimitExceeded, NotFound, Quota, Resource, Unavailable
 
 _FILE = "image.json"
+# What the reference of an image in a depot begins with, and no name of an image can.
+KEPT = "!"
 # What begins with this is not, or no longer, an image.
 _PASSING = "."
 _LEAST_BYTES = 1024 * 1024
+# Given how much it may hold: an archive, and where it comes from ('' for a caller).
+_Opened = Callable[[int], AbstractAsyncContextManager[tuple[AsyncIterator[bytes], str]]]
+
+
+class Depot(Protocol):
+    """Where a backend keeps the content of images, if it does not mount the shelf's own directories."""
+
+    async def keep(self, reference: str, root: Path) -> None:
+        """Takes a copy of a tree that nobody changes. Cancelled, it may have kept it all the same. Raises as `add`."""
+        ...
+
+    async def drop(self, reference: str) -> None:
+        """Forgets one, also one that it never kept. Raises `Unavailable`."""
+        ...
 
 
 class ImageShelf:
     """Keeps images: one directory each, never changed after it has its name, known by an id that no caller chooses."""
 
-    def __init__(self, folder: Path, settings: ImageSettings, confinement: Confinement, backend: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: ImageSettings,
+        confinement: Confinement,
+        backend: str,
+        puller: Puller | None = None,
+        depot: Depot | None = None,
+    ) -> None:
         self._folder = folder
         self._settings = settings
         self._confinement = confinement
         self._backend = backend
+        self._puller = puller
+        self._depot = depot
         self._images: dict[ImageName, Image] = {}
         self._coming: dict[ImageName, int] = {}
 
@@ -42,7 +73,9 @@ class ImageShelf:
         swept = 0
         for directory in sorted(self._folder.iterdir()):
             if directory.name.startswith(_PASSING):
-                shutil.rmtree(directory, ignore_errors=True)
+                # A depot may have it too: `sweep_depot` asks.
+                if self._depot is None:
+                    shutil.rmtree(directory, ignore_errors=True)
                 swept += 1
                 continue
             try:
@@ -73,21 +106,59 @@ class ImageShelf:
         names = {key.name for key in self._images if key.workspace_id in (workspace_id, SHARED)}
         return [self.find(ImageName(workspace_id, name)) for name in sorted(names)]
 
-    async def fetch(self, name: ImageName) -> Image:
+    def for_session(self, name: ImageName) -> Image:
         return self.find(name)
 
+    async def sweep_depot(self) -> None:
+        """Takes from the depot what an earlier life left unfinished there. Raises `Unavailable`; then the next start
+        asks again."""
+        for directory in sorted(self._folder.glob(f"{_PASSING}*")):
+            if self._depot is not None:
+                await self._depot.drop(directory.name.removeprefix(_PASSING))
+                await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+    async def fetch(self, name: ImageName, progress: Progress) -> tuple[Image, tuple[str, ...]]:
+        try:
+            return self.find(name), ()
+        except NotFound:
+            if self._puller is None or not self._settings.allow:
+                raise
+        puller, timeout = self._puller, self._settings.pull_timeout
+        # Before it takes a place.
+        puller.allowed(name.name)
+
+        @asynccontextmanager
+        async def opened(most_bytes: int) -> AsyncIterator[tuple[AsyncIterator[bytes], str]]:
+            async with puller.open(name.name, most_bytes, progress) as pull, aclosing(pull.archive) as archive:  # type: ignore[type-var]
+                yield archive, pull.source
+
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._make(name, opened)
+        except TimeoutError:
+            text = f"image {name.name!r} did not come within {timeout:g} s (`box.images.pull_timeout`)"
+            raise DeadlineExceeded(text) from None
+
     async def add(self, name: ImageName, data: AsyncIterator[bytes]) -> tuple[Image, tuple[str, ...]]:
+        @asynccontextmanager
+        async def opened(_most_bytes: int) -> AsyncIterator[tuple[AsyncIterator[bytes], str]]:
+            yield data, ""
+
+        return await self._make(name, opened)
+
+    async def _make(self, name: ImageName, opened: _Opened) -> tuple[Image, tuple[str, ...]]:
         name.check()
         allowance = self._admit(name)
         self._coming[name] = allowance
-        reference = os.urandom(12).hex()
+        reference = f"{KEPT if self._depot is not None else ''}{os.urandom(12).hex()}"
         passing = self._folder / f"{_PASSING}{reference}"
         try:
             passing.mkdir(mode=0o700)
             settings = self._settings
             bounds = Bounds(allowance, settings.max_entries, settings.max_ratio)
             try:
-                measured, notes = await unpack(passing, data, bounds, self._confinement, settings.import_idle)
+                async with opened(allowance) as (data, source):
+                    measured, notes = await unpack(passing, data, bounds, self._confinement, settings.import_idle)
                 image = Image(
                     name=name,
                     reference=reference,
@@ -97,10 +168,15 @@ class ImageShelf:
                     architecture=measured.architecture,
                     backend=self._backend,
                     create_time=time.time(),
+                    env=tuple((variable, value) for variable, value in measured.env),
+                    source=source,
                 )
+                if self._depot is not None:
+                    await self._depot.keep(reference, passing / ROOT)
+                    await _to_its_end(asyncio.to_thread(shutil.rmtree, passing / ROOT))
                 await _to_its_end(asyncio.to_thread(self._settle, passing, image))
             except BaseException:
-                await _to_its_end(asyncio.to_thread(self._withdraw, passing, reference))
+                await _to_its_end(self._withdraw(passing, reference))
                 raise
             self._images[name] = image
             return image, notes
@@ -144,20 +220,35 @@ class ImageShelf:
         passing.rename(self._folder / image.reference)
         _sync(self._folder)
 
-    def _withdraw(self, passing: Path, reference: str) -> None:
-        for directory in (passing, self._folder / reference):
-            shutil.rmtree(directory, ignore_errors=True)
+    async def _withdraw(self, passing: Path, reference: str) -> None:
+        if await self._dropped(reference):
+            for directory in (passing, self._folder / reference):
+                await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+    async def _dropped(self, reference: str) -> bool:
+        """Whether no depot has it any more. Where one cannot be asked, the next start asks it."""
+        try:
+            if self._depot is not None:
+                await self._depot.drop(reference)
+        except Unavailable as error:
+            structlog.get_logger().warning("an image was not removed", image=reference, reason=error.message)
+            return False
+        return True
 
     async def remove(self, image: Image) -> None:
         del self._images[image.name]
-        await _to_its_end(asyncio.to_thread(self._remove, image.reference))
+        await _to_its_end(self._remove(image.reference))
 
-    def _remove(self, reference: str) -> None:
+    async def _remove(self, reference: str) -> None:
         going = self._folder / f"{_PASSING}{reference}"
+        await asyncio.to_thread(self._put_aside, reference, going)
+        if await self._dropped(reference):
+            await asyncio.to_thread(shutil.rmtree, going, ignore_errors=True)
+
+    def _put_aside(self, reference: str, going: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             (self._folder / reference).rename(going)
             _sync(self._folder)
-        shutil.rmtree(going, ignore_errors=True)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
@@ -187,4 +278,5 @@ def _from_json(document: dict[str, Any], reference: str, backend: str) -> Image:
     name = ImageName(**document.pop("name"))
     if not (isinstance(document["size"], int) and isinstance(document["digest"], str)):
         raise ValueError("its description is damaged")
-    return Image(name=name, reference=reference, backend=backend, **document)
+    env = tuple((variable, value) for variable, value in document.pop("env", ()))
+    return Image(name=name, reference=reference, backend=backend, env=env, **document)

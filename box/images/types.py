@@ -30,7 +30,8 @@ class ImageName:
 class Image:
     """An image that is here. `reference` is the backend's own name for it, for `SandboxSpec.image`. Bytes, epoch time.
 
-    `digest` is over its content, `architecture` that of its programs ('' where it holds none).
+    `digest` is over its content, `architecture` that of its programs ('' where it holds none). `env` is what its own
+    configuration sets, `source` where it was pulled from ('' where it was imported).
     """
 
     name: ImageName
@@ -41,6 +42,8 @@ class Image:
     architecture: str
     backend: str
     create_time: float
+    env: tuple[tuple[str, str], ...] = ()
+    source: str = ""
 
 
 class Stage(StrEnum):
@@ -80,3 +83,5 @@ class Validation:
     digest: str
     create_time: float
     end_time: float = 0.0
+    received_bytes: int = 0
+    total_bytes: int = 0

@@ -19,7 +19,7 @@ _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from portway.box.images.unpack.program import main; main()"
 )
-_RESULT_BYTES = 64 * 1024
+_RESULT_BYTES = 512 * 1024
 # To digest what was unpacked, and to bring it to the disk.
 _FINISH_SECONDS = 900.0
 

@@ -110,7 +110,7 @@ class Validations:
     async def _run(self, live: LiveValidation, images: Images, name: ImageName) -> None:
         try:
             self._step(live, Stage.PULLING)
-            image = await images.fetch(name)
+            image, _notes = await images.fetch(name, lambda came, of: self._pulled(live, came, of))
             self._references[live.now.validation_id] = image.reference
             live.become(dataclasses.replace(live.now, stage=Stage.STARTING, digest=image.digest))
             await self._try(live, image)
@@ -148,6 +148,10 @@ class Validations:
     @staticmethod
     def _step(live: LiveValidation, stage: Stage) -> None:
         live.become(dataclasses.replace(live.now, stage=stage))
+
+    @staticmethod
+    def _pulled(live: LiveValidation, came: int, total: int) -> None:
+        live.become(dataclasses.replace(live.now, received_bytes=came, total_bytes=total))
 
     @staticmethod
     def _note(live: LiveValidation, check: Check) -> None:

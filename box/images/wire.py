@@ -1,5 +1,6 @@
 """Images between the contract and this folder's types."""
 
+from portway.box.images.directory import Pulling
 from portway.box.images.types import Image, Stage, Validation
 from portway.box.sessions.wire import timestamp
 from portway.v1 import image_pb2 as pb
@@ -25,6 +26,16 @@ def image_to(image: Image, session_count: int = 0) -> pb.Image:
         architecture=image.architecture,
         entry_count=image.entry_count,
         session_count=session_count,
+        source=image.source,
+    )
+
+
+def pulling_to(step: Pulling) -> pb.PullImageResponse:
+    return pb.PullImageResponse(
+        received_bytes=step.received_bytes,
+        total_bytes=step.total_bytes,
+        image=image_to(step.image) if step.image is not None else None,
+        notes=step.notes,
     )
 
 
@@ -38,4 +49,6 @@ def validation_to(validation: Validation) -> pb.ImageValidation:
         create_time=timestamp(validation.create_time),
         end_time=timestamp(validation.end_time) if validation.end_time else None,
         digest=validation.digest,
+        received_bytes=validation.received_bytes,
+        total_bytes=validation.total_bytes,
     )

@@ -204,10 +204,10 @@ class SessionDirectory:
         if not spec.image or images is None:
             return spec
         try:
-            image = images.find(ImageName(ref.workspace_id, spec.image))
+            image = images.for_session(ImageName(ref.workspace_id, spec.image))
         except NotFound as error:
             raise WrongState(error.message, fields=[FieldViolation("spec.image", "is not there")]) from None
-        return dataclasses.replace(spec, image_reference=image.reference)
+        return dataclasses.replace(spec, image_reference=image.reference, image_env=dict(image.env))
 
     def count_of_image(self, reference: str) -> int:
         """How many sessions start from an image, those that wait to be opened again with them."""

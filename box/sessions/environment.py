@@ -31,9 +31,9 @@ _PROXIES: Mapping[str, str] = {
 
 
 def session_environment(spec: SessionSpec) -> dict[str, str]:
-    """What every command of a session gets. What its caller says stands over what the box sets."""
+    """What every command of a session gets. What its caller says stands over what the box and the image set."""
     network = _PROXIES if spec.network.mode is Network.ALLOW_LIST else {}
-    return {**_BASE, **network, **spec.env}
+    return {**_BASE, **spec.image_env, **network, **spec.env}
 
 
 def check_environment(env: Mapping[str, str], field: str) -> None:

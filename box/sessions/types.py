@@ -76,7 +76,8 @@ class SessionSpec:
 
     `locked`: fields that the profile decided whatever the request said. Fields with a default came later than sessions
     that lie on disk.
-    `image_reference` is the image that the name stood for when the session was made: it stays that one.
+    `image_reference` is the image that the name stood for when the session was made: it stays that one, and so does
+    `image_env`, what its configuration sets.
     """
 
     profile: str
@@ -101,6 +102,7 @@ class SessionSpec:
     mounts_read_only: bool = False
     locked: tuple[str, ...] = ()
     image_reference: str = ""
+    image_env: Mapping[str, str] = field(default_factory=dict)
     skills: tuple[SessionSkill, ...] = ()
 
 

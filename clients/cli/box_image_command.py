@@ -51,6 +51,35 @@ def import_image(
     session.run(work)
 
 
+@image.command()
+def pull(
+    reference: Annotated[str, typer.Argument(help="Such as debian:12 or registry.example.org/team/tools@sha256:….")],
+    workspace: Workspace = "",
+    as_json: Json = False,
+) -> None:
+    """Fetch an image from a registry that the box's operator allows (`box.images.allow`)."""
+
+    async def work(endpoint: Endpoint) -> None:
+        last, told = pb.PullImageResponse(), -1
+        async with session.box(endpoint) as client:
+            with errors_by_meaning():
+                request = pb.PullImageRequest(reference=reference, workspace_id=workspace)
+                async for last in client.images.PullImage(request):
+                    percent = 100 * last.received_bytes // last.total_bytes if last.total_bytes else 0
+                    if not as_json and percent // 10 != told:
+                        told = percent // 10
+                        typer.echo(f"{percent}% of {_size(last.total_bytes)}")
+        if as_json:
+            session.print_json(last)
+            return
+        made = last.image
+        typer.echo(f"pulled {reference}: {made.entry_count} entries, {_size(made.size)}, {made.source or made.digest}")
+        for note in last.notes:
+            typer.echo(f"left out: {note}")
+
+    session.run(work)
+
+
 @image.command("list")
 def list_images(workspace: Workspace = "", as_json: Json = False) -> None:
     """The first 200 images."""

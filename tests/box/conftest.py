@@ -9,7 +9,7 @@ from tests.box.inside import Inside, dial, new_session
 # What the box is started with and no sandbox may ever see.
 SECRET = "canary-7f3a91"
 
-_OF_THE_ENGINE = "a box on an engine keeps no images of its own: its sessions name those of the engine"
+_OF_THE_ENGINE = "how images look inside differs with the backend; tests/contracts/images runs on an engine too"
 NOT_IN_CONTAINERS = {
     "test_images": _OF_THE_ENGINE,
     "test_hostile_images": _OF_THE_ENGINE,

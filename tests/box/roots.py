@@ -112,10 +112,10 @@ def oci_archive(*layers: bytes, packed: bool = True) -> bytes:
     return tar_of(*files, file("oci-layout", b'{"imageLayoutVersion": "1.0.0"}'), file("index.json", index))
 
 
-def docker_archive(*layers: bytes) -> bytes:
+def docker_archive(*layers: bytes, config: Mapping[str, object] | None = None) -> bytes:
     """What `docker save` wrote before it wrote OCI: the second of two equal layers is a link to the first."""
-    config = json.dumps({"rootfs": {"diff_ids": [_diff(one) for one in layers]}}).encode()
-    entries: list[tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]] = [file("config.json", config)]
+    whole = json.dumps({"config": config or {}, "rootfs": {"diff_ids": [_diff(one) for one in layers]}}).encode()
+    entries: list[tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]] = [file("config.json", whole)]
     first: dict[str, str] = {}
     for number, layer in enumerate(layers):
         path = f"layer{number}/layer.tar"

@@ -13,6 +13,7 @@ import structlog
 from portway.box.backends.engine.container import INSTALLATION_LABEL, SESSION_LABEL, Plan, container_config
 from portway.box.backends.engine.engine import PODMAN, Engine, EngineAddress, EngineImage
 from portway.box.backends.engine.groups import ContainerGroups
+from portway.box.backends.engine.images import EngineDepot, EngineImages, is_kept
 from portway.box.backends.engine.keeper_client import KeeperClient, KeeperDoor
 from portway.box.backends.engine.kit import Kit, make_kit
 from portway.box.backends.engine.network import ContainerNetwork
@@ -35,6 +36,7 @@ from portway.box.backends.types import (
     SandboxSpec,
 )
 from portway.box.images.interface import Images
+from portway.box.images.shelf import Depot, ImageShelf
 from portway.box.isolation.disk_images import ImageMaker
 from portway.box.isolation.limits import MEBI, Limits
 from portway.box.isolation.removal import remove_whole
@@ -53,11 +55,13 @@ _DISK, _FOLDER, _PROFILE = "workspace.ext4", "workspace", "profile.json"
 class EngineSettings:
     """`socket` is a path, empty for where the engine usually is, as `environment` tells it.
 
-    `image` is for sessions that name none; `start_timeout` bounds each answer of the engine, in seconds.
+    `image` is for sessions that name none; `start_timeout` bounds each answer of the engine, in seconds. `allow`:
+    patterns of the engine's own images that sessions may name.
     """
 
     socket: str = ""
     image: str = ""
+    allow: tuple[str, ...] = ()
     start_timeout: float = 60.0
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -72,6 +76,7 @@ class EngineBackend:
         paths: NamespacePaths,
         identity: str,
         measure: Measure | None = None,
+        shelf: Callable[[Depot], ImageShelf] | None = None,
     ) -> None:
         self.name = kind
         self._settings = settings
@@ -89,10 +94,15 @@ class EngineBackend:
         # There while the engine may have something of this installation: only then is it asked at a start.
         self._used = paths.data / f"{kind}.used"
 
+        self._depot = EngineDepot(identity, lambda: self._engine, INSTALLATION_LABEL)
+        self._shelf = shelf(self._depot) if shelf is not None else None
+        self._images = (
+            EngineImages(self._shelf, settings.allow, lambda: self._engine) if self._shelf is not None else None
+        )
+
     @property
     def images(self) -> Images | None:
-        """None of its own: a session names an image that the engine has, which its operator put there."""
-        return None
+        return self._images
 
     def _address(self) -> EngineAddress:
         """Looked up each time: an engine may be started, or opened to this user, while the box runs."""
@@ -247,6 +257,12 @@ class EngineBackend:
         return os.open(disk, os.O_RDWR | os.O_CLOEXEC)
 
     async def _image(self, name: str) -> EngineImage:
+        if is_kept(name):
+            try:
+                return await self._engine.image(":".join(self._depot.name_of(name)))
+            except NotFound:
+                text = "the image of this session is not there any more; import it again and make a new session"
+                raise WrongState(text) from None
         try:
             return await self._engine.image(name)
         except NotFound:
@@ -311,6 +327,12 @@ class EngineBackend:
     async def cleanup(self, keep: frozenset[str]) -> int:
         """Removes containers of this installation, and no others; sandboxes of an earlier life cannot be taken up."""
         swept = await asyncio.to_thread(self._sweep_homes, keep)
+        if self._shelf is not None:
+            swept += await asyncio.to_thread(self._shelf.open)
+            try:
+                await self._shelf.sweep_depot()
+            except PortwayError as error:
+                structlog.get_logger().warning("unfinished images were not removed", reason=error.message)
         if not self._used.exists():
             return swept
         try:

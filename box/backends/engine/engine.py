@@ -1,12 +1,13 @@
 """A container engine on this machine, through its socket. The only place that knows the SDK."""
 
 import asyncio
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 from portway.box.tasks import to_its_end
@@ -95,6 +96,19 @@ class Engine:
         """Raises `NotFound`."""
         said = await self._ask(lambda client: client.inspect_image(name), missing=NotFound.of("image", name))
         return EngineImage(said["Id"], tuple((said.get("Config") or {}).get("Volumes") or ()))
+
+    async def import_image(self, tar: BinaryIO, repository: str, tag: str, change: str) -> None:
+        """Makes an image of a tar. Its sender closes the other end when nobody waits for it any more."""
+        said = await self._ask(
+            lambda client: client.import_image_from_stream(tar, repository=repository, tag=tag, changes=[change])
+        )
+        if '"error"' in said:
+            raise Unavailable(f"{self.kind} did not take the image: {said[-300:]}")
+
+    async def remove_image(self, name: str) -> None:
+        """One that is not there is no error."""
+        with contextlib.suppress(NotFound):
+            await self._ask(lambda client: client.remove_image(name), missing=NotFound.of("image", name))
 
     async def create(self, name: str, config: Mapping[str, Any]) -> str:
         """A container that does not run yet; its id. `name` stands for it where the answer is not waited for."""

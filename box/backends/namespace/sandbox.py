@@ -40,6 +40,8 @@ from portway.box.isolation.removal import remove_whole
 from portway.box.isolation.syscalls import is_directory
 from portway.rpc.errors import Unavailable
 
+_SHELL = "/bin/sh"
+
 
 class NamespaceSandbox:
     """Implements `Sandbox`."""
@@ -89,6 +91,10 @@ class NamespaceSandbox:
 
     async def _start_prepared(self, command: CommandSpec) -> RunningProcess | None:
         spec, staged = self._parts.spec, self._parts.staged
+        if staged.from_image and command.argv[0] != _SHELL:
+            # Between the caller's program and its end there would be a program of the image: one that does not do as
+            # it is told, and ends with 0, must not look like a success of what was asked for.
+            return None
         script = script_for(command, dict(spec.env), spec.directory, staged.leader)
         if script is None or not self._has_shell or not self._is_there(command.directory):
             return None

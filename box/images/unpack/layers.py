@@ -34,14 +34,18 @@ class Archive:
         self._directory = directory
         self._budget = budget
 
-    def apply(self, tree: Tree) -> None:
-        """Puts the layers of its one image into the tree. Raises `Refused` where it has none, several or others."""
+    def apply(self, tree: Tree) -> Any:
+        """Puts the layers of its one image into the tree, and returns its configuration.
+
+        Raises `Refused` where it has none, several or others.
+        """
         config, layers = self._docker() if self._has("manifest.json") else self._oci()
         digests = self._layer_digests(config)
         if not layers or len(layers) != len(digests) or len(layers) > _MOST_LAYERS:
             raise Refused(f"it names {len(layers)} layers and {len(digests)} digests of layers, which do not fit")
         for path, digest in zip(layers, digests, strict=True):
             self._layer(tree, path, digest)
+        return config
 
     def _layer(self, tree: Tree, path: str, digest: str) -> None:
         descriptor = self._open(path)

@@ -9,9 +9,10 @@ import os
 import resource
 import signal
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+from portway.box.images.unpack.defaults import environment_of
 from portway.box.images.unpack.finish import MOUNT_POINTS, furnish, measure
 from portway.box.images.unpack.layers import Archive, is_archive
 from portway.box.images.unpack.streams import open_stream
@@ -73,6 +74,7 @@ def _confine(settings: dict[str, Any]) -> None:
 def unpack(stream: int, place: int, bounds: Bounds) -> tuple[Measured, list[str]]:
     """Unpacks to `root` in the open directory `place`. Raises `Refused`; what was written then is the caller's."""
     budget = Budget(bounds)
+    config: Any = None
     os.mkdir(_CONTENT, DIRECTORY_MODE, dir_fd=place)
     content = os.open(_CONTENT, _DIRECTORY, dir_fd=place)
     try:
@@ -83,7 +85,7 @@ def unpack(stream: int, place: int, bounds: Bounds) -> tuple[Measured, list[str]
         source.drain()
         tree.close()
         if is_archive(os.listdir(content)):
-            tree = _from_layers(content, place, budget)
+            tree, config = _from_layers(content, place, budget)
         else:
             os.rename(_CONTENT, ROOT, src_dir_fd=place, dst_dir_fd=place)
     finally:
@@ -97,17 +99,20 @@ def unpack(stream: int, place: int, bounds: Bounds) -> tuple[Measured, list[str]
         syscalls.sync_file_system(root)
     finally:
         os.close(root)
-    return measured, [f"{count} × {what}" for what, count in sorted(tree.left_out.items())]
+    env, odd = environment_of(config)
+    left_out = dict(tree.left_out) | ({"variables that are no plain text, or too many": odd} if odd else {})
+    notes = [f"{count} × {what}" for what, count in sorted(left_out.items())]
+    return replace(measured, env=env), notes
 
 
-def _from_layers(content: int, place: int, budget: Budget) -> Tree:
+def _from_layers(content: int, place: int, budget: Budget) -> tuple[Tree, Any]:
     os.mkdir(ROOT, DIRECTORY_MODE, dir_fd=place)
     root = os.open(ROOT, _DIRECTORY, dir_fd=place)
     try:
         tree = Tree(root, budget, frozenset(MOUNT_POINTS))
-        Archive(content, budget).apply(tree)
+        config = Archive(content, budget).apply(tree)
         tree.close()
     finally:
         os.close(root)
     remove_all(place, _CONTENT)
-    return tree
+    return tree, config

@@ -1,6 +1,6 @@
 """What an import may use up, why it is refused, and what comes of it. Loads nothing: the server imports it too."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _BLOCK = 4096
 # A ratio says nothing about a stream that has hardly begun.
@@ -32,12 +32,13 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """An image as it is on the disk. Bytes."""
+    """An image as it is on the disk. Bytes. `env`: what its configuration sets for its programs."""
 
     digest: str
     size: int
     entry_count: int
     architecture: str
+    env: list[tuple[str, str]] = field(default_factory=list)
 
 
 class Budget:

@@ -104,6 +104,8 @@ class ImageValidation(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    RECEIVED_BYTES_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     validation_id: _builtins.str
     """Id."""
     image: _builtins.str
@@ -114,6 +116,10 @@ class ImageValidation(_message.Message):
     """Why it failed."""
     digest: _builtins.str
     """Digest of the image that was found."""
+    received_bytes: _builtins.int
+    """Bytes that came from a registry so far; 0 where nothing is pulled."""
+    total_bytes: _builtins.int
+    """Bytes that are to come in all."""
     @_builtins.property
     def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageCheck]:
         """Results so far."""
@@ -137,10 +143,12 @@ class ImageValidation(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         digest: _builtins.str = ...,
+        received_bytes: _builtins.int = ...,
+        total_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "create_time", b"create_time", "digest", b"digest", "end_time", b"end_time", "image", b"image", "reason", b"reason", "stage", b"stage", "validation_id", b"validation_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "create_time", b"create_time", "digest", b"digest", "end_time", b"end_time", "image", b"image", "reason", b"reason", "received_bytes", b"received_bytes", "stage", b"stage", "total_bytes", b"total_bytes", "validation_id", b"validation_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -261,6 +269,7 @@ class Image(_message.Message):
     ARCHITECTURE_FIELD_NUMBER: _builtins.int
     ENTRY_COUNT_FIELD_NUMBER: _builtins.int
     SESSION_COUNT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name."""
     digest: _builtins.str
@@ -277,6 +286,8 @@ class Image(_message.Message):
     """Files, directories and links in it."""
     session_count: _builtins.int
     """Sessions that use it now."""
+    source: _builtins.str
+    """Where it was pulled from, with the digest of its manifest; empty for one that was imported."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it came here."""
@@ -293,10 +304,11 @@ class Image(_message.Message):
         architecture: _builtins.str = ...,
         entry_count: _builtins.int = ...,
         session_count: _builtins.int = ...,
+        source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "backend", b"backend", "create_time", b"create_time", "digest", b"digest", "entry_count", b"entry_count", "name", b"name", "session_count", b"session_count", "size", b"size", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "backend", b"backend", "create_time", b"create_time", "digest", b"digest", "entry_count", b"entry_count", "name", b"name", "session_count", b"session_count", "size", b"size", "source", b"source", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -495,6 +507,70 @@ class ImportImageResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ImportImageResponse: _TypeAlias = ImportImageResponse  # noqa: Y015
+
+@_typing.final
+class PullImageRequest(_message.Message):
+    """PullImageRequest says what to pull."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    reference: _builtins.str
+    """Reference, such as `debian:12` or `registry.example.org/team/tools@sha256:…`; the name of the image here."""
+    workspace_id: _builtins.str
+    """Workspace that is to own it; empty means the caller's own, or for a caller of every workspace: all may use it."""
+    def __init__(
+        self,
+        *,
+        reference: _builtins.str = ...,
+        workspace_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reference", b"reference", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PullImageRequest: _TypeAlias = PullImageRequest  # noqa: Y015
+
+@_typing.final
+class PullImageResponse(_message.Message):
+    """PullImageResponse is one event of a pull."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIVED_BYTES_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    received_bytes: _builtins.int
+    """Bytes that came so far."""
+    total_bytes: _builtins.int
+    """Bytes that are to come in all."""
+    @_builtins.property
+    def image(self) -> Global___Image:
+        """The image; only in the last event."""
+
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was left out or changed, in words; only in the last event."""
+
+    def __init__(
+        self,
+        *,
+        received_bytes: _builtins.int = ...,
+        total_bytes: _builtins.int = ...,
+        image: Global___Image | None = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "notes", b"notes", "received_bytes", b"received_bytes", "total_bytes", b"total_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PullImageResponse: _TypeAlias = PullImageResponse  # noqa: Y015
 
 @_typing.final
 class RemoveImageRequest(_message.Message):

@@ -61,6 +61,11 @@ class ImageServiceStub:
                 request_serializer=portway_dot_v1_dot_image__pb2.ImportImageRequest.SerializeToString,
                 response_deserializer=portway_dot_v1_dot_image__pb2.ImportImageResponse.FromString,
                 _registered_method=True)
+        self.PullImage = channel.unary_stream(
+                '/portway.v1.ImageService/PullImage',
+                request_serializer=portway_dot_v1_dot_image__pb2.PullImageRequest.SerializeToString,
+                response_deserializer=portway_dot_v1_dot_image__pb2.PullImageResponse.FromString,
+                _registered_method=True)
         self.RemoveImage = channel.unary_unary(
                 '/portway.v1.ImageService/RemoveImage',
                 request_serializer=portway_dot_v1_dot_image__pb2.RemoveImageRequest.SerializeToString,
@@ -77,7 +82,8 @@ class ImageServiceServicer:
         """ValidateImage checks in stages whether an image can carry an agent. First event: stage SUBMITTED; last: COMPLETED or FAILED.
         A validation of the same image that is under way is shared. The result is kept for 5 minutes.
         Errors: INVALID_ARGUMENT (image), FAILED_PRECONDITION (no backend of this box has images), RESOURCE_EXHAUSTED (validations
-        under way), UNAVAILABLE (draining). An image that is not there is no error of the call: the stage PULLING fails and says so.
+        under way), UNAVAILABLE (draining). An image that is not there is pulled where the operator allows it (see PullImage); what goes
+        wrong with that is no error of the call: the stage PULLING fails and says so.
         Cancelling ends the watch; the validation goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -119,6 +125,19 @@ class ImageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PullImage(self, request, context):
+        """PullImage fetches an image from a registry, where it is not here yet, under the reference as its name. Only references that the
+        box's operator allows (`box.images.allow`) are pulled; manifests and layers are checked by their digests, and unpacked as those
+        of an import are. First event: what is known of its size; last: the image.
+        Errors: INVALID_ARGUMENT (reference, what the registry gave), PERMISSION_DENIED (not allowed by the operator, or refused by the
+        registry), NOT_FOUND (the registry has none), ALREADY_EXISTS (it is being imported), RESOURCE_EXHAUSTED (size, images, imports
+        under way), FAILED_PRECONDITION (no backend of this box has images), UNAVAILABLE (registry out of reach; draining),
+        DEADLINE_EXCEEDED (no data for a minute, or `box.images.pull_timeout`). Cancelling leaves no image, and nothing on the disk.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RemoveImage(self, request, context):
         """RemoveImage removes an image. Errors: NOT_FOUND, FAILED_PRECONDITION (sessions use it: delete them first; reason IN_USE),
         PERMISSION_DENIED (an image of all workspaces, for a caller of one). Cancelling: the removal goes on.
@@ -154,6 +173,11 @@ def add_ImageServiceServicer_to_server(servicer, server):
                     servicer.ImportImage,
                     request_deserializer=portway_dot_v1_dot_image__pb2.ImportImageRequest.FromString,
                     response_serializer=portway_dot_v1_dot_image__pb2.ImportImageResponse.SerializeToString,
+            ),
+            'PullImage': grpc.unary_stream_rpc_method_handler(
+                    servicer.PullImage,
+                    request_deserializer=portway_dot_v1_dot_image__pb2.PullImageRequest.FromString,
+                    response_serializer=portway_dot_v1_dot_image__pb2.PullImageResponse.SerializeToString,
             ),
             'RemoveImage': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveImage,
@@ -298,6 +322,33 @@ class ImageService:
             '/portway.v1.ImageService/ImportImage',
             portway_dot_v1_dot_image__pb2.ImportImageRequest.SerializeToString,
             portway_dot_v1_dot_image__pb2.ImportImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PullImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/portway.v1.ImageService/PullImage',
+            portway_dot_v1_dot_image__pb2.PullImageRequest.SerializeToString,
+            portway_dot_v1_dot_image__pb2.PullImageResponse.FromString,
             options,
             channel_credentials,
             insecure,

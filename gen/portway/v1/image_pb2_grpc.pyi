@@ -39,7 +39,8 @@ class ImageServiceStub:
     """ValidateImage checks in stages whether an image can carry an agent. First event: stage SUBMITTED; last: COMPLETED or FAILED.
     A validation of the same image that is under way is shared. The result is kept for 5 minutes.
     Errors: INVALID_ARGUMENT (image), FAILED_PRECONDITION (no backend of this box has images), RESOURCE_EXHAUSTED (validations
-    under way), UNAVAILABLE (draining). An image that is not there is no error of the call: the stage PULLING fails and says so.
+    under way), UNAVAILABLE (draining). An image that is not there is pulled where the operator allows it (see PullImage); what goes
+    wrong with that is no error of the call: the stage PULLING fails and says so.
     Cancelling ends the watch; the validation goes on.
     """
     GetImageValidation: _grpc.UnaryUnaryMultiCallable[_image_pb2.GetImageValidationRequest, _image_pb2.GetImageValidationResponse]
@@ -61,6 +62,15 @@ class ImageServiceStub:
     RESOURCE_EXHAUSTED (size, entries, images, imports under way), FAILED_PRECONDITION (no backend of this box has images),
     UNAVAILABLE (draining), DEADLINE_EXCEEDED (no data for a minute). Cancelling leaves no image, and nothing on the disk.
     """
+    PullImage: _grpc.UnaryStreamMultiCallable[_image_pb2.PullImageRequest, _image_pb2.PullImageResponse]
+    """PullImage fetches an image from a registry, where it is not here yet, under the reference as its name. Only references that the
+    box's operator allows (`box.images.allow`) are pulled; manifests and layers are checked by their digests, and unpacked as those
+    of an import are. First event: what is known of its size; last: the image.
+    Errors: INVALID_ARGUMENT (reference, what the registry gave), PERMISSION_DENIED (not allowed by the operator, or refused by the
+    registry), NOT_FOUND (the registry has none), ALREADY_EXISTS (it is being imported), RESOURCE_EXHAUSTED (size, images, imports
+    under way), FAILED_PRECONDITION (no backend of this box has images), UNAVAILABLE (registry out of reach; draining),
+    DEADLINE_EXCEEDED (no data for a minute, or `box.images.pull_timeout`). Cancelling leaves no image, and nothing on the disk.
+    """
     RemoveImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.RemoveImageRequest, _image_pb2.RemoveImageResponse]
     """RemoveImage removes an image. Errors: NOT_FOUND, FAILED_PRECONDITION (sessions use it: delete them first; reason IN_USE),
     PERMISSION_DENIED (an image of all workspaces, for a caller of one). Cancelling: the removal goes on.
@@ -77,7 +87,8 @@ class ImageServiceAsyncStub(ImageServiceStub):
     """ValidateImage checks in stages whether an image can carry an agent. First event: stage SUBMITTED; last: COMPLETED or FAILED.
     A validation of the same image that is under way is shared. The result is kept for 5 minutes.
     Errors: INVALID_ARGUMENT (image), FAILED_PRECONDITION (no backend of this box has images), RESOURCE_EXHAUSTED (validations
-    under way), UNAVAILABLE (draining). An image that is not there is no error of the call: the stage PULLING fails and says so.
+    under way), UNAVAILABLE (draining). An image that is not there is pulled where the operator allows it (see PullImage); what goes
+    wrong with that is no error of the call: the stage PULLING fails and says so.
     Cancelling ends the watch; the validation goes on.
     """
     GetImageValidation: _aio.UnaryUnaryMultiCallable[_image_pb2.GetImageValidationRequest, _image_pb2.GetImageValidationResponse]  # type: ignore[assignment]
@@ -99,6 +110,15 @@ class ImageServiceAsyncStub(ImageServiceStub):
     RESOURCE_EXHAUSTED (size, entries, images, imports under way), FAILED_PRECONDITION (no backend of this box has images),
     UNAVAILABLE (draining), DEADLINE_EXCEEDED (no data for a minute). Cancelling leaves no image, and nothing on the disk.
     """
+    PullImage: _aio.UnaryStreamMultiCallable[_image_pb2.PullImageRequest, _image_pb2.PullImageResponse]  # type: ignore[assignment]
+    """PullImage fetches an image from a registry, where it is not here yet, under the reference as its name. Only references that the
+    box's operator allows (`box.images.allow`) are pulled; manifests and layers are checked by their digests, and unpacked as those
+    of an import are. First event: what is known of its size; last: the image.
+    Errors: INVALID_ARGUMENT (reference, what the registry gave), PERMISSION_DENIED (not allowed by the operator, or refused by the
+    registry), NOT_FOUND (the registry has none), ALREADY_EXISTS (it is being imported), RESOURCE_EXHAUSTED (size, images, imports
+    under way), FAILED_PRECONDITION (no backend of this box has images), UNAVAILABLE (registry out of reach; draining),
+    DEADLINE_EXCEEDED (no data for a minute, or `box.images.pull_timeout`). Cancelling leaves no image, and nothing on the disk.
+    """
     RemoveImage: _aio.UnaryUnaryMultiCallable[_image_pb2.RemoveImageRequest, _image_pb2.RemoveImageResponse]  # type: ignore[assignment]
     """RemoveImage removes an image. Errors: NOT_FOUND, FAILED_PRECONDITION (sessions use it: delete them first; reason IN_USE),
     PERMISSION_DENIED (an image of all workspaces, for a caller of one). Cancelling: the removal goes on.
@@ -118,7 +138,8 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         """ValidateImage checks in stages whether an image can carry an agent. First event: stage SUBMITTED; last: COMPLETED or FAILED.
         A validation of the same image that is under way is shared. The result is kept for 5 minutes.
         Errors: INVALID_ARGUMENT (image), FAILED_PRECONDITION (no backend of this box has images), RESOURCE_EXHAUSTED (validations
-        under way), UNAVAILABLE (draining). An image that is not there is no error of the call: the stage PULLING fails and says so.
+        under way), UNAVAILABLE (draining). An image that is not there is pulled where the operator allows it (see PullImage); what goes
+        wrong with that is no error of the call: the stage PULLING fails and says so.
         Cancelling ends the watch; the validation goes on.
         """
 
@@ -163,6 +184,21 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (name, archive; the message names the entry), ALREADY_EXISTS (the name is taken, or being imported),
         RESOURCE_EXHAUSTED (size, entries, images, imports under way), FAILED_PRECONDITION (no backend of this box has images),
         UNAVAILABLE (draining), DEADLINE_EXCEEDED (no data for a minute). Cancelling leaves no image, and nothing on the disk.
+        """
+
+    @_abc_1.abstractmethod
+    def PullImage(
+        self,
+        request: _image_pb2.PullImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_image_pb2.PullImageResponse], _abc.AsyncIterator[_image_pb2.PullImageResponse]]:
+        """PullImage fetches an image from a registry, where it is not here yet, under the reference as its name. Only references that the
+        box's operator allows (`box.images.allow`) are pulled; manifests and layers are checked by their digests, and unpacked as those
+        of an import are. First event: what is known of its size; last: the image.
+        Errors: INVALID_ARGUMENT (reference, what the registry gave), PERMISSION_DENIED (not allowed by the operator, or refused by the
+        registry), NOT_FOUND (the registry has none), ALREADY_EXISTS (it is being imported), RESOURCE_EXHAUSTED (size, images, imports
+        under way), FAILED_PRECONDITION (no backend of this box has images), UNAVAILABLE (registry out of reach; draining),
+        DEADLINE_EXCEEDED (no data for a minute, or `box.images.pull_timeout`). Cancelling leaves no image, and nothing on the disk.
         """
 
     @_abc_1.abstractmethod

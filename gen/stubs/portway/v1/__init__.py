@@ -569,6 +569,8 @@ __all__ = (
     "Progress",
     "PromptFragment",
     "Provenance",
+    "PullImageRequest",
+    "PullImageResponse",
     "PullSteeringRequest",
     "PullSteeringResponse",
     "PutSkillRequest",
@@ -11581,6 +11583,11 @@ class Image(betterproto2.Message):
     Sessions that use it now.
     """
 
+    source: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Where it was pulled from, with the digest of its manifest; empty for one that was imported.
+    """
+
 
 default_message_pool.register_message("portway.v1", "Image", Image)
 
@@ -11660,6 +11667,16 @@ class ImageValidation(betterproto2.Message):
     digest: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
     Digest of the image that was found.
+    """
+
+    received_bytes: "int" = betterproto2.field(9, betterproto2.TYPE_INT64)
+    """
+    Bytes that came from a registry so far; 0 where nothing is pulled.
+    """
+
+    total_bytes: "int" = betterproto2.field(10, betterproto2.TYPE_INT64)
+    """
+    Bytes that are to come in all.
     """
 
 
@@ -16889,6 +16906,56 @@ class Provenance(betterproto2.Message):
 
 
 default_message_pool.register_message("portway.v1", "Provenance", Provenance)
+
+
+@dataclass(eq=False, repr=False)
+class PullImageRequest(betterproto2.Message):
+    """
+    PullImageRequest says what to pull.
+    """
+
+    reference: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Reference, such as `debian:12` or `registry.example.org/team/tools@sha256:…`; the name of the image here.
+    """
+
+    workspace_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Workspace that is to own it; empty means the caller's own, or for a caller of every workspace: all may use it.
+    """
+
+
+default_message_pool.register_message("portway.v1", "PullImageRequest", PullImageRequest)
+
+
+@dataclass(eq=False, repr=False)
+class PullImageResponse(betterproto2.Message):
+    """
+    PullImageResponse is one event of a pull.
+    """
+
+    received_bytes: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
+    """
+    Bytes that came so far.
+    """
+
+    total_bytes: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+    """
+    Bytes that are to come in all.
+    """
+
+    image: "Image | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The image; only in the last event.
+    """
+
+    notes: "list[str]" = betterproto2.field(4, betterproto2.TYPE_STRING, repeated=True)
+    """
+    What was left out or changed, in words; only in the last event.
+    """
+
+
+default_message_pool.register_message("portway.v1", "PullImageResponse", PullImageResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -27845,7 +27912,8 @@ class ImageServiceSyncStub:
         ValidateImage checks in stages whether an image can carry an agent. First event: stage SUBMITTED; last: COMPLETED or FAILED.
         A validation of the same image that is under way is shared. The result is kept for 5 minutes.
         Errors: INVALID_ARGUMENT (image), FAILED_PRECONDITION (no backend of this box has images), RESOURCE_EXHAUSTED (validations
-        under way), UNAVAILABLE (draining). An image that is not there is no error of the call: the stage PULLING fails and says so.
+        under way), UNAVAILABLE (draining). An image that is not there is pulled where the operator allows it (see PullImage); what goes
+        wrong with that is no error of the call: the stage PULLING fails and says so.
         Cancelling ends the watch; the validation goes on.
         """
 
@@ -27906,6 +27974,23 @@ class ImageServiceSyncStub:
             ImportImageResponse.FromString,
         )(iter(messages))
 
+    def pull_image(self, message: "PullImageRequest") -> "Iterator[PullImageResponse]":
+        """
+        PullImage fetches an image from a registry, where it is not here yet, under the reference as its name. Only references that the
+        box's operator allows (`box.images.allow`) are pulled; manifests and layers are checked by their digests, and unpacked as those
+        of an import are. First event: what is known of its size; last: the image.
+        Errors: INVALID_ARGUMENT (reference, what the registry gave), PERMISSION_DENIED (not allowed by the operator, or refused by the
+        registry), NOT_FOUND (the registry has none), ALREADY_EXISTS (it is being imported), RESOURCE_EXHAUSTED (size, images, imports
+        under way), FAILED_PRECONDITION (no backend of this box has images), UNAVAILABLE (registry out of reach; draining),
+        DEADLINE_EXCEEDED (no data for a minute, or `box.images.pull_timeout`). Cancelling leaves no image, and nothing on the disk.
+        """
+
+        yield from self._channel.unary_stream(
+            "/portway.v1.ImageService/PullImage",
+            PullImageRequest.SerializeToString,
+            PullImageResponse.FromString,
+        )(message)
+
     def remove_image(self, message: "RemoveImageRequest") -> "RemoveImageResponse":
         """
         RemoveImage removes an image. Errors: NOT_FOUND, FAILED_PRECONDITION (sessions use it: delete them first; reason IN_USE),
@@ -27937,7 +28022,8 @@ class ImageServiceStub(betterproto2_grpclib.ServiceStub):
         ValidateImage checks in stages whether an image can carry an agent. First event: stage SUBMITTED; last: COMPLETED or FAILED.
         A validation of the same image that is under way is shared. The result is kept for 5 minutes.
         Errors: INVALID_ARGUMENT (image), FAILED_PRECONDITION (no backend of this box has images), RESOURCE_EXHAUSTED (validations
-        under way), UNAVAILABLE (draining). An image that is not there is no error of the call: the stage PULLING fails and says so.
+        under way), UNAVAILABLE (draining). An image that is not there is pulled where the operator allows it (see PullImage); what goes
+        wrong with that is no error of the call: the stage PULLING fails and says so.
         Cancelling ends the watch; the validation goes on.
         """
 
@@ -28042,6 +28128,34 @@ class ImageServiceStub(betterproto2_grpclib.ServiceStub):
             deadline=deadline,
             metadata=metadata,
         )
+
+    async def pull_image(
+        self,
+        message: "PullImageRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "AsyncIterator[PullImageResponse]":
+        """
+        PullImage fetches an image from a registry, where it is not here yet, under the reference as its name. Only references that the
+        box's operator allows (`box.images.allow`) are pulled; manifests and layers are checked by their digests, and unpacked as those
+        of an import are. First event: what is known of its size; last: the image.
+        Errors: INVALID_ARGUMENT (reference, what the registry gave), PERMISSION_DENIED (not allowed by the operator, or refused by the
+        registry), NOT_FOUND (the registry has none), ALREADY_EXISTS (it is being imported), RESOURCE_EXHAUSTED (size, images, imports
+        under way), FAILED_PRECONDITION (no backend of this box has images), UNAVAILABLE (registry out of reach; draining),
+        DEADLINE_EXCEEDED (no data for a minute, or `box.images.pull_timeout`). Cancelling leaves no image, and nothing on the disk.
+        """
+
+        async for response in self._unary_stream(
+            "/portway.v1.ImageService/PullImage",
+            message,
+            PullImageResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        ):
+            yield response
 
     async def remove_image(
         self,
