@@ -1,48 +1,39 @@
-"""The implementations that the suite runs on. Each is a plugin whose runner does what the first word of a message says:
-
-`ok TEXT`, `streamed WORDS`, `empty`, `fail`, `hang` (until it is cancelled), `stubborn` (ignores that), `crash`,
-`flood N`, `history N` (pages and says what it found), `about` (its process id, first).
-"""
+"""The implementations that the suite runs on: each has a runner for the words of portway.runtime.kit.behaviours."""
 
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from portway.rpc.channel import open_channel
-from portway.rpc.identity import Caller, Role
-from portway.rpc.tokens import FixedTokens, mint_token
-from portway.runtime.app import run_runtime
-from portway.runtime.config import RuntimeConfig
-from portway.v1 import runtime_pb2_grpc
+from portway.runtime.kit.subject import Subject, live
+from tests.contracts.runner.built import built_go, built_node
 from tests.runtime.conftest import PLUGIN_FOLDERS
-from tests.runtime.host_end import BEHAVE, HostEnd
+from tests.runtime.host_end import BEHAVE
 
 RAW = Path(__file__).parent / "plugins" / "raw"
 RAW_MANIFEST = "author: test\nname: raw\nversion: 1.0.0\nlabel: Raw\nexecute: {command: [./run]}\n"
+RAW_SCRIPT = f"#!/bin/sh\nexec {sys.executable} worker.py\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """An implementation under test, in a live runtime."""
+class Implementation:
+    """A plugin. `folder` makes it ready and says where it is."""
 
     runner_id: str
-    plugin_id: str
-    host: HostEnd
-    stub: "runtime_pb2_grpc.RuntimeServiceAsyncStub"
+    folder: Callable[[Path], Path]
 
 
-def _python_sdk(_folder: Path) -> tuple[str, Path]:
-    return BEHAVE, PLUGIN_FOLDERS
+def _python_sdk(_folder: Path) -> Path:
+    return PLUGIN_FOLDERS
 
 
-def _raw_program(folder: Path) -> tuple[str, Path]:
-    """A program of its own: the wrapper stands for what another language would compile."""
-    write_program(folder, (RAW / "worker.py").read_text(), f"#!/bin/sh\nexec {sys.executable} worker.py\n")
-    return "plugin:test/raw/default", folder / "raw"
+def _raw_program(folder: Path) -> Path:
+    """A program of its own that knows nothing but the contract."""
+    write_program(folder, (RAW / "worker.py").read_text(), RAW_SCRIPT)
+    return folder / "raw"
 
 
 def write_program(folder: Path, worker: str, script: str) -> None:
@@ -54,15 +45,19 @@ def write_program(folder: Path, worker: str, script: str) -> None:
     (plugin / "run").chmod(0o755)
 
 
-IMPLEMENTATIONS = {"python-sdk": _python_sdk, "raw-program": _raw_program}
+IMPLEMENTATIONS = {
+    "python-sdk": Implementation(BEHAVE, _python_sdk),
+    "raw-program": Implementation("plugin:test/raw/default", _raw_program),
+    "go": Implementation("plugin:examples/echo-go/conformance", lambda _: built_go()),
+    "node": Implementation("plugin:examples/echo-node/conformance", lambda _: built_node()),
+}
+# The compilers' packages come from registries, and the first build takes more than half a minute.
+_BUILT = ("go", "node")
+PARAMETERS = [pytest.param(name, marks=[pytest.mark.heavy] if name in _BUILT else []) for name in IMPLEMENTATIONS]
 
 
-@pytest.fixture(params=IMPLEMENTATIONS)
+@pytest.fixture(params=PARAMETERS)
 async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
-    runner_id, folder = IMPLEMENTATIONS[request.param](tmp_path)
-    token = mint_token("runtime").text
-    known = FixedTokens([(token, Caller(Role.ADMIN, "*", "tok_test"))])
-    config = RuntimeConfig(data=tmp_path / "data", plugins=(folder,), grace_seconds=1.0)
-    async with run_runtime(config, known) as server, open_channel(server.address, token=token) as channel:
-        plugin_id = runner_id.removeprefix("plugin:").rpartition("/")[0]
-        yield Subject(runner_id, plugin_id, HostEnd(channel), runtime_pb2_grpc.RuntimeServiceStub(channel))
+    implementation = IMPLEMENTATIONS[request.param]
+    async with live(implementation.runner_id, implementation.folder(tmp_path), tmp_path / "data") as subject:
+        yield subject

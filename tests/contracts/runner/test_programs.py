@@ -1,6 +1,5 @@
 """What only a program without the SDK can get wrong, and what becomes of it."""
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,16 +12,15 @@ from portway.rpc.identity import Caller, Role
 from portway.rpc.tokens import FixedTokens, mint_token
 from portway.runtime.app import run_runtime
 from portway.runtime.config import RuntimeConfig
-from tests.contracts.runner.conftest import RAW, write_program
+from tests.contracts.runner.conftest import RAW, RAW_SCRIPT, write_program
 from tests.runtime.host_end import HostEnd
 
 RAW_ID = "plugin:test/raw/default"
 WORKER = (RAW / "worker.py").read_text()
-SCRIPT = f"#!/bin/sh\nexec {sys.executable} worker.py\n"
 
 
 @asynccontextmanager
-async def _runtime(folder: Path, worker: str = WORKER, script: str = SCRIPT) -> AsyncIterator[HostEnd]:
+async def _runtime(folder: Path, worker: str = WORKER, script: str = RAW_SCRIPT) -> AsyncIterator[HostEnd]:
     """A live runtime with this program as its only plugin."""
     write_program(folder, worker, script)
     token = mint_token("runtime").text

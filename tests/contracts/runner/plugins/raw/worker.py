@@ -72,8 +72,8 @@ async def behave(run: Run) -> None:
         await run.send(run.done())
     elif what == "history":
         await ask_history(run, int(rest))
-    elif what == "no_terminal":
-        await run.send(run.delta("and that is all"))
+    elif what in LESS_USUAL:
+        await LESS_USUAL[what](run)
     else:
         await wait(run, what)
 
@@ -101,6 +101,85 @@ async def ask_history(run: Run, limit: int) -> None:
     await run.send(run.message("|".join(texts)), run.done())
 
 
+async def oversize(run: Run) -> None:
+    await run.send(run.failed("runner.protocol", "a result of more than 1 MiB is not sent"))
+
+
+async def raises(run: Run) -> None:
+    await run.send(run.delta("about to raise"))
+    raise RuntimeError("raised on purpose")
+
+
+async def not_granted(run: Run) -> None:
+    frame = run_agent_pb2.RunOutputFrame()
+    frame.call.call_id = 1
+    frame.call.search_history.query = "anything"
+    await run.send(frame)
+    error = (await run.answers.get()).error
+    await run.send(run.failed("runner.error", f"{error.message} ({error.code})"))
+
+
+class Bytes:
+    """Goes to the wire as it is."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+
+    def SerializeToString(self) -> bytes:
+        return self.raw
+
+
+async def malformed(run: Run) -> None:
+    """The tag of `frames` with a length that never ends."""
+    await run.context.write(Bytes(b"\x0a\xff\xff\xff"))
+
+
+async def no_terminal(run: Run) -> None:
+    await run.send(run.delta("and that is all"))
+
+
+async def after_terminal(run: Run) -> None:
+    await run.send(run.done(), run.delta("more"))
+
+
+async def wrong_sequence(run: Run) -> None:
+    run.sequence = 6
+    await run.send(run.done())
+
+
+async def wrong_run(run: Run) -> None:
+    run.start.context.run_id = "run_of_another"
+    await run.send(run.result(progress={"text": "at work"}), run.done())
+
+
+async def unknown_kind(run: Run) -> None:
+    """A kind with the number 99, as a later version of the contract may have."""
+    unknown = run_agent_pb2.RunOutputFrame(result=Result.FromString(b"\x10\x01\x9a\x06\x03new"))
+    run.sequence = 1
+    await run.send(unknown, run.done())
+
+
+async def raw_oversize(run: Run) -> None:
+    await run.send(run.delta("x" * (1024 * 1024 + 1)))
+
+
+async def call_after_end(run: Run) -> None:
+    frame = run_agent_pb2.RunOutputFrame()
+    frame.call.call_id = 1
+    frame.call.page_history.limit = 1
+    await run.send(run.done(), frame)
+
+
+LESS_USUAL = {
+    what.__name__: what
+    for what in (
+        *(oversize, raises, not_granted),
+        *(malformed, no_terminal, after_terminal, wrong_sequence),
+        *(wrong_run, unknown_kind, raw_oversize, call_after_end),
+    )
+}
+
+
 async def run_agent(_requests: object, context: Any) -> None:
     await check(context)
     first = await context.read()
@@ -122,7 +201,7 @@ async def read(run: Run) -> None:
         for frame in request.frames:
             if frame.HasField("cancel"):
                 run.cancelled.set()
-            elif frame.HasField("answer") and frame.answer.WhichOneof("kind"):
+            elif frame.HasField("answer") and (frame.answer.WhichOneof("kind") or frame.answer.HasField("error")):
                 await run.answers.put(frame.answer)
 
 
@@ -131,8 +210,10 @@ async def check(context: Any) -> None:
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the cookie is wrong")
 
 
-async def handshake(_request: Any, context: Any) -> worker_pb2.HandshakeResponse:
+async def handshake(request: Any, context: Any) -> worker_pb2.HandshakeResponse:
     await check(context)
+    if 1 not in request.protocol_versions:
+        await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this program speaks version 1")
     components = [worker_pb2.WorkerComponent(kind="AgentRunner", name="default")]
     return worker_pb2.HandshakeResponse(protocol_version=1, components=components, sdk="none")
 
