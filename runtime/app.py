@@ -25,6 +25,7 @@ from portway.rpc.traces.export import export_spans
 from portway.rpc.traces.types import Recorder
 from portway.runtime.config import RuntimeConfig
 from portway.runtime.data_folder import PLUGINS, open_data_folder
+from portway.runtime.harness.allowances import told_to_harnesses
 from portway.runtime.metrics import RuntimeNumbers
 from portway.runtime.plugins.catalog import Catalog
 from portway.runtime.plugins.discover import find_plugins
@@ -79,7 +80,9 @@ async def _run(
         tell("plugin problem", plugin=problem.plugin, location=problem.location, problem=problem.message)
     limits = WorkerLimits(start=config.start_seconds, drain=config.drain_seconds)
     async with AsyncExitStack() as stack:
-        supervisor = await stack.enter_async_context(supervise(_private_folder(), limits, config.grants))
+        supervisor = await stack.enter_async_context(
+            supervise(_private_folder(), limits, config.grants, told_to_harnesses(config))
+        )
         supervisor.apply(catalog.contents.plugins)
         runs = ActiveRuns(config.max_runs)
         calls = CallCounts() if config.metrics.listen else None

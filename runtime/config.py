@@ -9,6 +9,39 @@ from portway.rpc.serving import TlsConfig
 
 
 @dataclass(frozen=True, slots=True)
+class HostHarness:
+    """Whether harness runners may start programs on this machine itself, outside of any sandbox, with the rights of the
+    runtime's user, and in which directories. Workspaces that nobody used for `workspace_days` are removed."""
+
+    enabled: bool = False
+    working_directories: tuple[Path, ...] = ()
+    workspace_days: float = 7.0
+
+    def __post_init__(self) -> None:
+        if self.enabled and not self.working_directories:
+            raise ValueError("working_directories must name at least one directory where it is enabled")
+        if not all(one.is_absolute() for one in self.working_directories):
+            raise ValueError("working_directories must be absolute paths")
+        if self.workspace_days <= 0:
+            raise ValueError("workspace_days must be more than 0")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionBridge:
+    """A desktop session that messages may be handed to: the loopback port of its queue, and the queue's folder, in
+    which the file `token` opens it."""
+
+    port: int
+    folder: Path
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.port <= 65535:
+            raise ValueError("port must be from 1 to 65535")
+        if not self.folder.is_absolute():
+            raise ValueError("folder must be an absolute path")
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeConfig:
     """`plugins` are folders of plugins, or folders that are one; those bundled and in DATA/plugins are found anyway.
     `grants` are the names of environment variables that a plugin (`author/name`) may have of the runtime's. Times are
@@ -25,6 +58,8 @@ class RuntimeConfig:
     grace_seconds: float = 10.0
     tls: TlsConfig | None = None
     metrics: MetricsConfig = MetricsConfig()
+    host_harness: HostHarness = HostHarness()
+    session_bridges: Mapping[str, SessionBridge] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("max_runs", "start_seconds", "drain_seconds", "grace_seconds"):

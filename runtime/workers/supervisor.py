@@ -20,15 +20,21 @@ from portway.runtime.workers.worker import Worker, start_worker
 
 class Supervisor:
     """`folder` is private to this runtime; it is removed at the end. `grants` are names of environment variables that
-    the operator lets a plugin have."""
+    the operator lets a plugin have; `given` are variables that the runtime itself tells a plugin."""
 
     def __init__(
-        self, folder: Path, tasks: asyncio.TaskGroup, limits: WorkerLimits, grants: Mapping[str, Sequence[str]]
+        self,
+        folder: Path,
+        tasks: asyncio.TaskGroup,
+        limits: WorkerLimits,
+        grants: Mapping[str, Sequence[str]],
+        given: Mapping[str, Mapping[str, str]],
     ) -> None:
         self._folder = folder
         self._tasks = tasks
         self._limits = limits
         self._grants = grants
+        self._given = given
         self._spawner = Spawner(folder)
         self._keepers: dict[str, Keeper] = {}
         self._worker_count = 0
@@ -70,6 +76,7 @@ class Supervisor:
         self._worker_count += 1
         folder = WorkerFolder(self._folder / f"w{self._worker_count}")
         environment = environment_of(plugin, folder, os.environ, self.granted(plugin.id))
+        environment |= self._given.get(plugin.id, {})
         return await start_worker(plugin, generation, folder, environment, self._spawner, log, self._limits)
 
     async def close(self) -> None:
@@ -87,12 +94,15 @@ class Supervisor:
 
 @asynccontextmanager
 async def supervise(
-    folder: Path, limits: WorkerLimits, grants: Mapping[str, Sequence[str]]
+    folder: Path,
+    limits: WorkerLimits,
+    grants: Mapping[str, Sequence[str]],
+    given: Mapping[str, Mapping[str, str]] | None = None,
 ) -> AsyncIterator[Supervisor]:
     """A supervisor for the time of the block. A bug in its background work ends the block."""
     failure: Exception | None = None
     async with asyncio.TaskGroup() as tasks:
-        supervisor = Supervisor(folder, tasks, limits, grants)
+        supervisor = Supervisor(folder, tasks, limits, grants, given or {})
         try:
             await supervisor.start()
             yield supervisor

@@ -1,0 +1,121 @@
+"""A program that behaves as a message says, in the words of the harness that it is started for.
+
+`fake_cli.py MARKER VENDOR …`: the vendor is `claude`, `codex` or `plain`. The first word of standard input is what it
+does, the rest what it says. MARKER stands in the command line of whatever it starts.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+MARKER, VENDOR, ARGUMENTS = sys.argv[1], sys.argv[2], sys.argv[3:]
+SESSION = "0199a213-81c0-7800-8aa1-bbab2a035a53"
+
+
+def line(**fields):
+    print(json.dumps(fields), flush=True)
+
+
+def begin():
+    if VENDOR == "claude":
+        line(type="system", subtype="init", session_id=SESSION, something_new={"a": 1})
+    elif VENDOR == "codex":
+        line(type="thread.started", thread_id=SESSION)
+        line(type="turn.started")
+
+
+def say(*pieces):
+    """An answer in pieces, and its end."""
+    whole = "".join(pieces)
+    if VENDOR == "claude":
+        for piece in pieces:
+            delta = {"type": "text_delta", "text": piece}
+            line(type="stream_event", event={"type": "content_block_delta", "delta": delta}, session_id=SESSION)
+        message = {"role": "assistant", "content": [{"type": "text", "text": whole}]}
+        line(type="assistant", message=message, session_id=SESSION)
+        line(type="result", subtype="success", is_error=False, result=whole, session_id=SESSION, usage={})
+    elif VENDOR == "codex":
+        line(type="item.completed", item={"id": "item_0", "type": "agent_message", "text": whole})
+        line(type="turn.completed", usage={"input_tokens": 1, "output_tokens": 1})
+    else:
+        for piece in pieces:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+
+
+def child(own_session):
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(3600)"
+    subprocess.Popen([sys.executable, "-c", code, MARKER], start_new_session=own_session)
+
+
+def tool():
+    if VENDOR == "claude":
+        use = {"type": "tool_use", "id": "call_1", "name": "Read", "input": {"file_path": "a.txt"}}
+        line(type="assistant", message={"role": "assistant", "content": [use]}, session_id=SESSION)
+        done = {"type": "tool_result", "tool_use_id": "call_1", "content": [{"type": "text", "text": "inside"}]}
+        line(type="user", message={"role": "user", "content": [done]}, session_id=SESSION)
+    elif VENDOR == "codex":
+        item = {"id": "item_1", "type": "command_execution", "command": "cat a.txt", "status": "in_progress"}
+        line(type="item.started", item=item)
+        done = {**item, "aggregated_output": "inside", "exit_code": 0, "status": "completed"}
+        line(type="item.completed", item=done)
+
+
+def main():
+    word, _, rest = sys.stdin.read().partition(" ")
+    if word == "refuse_resume" and ("--resume" in ARGUMENTS or "resume" in ARGUMENTS):
+        print("No conversation found with session ID; no rollout found for thread", file=sys.stderr)
+        sys.exit(1)
+    if word not in ("empty", "badjson", "huge"):
+        begin()
+    match word:
+        case "ok" | "refuse_resume":
+            say(rest)
+        case "streamed":
+            say(*(f"{one} " for one in rest.split()))
+        case "tool":
+            tool()
+            say("after the tool")
+        case "slow":
+            child(own_session=False)
+            print("about to be slow", file=sys.stderr, flush=True)
+            time.sleep(3600)
+        case "stubborn":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            child(own_session=True)
+            time.sleep(3600)
+        case "children":
+            child(own_session=False)
+            child(own_session=True)
+            say("left some behind")
+        case "badjson":
+            print("this is {no JSON", flush=True)
+        case "huge":
+            sys.stdout.write("x" * (5 * 1024 * 1024) + "\n")
+            sys.stdout.flush()
+            time.sleep(3600)
+        case "exit3":
+            print("it failed with sk-abcdefghijklmnop1234 as its key", file=sys.stderr)
+            sys.exit(3)
+        case "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "noise":
+            sys.stderr.write("n" * 1_000_000)
+            say("after much noise")
+        case "environment":
+            say(json.dumps({"env": sorted(os.environ), "home": os.environ["HOME"], "cwd": os.getcwd()}))
+        case "arguments":
+            say(json.dumps(ARGUMENTS))
+        case "context":
+            say(open(os.environ["AGENT_CONTEXT"], encoding="utf-8").read())
+        case "empty":
+            pass
+        case _:
+            print(f"unknown: {word}", file=sys.stderr)
+            sys.exit(9)
+
+
+main()
