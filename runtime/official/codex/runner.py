@@ -63,7 +63,9 @@ class Codex(Harness):
             "developer_instructions": f"{text(config, 'instructions')}\n\nAbout this conversation: "
             f"{folders.run}/agent-context.md and agent-context.json beside it.",
         }
-        if model := text(config, "model"):
+        # The program's own default would have it speak in ways that only its vendor's servers know.
+        primary = next((one.model_id for one in job.ctx.resources.models), "")
+        if model := text(config, "model", primary):
             values["model"] = model
         arguments = ["exec", "--json", "--skip-git-repo-check"]
         for name, value in values.items():

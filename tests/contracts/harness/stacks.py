@@ -75,16 +75,33 @@ class Harnessed:
         return found
 
 
-def agent(runner: str, place: str, folder: str, marker: str, **config: object) -> dict[str, object]:
-    vendor = VENDORS[runner]
-    command = [PYTHON, f"{folder}/fake_cli.py", marker, vendor]
-    return {
-        "agent_id": f"{runner}-{place}",
-        "name": f"{runner}-{place}",
-        "runner_id": f"plugin:portway/{runner}/default",
-        "config": {"where": place, "command": json.dumps(command)} | config,
-        "box_policy": {"tools": ["exec"], "session_template": "{conversation_id}"},
-    }
+def agents_for(programs: Path, marker: str) -> list[dict[str, object]]:
+    """For each harness and place: one, one with little time, and one whose program is absent."""
+    found = []
+    for runner, vendor in VENDORS.items():
+        for place in PLACES:
+            folder = "/opt/fake" if place == "box" else str(programs)
+            command = json.dumps([PYTHON, f"{folder}/fake_cli.py", marker, vendor])
+            variants: dict[str, dict[str, object]] = {
+                "": {"command": command},
+                "-short": {"command": command, "timeout_seconds": 1.5},
+                "-absent": {"command": "/nowhere/program"},
+            }
+            for suffix, config in variants.items():
+                policy = {
+                    "tools": ["exec"],
+                    "session_template": "{conversation_id}",
+                    "mounts": [{"source": str(programs), "target": "/opt/fake"}],
+                }
+                one: dict[str, object] = {
+                    "agent_id": f"{runner}-{place}{suffix}",
+                    "name": f"{runner}-{place}{suffix}",
+                    "runner_id": f"plugin:portway/{runner}/default",
+                    "config": {"where": place} | config,
+                    "box_policy": policy,
+                }
+                found.append(one)
+    return found
 
 
 @asynccontextmanager
@@ -95,23 +112,8 @@ async def harnessed(folder: Path) -> AsyncIterator[Harnessed]:
         one.mkdir()
     programs.chmod(0o755)
     (programs / "fake_cli.py").write_text(FAKE.read_text())
-    mount = {"source": str(programs), "target": "/opt/fake"}
-    agents = []
-    for runner in VENDORS:
-        for place in PLACES:
-            inside = "/opt/fake" if place == "box" else str(programs)
-            one = agent(runner, place, inside, marker)
-            short = agent(runner, place, inside, marker, timeout_seconds=1.5)
-            absent = agent(runner, place, inside, marker, command="/nowhere/program")
-            short["agent_id"] = short["name"] = f"{runner}-{place}-short"
-            absent["agent_id"] = absent["name"] = f"{runner}-{place}-absent"
-            agents += [one, short, absent]
-    for one in agents:
-        policy = one["box_policy"]
-        assert isinstance(policy, dict)
-        policy["mounts"] = [mount]
     settings = {
-        "agents": agents,
+        "agents": agents_for(programs, marker),
         "bindings": [{"binding_id": "all", "scope": "BINDING_SCOPE_GLOBAL", "agent_id": "exec-box"}],
         "box": {"mount_roots": [str(programs)]},
         "runtime": {"host_harness": {"enabled": True, "working_directories": [str(allowed)]}},

@@ -10,16 +10,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 MARKER, VENDOR, ARGUMENTS = sys.argv[1], sys.argv[2], sys.argv[3:]
 SESSION = "0199a213-81c0-7800-8aa1-bbab2a035a53"
 
 
-def line(**fields):
+def line(**fields: object) -> None:
     print(json.dumps(fields), flush=True)
 
 
-def begin():
+def begin() -> None:
     if VENDOR == "claude":
         line(type="system", subtype="init", session_id=SESSION, something_new={"a": 1})
     elif VENDOR == "codex":
@@ -27,7 +28,7 @@ def begin():
         line(type="turn.started")
 
 
-def say(*pieces):
+def say(*pieces: str) -> None:
     """An answer in pieces, and its end."""
     whole = "".join(pieces)
     if VENDOR == "claude":
@@ -46,76 +47,110 @@ def say(*pieces):
             sys.stdout.flush()
 
 
-def child(own_session):
+def child(own_session: bool) -> None:
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(3600)"
     subprocess.Popen([sys.executable, "-c", code, MARKER], start_new_session=own_session)
 
 
-def tool():
+def tool(_said: str) -> None:
     if VENDOR == "claude":
         use = {"type": "tool_use", "id": "call_1", "name": "Read", "input": {"file_path": "a.txt"}}
         line(type="assistant", message={"role": "assistant", "content": [use]}, session_id=SESSION)
         done = {"type": "tool_result", "tool_use_id": "call_1", "content": [{"type": "text", "text": "inside"}]}
         line(type="user", message={"role": "user", "content": [done]}, session_id=SESSION)
     elif VENDOR == "codex":
-        item = {"id": "item_1", "type": "command_execution", "command": "cat a.txt", "status": "in_progress"}
+        item: dict[str, object] = {
+            "id": "item_1",
+            "type": "command_execution",
+            "command": "cat a.txt",
+            "status": "in_progress",
+        }
         line(type="item.started", item=item)
-        done = {**item, "aggregated_output": "inside", "exit_code": 0, "status": "completed"}
-        line(type="item.completed", item=done)
+        ended: dict[str, object] = {**item, "aggregated_output": "inside", "exit_code": 0, "status": "completed"}
+        line(type="item.completed", item=ended)
+    say("after the tool")
 
 
-def main():
-    word, _, rest = sys.stdin.read().partition(" ")
-    if word == "refuse_resume" and ("--resume" in ARGUMENTS or "resume" in ARGUMENTS):
+def slow(_said: str) -> None:
+    child(own_session=False)
+    print("about to be slow", file=sys.stderr, flush=True)
+    time.sleep(3600)
+
+
+def stubborn(_said: str) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    child(own_session=True)
+    time.sleep(3600)
+
+
+def children(_said: str) -> None:
+    child(own_session=False)
+    child(own_session=True)
+    say("left some behind")
+
+
+def huge(_said: str) -> None:
+    sys.stdout.write("x" * (5 * 1024 * 1024) + "\n")
+    sys.stdout.flush()
+    time.sleep(3600)
+
+
+def exit3(_said: str) -> None:
+    print("it failed with sk-abcdefghijklmnop1234 as its key", file=sys.stderr)
+    sys.exit(3)
+
+
+def noise(_said: str) -> None:
+    sys.stderr.write("n" * 1_000_000)
+    say("after much noise")
+
+
+def environment(_said: str) -> None:
+    say(json.dumps({"env": sorted(os.environ), "home": os.environ["HOME"], "cwd": os.getcwd()}))
+
+
+def context(_said: str) -> None:
+    with open(os.environ["AGENT_CONTEXT"], encoding="utf-8") as file:
+        say(file.read())
+
+
+def refuse_resume(said: str) -> None:
+    if "--resume" in ARGUMENTS or "resume" in ARGUMENTS:
         print("No conversation found with session ID; no rollout found for thread", file=sys.stderr)
         sys.exit(1)
-    if word not in ("empty", "badjson", "huge"):
-        begin()
-    match word:
-        case "ok" | "refuse_resume":
-            say(rest)
-        case "streamed":
-            say(*(f"{one} " for one in rest.split()))
-        case "tool":
-            tool()
-            say("after the tool")
-        case "slow":
-            child(own_session=False)
-            print("about to be slow", file=sys.stderr, flush=True)
-            time.sleep(3600)
-        case "stubborn":
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            child(own_session=True)
-            time.sleep(3600)
-        case "children":
-            child(own_session=False)
-            child(own_session=True)
-            say("left some behind")
-        case "badjson":
-            print("this is {no JSON", flush=True)
-        case "huge":
-            sys.stdout.write("x" * (5 * 1024 * 1024) + "\n")
-            sys.stdout.flush()
-            time.sleep(3600)
-        case "exit3":
-            print("it failed with sk-abcdefghijklmnop1234 as its key", file=sys.stderr)
-            sys.exit(3)
-        case "crash":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "noise":
-            sys.stderr.write("n" * 1_000_000)
-            say("after much noise")
-        case "environment":
-            say(json.dumps({"env": sorted(os.environ), "home": os.environ["HOME"], "cwd": os.getcwd()}))
-        case "arguments":
-            say(json.dumps(ARGUMENTS))
-        case "context":
-            say(open(os.environ["AGENT_CONTEXT"], encoding="utf-8").read())
-        case "empty":
-            pass
-        case _:
-            print(f"unknown: {word}", file=sys.stderr)
-            sys.exit(9)
+    begin()
+    say(said)
+
+
+SILENT: dict[str, Callable[[str], object]] = {
+    "empty": lambda _said: None,
+    "badjson": lambda _said: print("this is {no JSON", flush=True),
+    "huge": huge,
+    "refuse_resume": refuse_resume,
+}
+BEGUN: dict[str, Callable[[str], object]] = {
+    "ok": lambda said: say(said),
+    "streamed": lambda said: say(*(f"{one} " for one in said.split())),
+    "tool": tool,
+    "slow": slow,
+    "stubborn": stubborn,
+    "children": children,
+    "exit3": exit3,
+    "crash": lambda _said: os.kill(os.getpid(), signal.SIGKILL),
+    "noise": noise,
+    "environment": environment,
+    "arguments": lambda _said: say(json.dumps(ARGUMENTS)),
+    "context": context,
+}
+
+
+def main() -> None:
+    word, _, said = sys.stdin.read().partition(" ")
+    if word in SILENT:
+        SILENT[word](said)
+        return
+    begin()
+    BEGUN[word](said)
 
 
 main()
