@@ -19,7 +19,7 @@ _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_
 )
 _OPEN_TREE_CLONE = 1
 _AT_EMPTY_PATH, _AT_RECURSIVE, _AT_FDCWD = 0x1000, 0x8000, -100
-_MOVE_FROM_EMPTY, _MOVE_TO_EMPTY = 0x04, 0x40
+_MOVE_FROM_EMPTY, _MOVE_TO_EMPTY, _MOVE_BENEATH = 0x04, 0x40, 0x200
 _FSOPEN_CLOEXEC, _FSMOUNT_CLOEXEC = 1, 1
 _SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
 READ_ONLY, NOSUID, NODEV, NOATIME = 0x01, 0x02, 0x04, 0x10
@@ -65,11 +65,14 @@ def cover_read_only(path: str) -> None:
         os.close(made)
 
 
-def copy_of(directory: int, attributes: int) -> int:
-    """A mount that shows an open directory, without what is mounted further below, as a descriptor."""
+def copy_of(directory: int, attributes: int, *, cleared: int = 0) -> int:
+    """A mount that shows an open directory, without what is mounted further below, as a descriptor.
+
+    `cleared` are attributes that it has not, where the one that is copied has.
+    """
     made = _call("open_tree", _SYS_OPEN_TREE, directory, b"", _OPEN_TREE_CLONE | _AT_EMPTY_PATH | os.O_CLOEXEC)
     try:
-        settings = struct.pack("=QQQQ", attributes, 0, syscalls.MS_PRIVATE, 0)
+        settings = struct.pack("=QQQQ", attributes, cleared, syscalls.MS_PRIVATE, 0)
         _call("mount_setattr", _SYS_MOUNT_SETATTR, made, b"", _AT_EMPTY_PATH, settings, len(settings))
     except OSError:
         os.close(made)
@@ -77,6 +80,10 @@ def copy_of(directory: int, attributes: int) -> int:
     return made
 
 
-def put(mount: int, place: int) -> None:
-    """Gives a mount its place: on the open directory `place` of the mount namespace of this process."""
-    _call("move_mount", _SYS_MOVE_MOUNT, mount, b"", place, b"", _MOVE_FROM_EMPTY | _MOVE_TO_EMPTY)
+def put(mount: int, place: int, *, beneath: bool = False) -> None:
+    """Gives a mount its place: on the open directory `place` of the mount namespace of this process.
+
+    `beneath` (Linux 6.5): under the mount whose root `place` is, and so seen by nobody until that is gone.
+    """
+    how = _MOVE_FROM_EMPTY | _MOVE_TO_EMPTY | (_MOVE_BENEATH if beneath else 0)
+    _call("move_mount", _SYS_MOVE_MOUNT, mount, b"", place, b"", how)

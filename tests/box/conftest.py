@@ -14,7 +14,6 @@ NOT_IN_CONTAINERS = {
     "test_images": _OF_THE_ENGINE,
     "test_hostile_images": _OF_THE_ENGINE,
     "test_image_archives": _OF_THE_ENGINE,
-    "test_skills": "sessions in containers are shown no skills yet",
 }
 
 

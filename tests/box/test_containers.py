@@ -14,11 +14,12 @@ import pytest
 
 from portway.rpc.errors import PortwayError, Unavailable, WrongState
 from portway.rpc.ids import new_id
-from portway.v1 import box_pb2, process_pb2
+from portway.v1 import box_pb2, process_pb2, skill_mount_pb2
 from tests.asking import ask
 from tests.box.box_process import DOCKER, PLAIN_USER, UNPRIVILEGED, BoxProcess, box_process, why_not
 from tests.box.inside import begin, dial, new_session, next_frame, until_said
 from tests.box.machine import processes_with, until_gone, until_nothing_is_left
+from tests.box.skill_files import COUNTING, put, showing
 from tests.engines.dockerd import Dockerd, docker_engine, own_engine, why_no_docker
 from tests.waiting import until
 
@@ -289,3 +290,19 @@ async def test_auto_takes_docker_where_namespaces_do_not_work() -> None:
             assert "bubblewrap" in backends[1].reason
             assert len(backends[0].probes) > 10
             assert (await (await new_session(channel)).sh("echo in a container")).stdout == "in a container\n"
+
+
+@pytest.mark.heavy
+async def test_a_plain_users_box_says_why_it_shows_no_skills(plain: BoxProcess) -> None:
+    async with dial(plain) as channel:
+        digest = await put(channel, COUNTING)
+        with pytest.raises(WrongState, match="run the box as root"):
+            await new_session(channel, skills=[showing("counting", digest)])
+        session = await new_session(channel)
+        request = skill_mount_pb2.SetSessionSkillsRequest(
+            session_id=session.session_id, skills=[showing("counting", digest)]
+        )
+        with pytest.raises(WrongState, match="run the box as root"):
+            await ask(channel, request)
+        assert (await session.sh("echo as before")).stdout == "as before\n"
+        await session.delete()

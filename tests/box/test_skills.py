@@ -106,7 +106,8 @@ async def test_two_sessions_that_show_one_skill_share_nothing(channel: PortwayCh
     assert (
         await other.sh(f"cat {MINE}/lib/data.txt .skills/again/lib/data.txt; ls {MINE}")
     ).stdout == "1 2 3\n1 2 3\nSKILL.md\nlib\nrun.sh\n"
-    assert (await one.sh(f"stat -c '%u %a' {MINE} {MINE}/lib {MINE}/run.sh")).stdout == "1000 755\n1000 755\n1000 755\n"
+    user = (await one.sh("id -u")).stdout.strip()
+    assert (await one.sh(f"stat -c '%u %a' {MINE} {MINE}/lib {MINE}/run.sh")).stdout == f"{user} 755\n" * 3
     await one.write(f"{MINE}/written", b"by file")
     assert (
         await one.sh(f"cat {MINE}/written; rm -r {MINE}/lib; ls {MINE}; rmdir {MINE} 2>/dev/null; ls .skills")
@@ -115,12 +116,16 @@ async def test_two_sessions_that_show_one_skill_share_nothing(channel: PortwayCh
         await session.delete()
 
 
-async def test_a_changed_set_reaches_commands_that_begin_and_spares_those_that_run(skilled: Inside) -> None:
+async def test_a_changed_set_reaches_commands_that_begin_and_spares_those_that_run(
+    skilled: Inside, box: BoxProcess
+) -> None:
     digest = digest_of(COUNTING)
     newer = {**COUNTING, "lib/data.txt": b"4 5 6\n"}
     await skilled.sh("echo kept > mine; echo temporary > /tmp/mine")
     running = await begin(skilled, f"echo started; read x; cat {MINE}/lib/data.txt; exit 7")
     await until_said(running, b"started")
+    entered = await begin(skilled, f"cd {MINE}; echo started; read x; cat lib/data.txt; ls ..; exit 7")
+    await until_said(entered, b"started")
     second = await put(skilled.channel, newer)
     answer = await set_skills(skilled, showing("counting", second), showing("other", digest))
     assert answer.killed_process_count == 0
@@ -131,8 +136,12 @@ async def test_a_changed_set_reaches_commands_that_begin_and_spares_those_that_r
         assert said.stdout == "4 5 6\nkept\ntemporary\ncounting\nother\n", said
     assert await skilled.read(f"{MINE}/lib/data.txt") == b"4 5 6\n"
     await running.write(process_pb2.ExecRequest(stdin=b"\n"))
-    await until_said(running, b"1 2 3\n")
+    # Commands in a container share one view. Who had gone into a skill stays where it was.
+    await until_said(running, b"4 5 6\n" if box.has_image else b"1 2 3\n")
+    await entered.write(process_pb2.ExecRequest(stdin=b"\n"))
+    await until_said(entered, b"1 2 3\ncounting\n")
     running.cancel()
+    entered.cancel()
     session = (await ask(skilled.channel, session_pb2.GetSessionRequest(session_id=skilled.session_id))).session
     assert {one.name: one.digest for one in session.spec.skills} == {"counting": second, "other": digest}
     assert (await set_skills(skilled)).killed_process_count == 0
@@ -259,7 +268,7 @@ async def test_files_that_do_not_have_the_digest_are_refused(channel: PortwayCha
         await send(channel, packed({"big": bytes(33 << 20)}), digest)
 
 
-async def test_sets_that_change_under_commands_never_show_a_part(skilled: Inside) -> None:
+async def test_sets_that_change_under_commands_never_show_a_part(skilled: Inside, box: BoxProcess) -> None:
     digest = digest_of(COUNTING)
     second = await put(skilled.channel, {**COUNTING, "more": b"more\n"})
     sets = (
@@ -278,7 +287,12 @@ async def test_sets_that_change_under_commands_never_show_a_part(skilled: Inside
     changing = asyncio.create_task(change())
     seen = set()
     for _ in range(60):
-        said = await skilled.sh("ls .skills; ls -d .skills/*/more")
+        # In a container a set is whole for who has gone into it.
+        said = await skilled.sh(
+            "cd .skills && ls && ls -d */more | sed s,^,.skills/,"
+            if box.has_image
+            else "ls .skills; ls -d .skills/*/more"
+        )
         seen.add(said.stdout)
     stopped.set()
     await changing

@@ -15,13 +15,13 @@ from portway.rpc.channel import PortwayChannel
 from portway.rpc.errors import LimitExceeded, NotFound, PortwayError
 from portway.v1 import skill_mount_pb2
 from tests.asking import ask
-from tests.box.box_process import ROOT, UNPRIVILEGED, box_process, why_not
+from tests.box.box_process import DOCKER, ROOT, UNPRIVILEGED, box_process, why_not
 from tests.box.inside import Inside, dial, new_session
 from tests.box.skill_files import COUNTING, digest_of, put, showing
 from tests.box.test_skills import MINE, set_skills
 
 
-@pytest.mark.parametrize("mode", [ROOT, UNPRIVILEGED])
+@pytest.mark.parametrize("mode", [ROOT, UNPRIVILEGED, pytest.param(DOCKER, marks=pytest.mark.heavy)])
 async def test_persistent_sessions_come_back_with_their_skills_after_a_kill(mode: str) -> None:
     if reason := why_not(mode):
         pytest.skip(reason)
@@ -49,7 +49,7 @@ async def test_persistent_sessions_come_back_with_their_skills_after_a_kill(mode
             await session.delete()
 
 
-@pytest.mark.parametrize("mode", [ROOT, UNPRIVILEGED])
+@pytest.mark.parametrize("mode", [ROOT, UNPRIVILEGED, pytest.param(DOCKER, marks=pytest.mark.heavy)])
 async def test_skills_that_no_session_shows_make_room(mode: str) -> None:
     if reason := why_not(mode):
         pytest.skip(reason)
@@ -139,7 +139,7 @@ def wheel() -> bytes:
     return made.getvalue()
 
 
-@pytest.mark.parametrize("mode", [ROOT, UNPRIVILEGED])
+@pytest.mark.parametrize("mode", [ROOT, UNPRIVILEGED, pytest.param(DOCKER, marks=pytest.mark.heavy)])
 async def test_in_a_workspace_of_the_machine_that_is_only_read_no_copy_is_made(mode: str) -> None:
     if reason := why_not(mode):
         pytest.skip(reason)

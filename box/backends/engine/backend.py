@@ -18,7 +18,8 @@ from portway.box.backends.engine.keeper_client import KeeperClient, KeeperDoor
 from portway.box.backends.engine.kit import Kit, make_kit
 from portway.box.backends.engine.network import ContainerNetwork
 from portway.box.backends.engine.placing import Placing, place
-from portway.box.backends.engine.sandbox import NO_SKILLS, ContainerParts, ContainerSandbox
+from portway.box.backends.engine.sandbox import ContainerParts, ContainerSandbox
+from portway.box.backends.engine.skills import NO_SKILLS, ContainerSkills, first_skills
 from portway.box.backends.interface import Sandbox
 from portway.box.backends.namespace.backend import NamespacePaths
 from portway.box.backends.namespace.held import held_by
@@ -131,7 +132,7 @@ class EngineBackend:
                 f"the backend {self.name} gives sessions the network mode ON only where the box runs as root; ask for "
                 "ALLOW_LIST or OFF, or use the namespace backend"
             )
-        if spec.skills:
+        if spec.skills and not self._machine.root:
             raise WrongState(NO_SKILLS)
         if not spec.image and not self._settings.image:
             raise WrongState(
@@ -205,12 +206,13 @@ class EngineBackend:
         await keeper.ready()
         pidfd = os.pidfd_open(pid)
         directories: list[int] = []
+        skills = ContainerSkills(spec, plan.user, -1, -1)
         network = ContainerNetwork(pid) if plan.late and spec.network is not Network.OFF else None
         try:
             if network is not None and spec.steering is not None:
                 network.steer(spec.steering)
             if plan.late:
-                await to_its_end(asyncio.to_thread(self._place, plan, pid, home))
+                skills = await to_its_end(asyncio.to_thread(self._place, plan, pid, home))
             shown = [mount for mount in spec.mounts if mount.mode is not MountMode.NONE]
             directories = await keeper.open([WORKSPACE, TEMPORARY, *(mount.target for mount in shown)])
             if not plan.late:
@@ -221,15 +223,16 @@ class EngineBackend:
                 os.close(descriptor)
             if network is not None:
                 network.close()
+            skills.close()
             raise
         measured = spec.workspace is None and plan.folder is None
         unenforced = _unenforced(plan, groups is not None, measured)
         return ContainerParts(
             spec, container, pidfd, home, plan.user, lease, groups, tuple(directories), unenforced, measured,
-            self._engine.remove, network,
+            self._engine.remove, network, skills,
         )  # fmt: skip
 
-    def _place(self, plan: Plan, pid: int, home: Path) -> None:
+    def _place(self, plan: Plan, pid: int, home: Path) -> ContainerSkills:
         """Blocking. Puts the workspace and what else is mounted into the container."""
         spec = plan.spec
         image: int | None = None
@@ -241,11 +244,14 @@ class EngineBackend:
         shown = [_placing(mount, mount.target) for mount in spec.mounts if mount.mode is not MountMode.NONE]
         namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            place([own, *shown], namespace, image, plan.user)
-        finally:
+            seen = place([own, *shown], namespace, image, plan.user, first_skills(spec, plan.user))
+        except BaseException:
             os.close(namespace)
+            raise
+        finally:
             if image is not None:
                 os.close(image)
+        return ContainerSkills(spec, plan.user, namespace, seen[0] if seen else -1)
 
     def _open_disk(self, home: Path, spec: SandboxSpec) -> int:
         disk = home / _DISK

@@ -4,6 +4,7 @@ The engine would look paths up by name, after the box judged them. Here they are
 links, and what was found is what is mounted; a workspace never appears among the machine's own mounts.
 """
 
+import errno
 import json
 import os
 import socket
@@ -14,11 +15,16 @@ from typing import Any
 
 from portway.box.backends.engine.keeper import FOLDER
 from portway.box.backends.engine.kit import INSIDE
+from portway.box.backends.engine.skill_places import show_in_container
 from portway.box.backends.namespace import wire
+from portway.box.backends.namespace.session_skills import NO_ROOM
+from portway.box.backends.namespace.skill_mounts import FOLDER as SKILLS_FOLDER
+from portway.box.backends.namespace.skill_mounts import clone_skills
+from portway.box.backends.namespace.wire import SkillsOrder
 from portway.box.isolation import mount_objects, syscalls
 from portway.box.isolation.loop_devices import attach_loop
 from portway.box.isolation.syscalls import CLONE_NEWNS
-from portway.rpc.errors import Unavailable
+from portway.rpc.errors import LimitExceeded, Unavailable
 
 SECONDS = 30.0
 _PROGRAM = (
@@ -39,17 +45,30 @@ class Placing:
     writable: bool
 
 
-def place(mounts: list[Placing], namespace: int, image: int | None, user: int) -> None:
-    """Blocking. `namespace` is the container's mount namespace, `image` the workspace's disk. Raises `Unavailable`."""
+def place(mounts: list[Placing], namespace: int, image: int | None, user: int, skills: SkillsOrder | None) -> list[int]:
+    """Blocking. `namespace` is the container's mount namespace, `image` the workspace's disk.
+
+    Returns what shows the skills, open, where there are any. Raises `Unavailable`.
+    """
+    fields = [[mount.root, mount.path, mount.target, mount.writable] for mount in mounts]
+    message = {"mounts": fields, "user": user, "shown": skills.to_message() if skills is not None else None}
+    return _have_done(message, [namespace] if image is None else [namespace, image])
+
+
+def show(skills: SkillsOrder, namespace: int) -> int:
+    """Blocking. Shows other skills; returns what shows them, open. Raises `LimitExceeded`, `Unavailable`."""
+    (shown,) = _have_done({"shown": skills.to_message()}, [namespace])
+    return shown
+
+
+def _have_done(message: dict[str, Any], descriptors: list[int]) -> list[int]:
     ours, theirs = wire.new_line()
     with ours:
         with theirs:
             process = _execute(theirs.fileno())
         try:
-            fields = [[mount.root, mount.path, mount.target, mount.writable] for mount in mounts]
-            descriptors = [namespace] if image is None else [namespace, image]
             ours.settimeout(SECONDS)
-            wire.send(ours, {"mounts": fields, "user": user}, descriptors)
+            wire.send(ours, message, descriptors)
             answer = wire.receive(ours)
         except TimeoutError:
             process.kill()
@@ -58,8 +77,12 @@ def place(mounts: list[Placing], namespace: int, image: int | None, user: int) -
             process.wait()
     if answer is None:
         raise Unavailable("a session's mounts were not put in place: the process for it ended without a word")
-    if answer[0]["error"]:
-        raise Unavailable(f"a session's mounts were not put in place: {answer[0]['error']}")
+    said, opened = answer
+    if said["errno"] in (errno.ENOSPC, errno.EDQUOT):
+        raise LimitExceeded(NO_ROOM)
+    if said["error"]:
+        raise Unavailable(f"a session's mounts were not put in place: {said['error']}")
+    return opened
 
 
 def _execute(line: int) -> "subprocess.Popen[bytes]":
@@ -84,17 +107,25 @@ def main(descriptor: int) -> None:
         return
     order, descriptors = received
     try:
-        _place_all(order, *descriptors)
-        wire.send(line, {"error": ""})
+        if "mounts" in order:
+            opened = _place_all(order, *descriptors)
+        else:
+            skills = SkillsOrder.from_message(order["shown"])
+            clones = clone_skills(skills.skills, machine="")
+            syscalls.setns(descriptors[0], CLONE_NEWNS)
+            opened = [show_in_container(skills, clones, strict=True)]
+        wire.send(line, {"error": "", "errno": 0}, opened)
     except OSError as error:
-        wire.send(line, {"error": str(error)})
+        wire.send(line, {"error": str(error), "errno": error.errno})
 
 
-def _place_all(order: dict[str, Any], namespace: int, image: int | None = None) -> None:
+def _place_all(order: dict[str, Any], namespace: int, image: int | None = None) -> list[int]:
     mounts = [Placing(*fields) for fields in order["mounts"]]
     user = order["user"]
     # All of it is found before the machine is left.
     made = [(_disk(image, user) if not mount.root else _directory(mount), mount) for mount in mounts]
+    skills = SkillsOrder.from_message(order["shown"]) if order["shown"] is not None else None
+    clones = clone_skills(skills.skills, machine="") if skills is not None else []
     syscalls.setns(namespace, CLONE_NEWNS)
     for mounted, mount in made:
         place = _make_place(mount.target, user)
@@ -108,6 +139,7 @@ def _place_all(order: dict[str, Any], namespace: int, image: int | None = None) 
     # The keeper runs by now and has loaded all that it needs. Nothing of the box is left for commands to look at.
     for path in (INSIDE, FOLDER):
         syscalls.unmount(path)
+    return [show_in_container(skills, clones, strict=False)] if skills is not None else []
 
 
 def _name_own_loopback() -> None:
@@ -152,8 +184,10 @@ def _give(mounted: int, user: int) -> None:
     if os.path.isdir(f"{root}/lost+found") and not os.listdir(f"{root}/lost+found"):
         os.rmdir(f"{root}/lost+found")
     if os.stat(root).st_uid not in (0, user):
-        for _path, names, files, parent in os.fwalk(root, follow_symlinks=False):
+        for path, names, files, parent in os.fwalk(root, follow_symlinks=False):
             for name in (*names, *files):
+                if path == root and name == SKILLS_FOLDER:
+                    continue  # stays the box's, so that it is known again
                 os.chown(name, user, user, dir_fd=parent, follow_symlinks=False)
     os.chown(root, user, user)
     os.chmod(root, 0o700)

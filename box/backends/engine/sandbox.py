@@ -17,6 +17,7 @@ from portway.box.backends.engine.groups import ContainerGroups
 from portway.box.backends.engine.keeper_client import KeeperClient
 from portway.box.backends.engine.network import ContainerNetwork
 from portway.box.backends.engine.running import KeptCommand, report_of
+from portway.box.backends.engine.skills import ContainerSkills
 from portway.box.backends.namespace import wire
 from portway.box.backends.namespace.arguments import sealed
 from portway.box.backends.namespace.running import RunningSearch, open_pipes
@@ -40,10 +41,9 @@ from portway.box.isolation.limits import rlimits
 from portway.box.isolation.removal import remove_whole
 from portway.box.isolation.users import UserLease
 from portway.box.tasks import TaskOwner, to_its_end
-from portway.rpc.errors import PortwayError, Unavailable, WrongState
+from portway.rpc.errors import PortwayError, Unavailable
 
 _END_SECONDS = 5.0
-NO_SKILLS = "sessions in containers cannot be shown skills yet; leave `skills` empty, or use the namespace backend"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class ContainerParts:
     workspace_is_measured: bool
     remove: Callable[[str], Awaitable[None]]
     network: ContainerNetwork | None
+    skills: ContainerSkills
 
 
 class ContainerSandbox:
@@ -75,6 +76,8 @@ class ContainerSandbox:
         self._ends = TaskOwner("commands of a session")
         self._cpu_of_ended = 0.0
         self._deleted = False
+        self._may_start = asyncio.Event()
+        self._may_start.set()
 
     @property
     def alive(self) -> bool:
@@ -85,6 +88,7 @@ class ContainerSandbox:
         return self._parts.unenforced
 
     async def start(self, command: CommandSpec) -> KeptCommand:
+        await self._may_start.wait()
         self._require()
         theirs: list[int] = []
         order = {
@@ -114,11 +118,16 @@ class ContainerSandbox:
         return running
 
     async def search(self, request: bytes, mount: int) -> RunningSearch:
+        await self._may_start.wait()
         self._require()
         reading, writing = nonblocking_pipe(reader_is_ours=True)
         try:
-            own = [self._parts.directories[mount], writing]
-            line, _begun, finished = self._run("search", {"request": request.hex()}, own)
+            directory = self.files().mounts[mount].open()
+            try:
+                own = [directory, writing]
+                line, _begun, finished = self._run("search", {"request": request.hex()}, own)
+            finally:
+                os.close(directory)
         except BaseException:
             os.close(reading)
             raise
@@ -182,9 +191,26 @@ class ContainerSandbox:
         await self._keeper.unlisten(name)
 
     async def show_skills(self, skills: tuple[SkillMount, ...]) -> int:
-        if skills:
-            raise WrongState(NO_SKILLS)
-        return 0
+        self._require()
+        killed = 0
+        if skills and not self._parts.skills.are_there:
+            # What runs while the folder is not covered could put something else in its place.
+            self._may_start.clear()
+            killed = await self._end_commands()
+        try:
+            await self._parts.skills.change(skills)
+        finally:
+            self._may_start.set()
+        return killed
+
+    async def _end_commands(self) -> int:
+        lines = list(self._lines)
+        for line in lines:
+            _send_signal(line, signal.SIGKILL)
+        await self._until_commands_ended()
+        if self._lines:
+            raise Unavailable("commands of the session do not end; try again", retry_after=1.0)
+        return len(lines)
 
     def files(self) -> FileAccess:
         self._require()
@@ -194,6 +220,7 @@ class ContainerSandbox:
         shown = [mount for mount in parts.spec.mounts if mount.mode is not MountMode.NONE]
         for mount, directory in zip(shown, rest, strict=True):
             mounts.append(FileMount(mount.target, directory, mount.mode is MountMode.READ_WRITE))
+        mounts += parts.skills.files()
         return FileAccess(tuple(mounts), parts.user if parts.lease is not None else None)
 
     async def usage(self) -> SandboxUsage:
@@ -253,6 +280,7 @@ class ContainerSandbox:
             os.close(descriptor)
         if parts.network is not None:
             parts.network.close()
+        parts.skills.close()
         if not keep_workspace:
             remove_whole(parts.home)
 

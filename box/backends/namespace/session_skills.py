@@ -3,10 +3,12 @@
 import os
 
 from portway.box.backends.namespace import wire
-from portway.box.backends.namespace.skill_mounts import skills_path
+from portway.box.backends.namespace.skill_mounts import STAGED
 from portway.box.backends.namespace.zygote_client import ZygoteClient
 from portway.box.backends.types import SKILLS, FileMount, HostMount, MountMode, SkillMount
 from portway.rpc.errors import LimitExceeded
+
+NO_ROOM = "a writable copy of a skill does not fit: the session's disk is full; remove files"
 
 
 def skill_orders(skills: tuple[SkillMount, ...], workspace: HostMount | None) -> tuple[wire.SkillOrder, ...]:
@@ -18,6 +20,15 @@ def skill_orders(skills: tuple[SkillMount, ...], workspace: HostMount | None) ->
         )
         for one in skills
     )
+
+
+def skill_files(shown: tuple[SkillMount, ...], directory: int) -> list[FileMount]:
+    """How files of skills are reached; `directory` is what shows them, -1 where nothing does."""
+    if directory < 0:
+        return []
+    # Where there was no room for a copy, the kernel says that it is read-only.
+    each = [FileMount(f"{SKILLS}/{skill.name}", directory, skill.writable, skill.name) for skill in shown]
+    return [FileMount(SKILLS, directory, False), *each]
 
 
 class SessionSkills:
@@ -45,17 +56,11 @@ class SessionSkills:
         return self._directory >= 0
 
     def files(self) -> list[FileMount]:
-        if self._directory < 0:
-            return []
-        mounts = [FileMount(SKILLS, self._directory, False)]
-        for skill in self._shown:
-            # Where there was no room for a copy, the kernel says that it is read-only.
-            mounts.append(FileMount(f"{SKILLS}/{skill.name}", self._directory, skill.writable, skill.name))
-        return mounts
+        return skill_files(self._shown, self._directory)
 
     def arguments(self) -> list[str]:
         """What has bubblewrap show them, over the covered folder of the workspace."""
-        return ["--bind", skills_path(self._number), SKILLS] if self.is_there else []
+        return ["--bind", STAGED.of_set(self._number), SKILLS] if self.is_there else []
 
     async def change(self, skills: tuple[SkillMount, ...]) -> None:
         """Raises `LimitExceeded` where a writable copy does not fit; then nothing has changed."""
@@ -64,9 +69,7 @@ class SessionSkills:
         try:
             _answer, (directory,) = await self._zygote.ask(order.to_message(), [self._mounts])
         except LimitExceeded:
-            raise LimitExceeded(
-                "a writable copy of a skill does not fit: the session's disk is full; remove files"
-            ) from None
+            raise LimitExceeded(NO_ROOM) from None
         self.close()
         self._directory, self._shown, self._number = directory, skills, number
 

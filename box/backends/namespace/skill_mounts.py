@@ -9,23 +9,21 @@ import contextlib
 import errno
 import os
 import stat
+from dataclasses import dataclass
 
 from portway.box.backends.namespace.stage import HOST, STAGE
 from portway.box.backends.namespace.wire import SkillOrder, SkillsOrder
-from portway.box.isolation import syscalls
+from portway.box.isolation import mount_objects, syscalls
 from portway.box.isolation.syscalls import (
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
     MS_NODEV,
     MS_NOSUID,
-    MS_RDONLY,
     RESOLVE_NO_SYMLINKS,
 )
 
 FOLDER = ".skills"
-_WORKSPACE = f"{STAGE}/workspace"
-_PLAIN = f"{STAGE}/plain"
 # Sets of skills that commands may still be on their way to.
 _KEPT = 8
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -34,11 +32,29 @@ _PIECE = 1024 * 1024
 _SAFE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 
 
-def clone_skills(skills: tuple[SkillOrder, ...]) -> list[int]:
-    """The skills' files as read-only mounts. Needs the machine in reach."""
+@dataclass(frozen=True, slots=True)
+class SkillPlaces:
+    """Where a session has its workspace, as this process sees it, and a folder that only the box enters."""
+
+    workspace: str
+    folder: str
+
+    @property
+    def plain(self) -> str:
+        return f"{self.folder}/plain"
+
+    def of_set(self, number: int) -> str:
+        return f"{self.folder}/skills{number}"
+
+
+STAGED = SkillPlaces(f"{STAGE}/workspace", STAGE)
+
+
+def clone_skills(skills: tuple[SkillOrder, ...], machine: str = HOST) -> list[int]:
+    """The skills' files as read-only mounts. Needs the machine in reach, at `machine`."""
     clones: list[int] = []
     for skill in skills:
-        root = os.open(HOST + skill.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = os.open(machine + skill.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             source = syscalls.open_without_links(root, skill.path, os.O_PATH | os.O_DIRECTORY)
             try:
@@ -50,18 +66,18 @@ def clone_skills(skills: tuple[SkillOrder, ...]) -> list[int]:
     return clones
 
 
-def show_skills(order: SkillsOrder, clones: list[int], *, strict: bool) -> int:
-    """Puts a set of skills together at `skills_path(order.number)`, and returns it, open.
+def show_skills(order: SkillsOrder, clones: list[int], places: SkillPlaces = STAGED, *, strict: bool) -> int:
+    """Puts a set of skills together at `places.of_set(order.number)`, and returns it, open.
 
     Commands are told which set they see, so that those that begin meanwhile see the one before, whole. Where a copy
     does not fit, `strict` raises `OSError`; otherwise the skill is shown read-only.
     """
     skills = order.skills
-    plain = _plain_workspace()
+    plain = _plain_workspace(places)
     folder = _own_folder(plain)
-    _cover()
+    _cover(places.workspace)
     refused = _make_copies(folder, skills, clones, order.user, strict=strict)
-    path = skills_path(order.number)
+    path = places.of_set(order.number)
     _build(path, skills, clones)
     for skill in skills:
         if skill.writable and skill.name not in refused:
@@ -69,32 +85,29 @@ def show_skills(order: SkillsOrder, clones: list[int], *, strict: bool) -> int:
     shown = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     syscalls.set_mount_attributes(shown, _SAFE | MOUNT_ATTR_RDONLY)
     if order.number >= _KEPT:
-        syscalls.unmount(skills_path(order.number - _KEPT))
+        syscalls.unmount(places.of_set(order.number - _KEPT))
     return shown
 
 
-def skills_path(number: int) -> str:
-    return f"{STAGE}/skills{number}"
-
-
-def _plain_workspace() -> int:
+def _plain_workspace(places: SkillPlaces) -> int:
     """The workspace without what is mounted in it, as a mount beside it."""
-    if not os.path.ismount(_PLAIN):
-        os.makedirs(_PLAIN, mode=0o700, exist_ok=True)
-        workspace = os.open(_WORKSPACE, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    if not os.path.ismount(places.plain):
+        os.makedirs(places.plain, mode=0o700, exist_ok=True)
+        workspace = os.open(places.workspace, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         mount = syscalls.clone_mount(workspace, _SAFE)
-        syscalls.move_mount(mount, os.open(_PLAIN, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-    return os.open(_PLAIN, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        syscalls.move_mount(mount, os.open(places.plain, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    return os.open(places.plain, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _cover() -> None:
+def _cover(path: str) -> None:
     """From here on nobody in the session reaches the folder, or what has its name: an empty mount is in its place."""
-    if os.path.ismount(f"{_WORKSPACE}/{FOLDER}"):
+    if os.path.ismount(f"{path}/{FOLDER}"):
         return
-    workspace = os.open(_WORKSPACE, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    workspace = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     place = syscalls.open_beneath(workspace, FOLDER, os.O_PATH | os.O_DIRECTORY, resolve=RESOLVE_NO_SYMLINKS)
-    flags = MS_NOSUID | MS_NODEV | MS_RDONLY
-    syscalls.mount("skills", f"/proc/self/fd/{place}", "tmpfs", flags, "size=4k,nr_inodes=2,mode=0755")
+    # By descriptors: in a container this process has no /proc of its own.
+    options = {"size": "4k", "nr_inodes": "2", "mode": "0755"}
+    syscalls.move_mount(mount_objects.new_disk("tmpfs", "skills", options, _SAFE | MOUNT_ATTR_RDONLY), place)
 
 
 def _own_folder(workspace: int) -> int:
