@@ -233,6 +233,13 @@ async def test_a_signal_reaches_the_whole_process_group(inside: Inside) -> None:
 
 
 async def test_jobs_are_controlled_from_the_terminal(inside: Inside) -> None:
+    job = (
+        "import os, signal\n"
+        "signal.signal(signal.SIGCONT, lambda *_: os.write(1, b'goes on\\n'))\n"
+        "os.write(1, b'started\\n')\n"
+        "while True: signal.pause()\n"
+    )
+    await inside.write("job.py", job.encode())
     call = await begin(inside, "exec bash --norc -i", terminal=(24, 80))
 
     async def keys(data: bytes) -> None:
@@ -240,12 +247,13 @@ async def test_jobs_are_controlled_from_the_terminal(inside: Inside) -> None:
 
     await keys(b"PS1=; echo re''ady\n")
     await until_said(call, b"ready\r\n")
-    await keys(b"sh -c 'echo st''arted; exec sleep 600'\n")
+    await keys(b"/usr/bin/python3 job.py\n")
     await until_said(call, b"started\r\n")
     await keys(b"\x1a")
     await until_said(call, b"Stopped")
     await keys(b"fg\n")
-    await until_said(call, b"sleep 600'\r\n")
+    # Said by the job itself: only then the terminal is its own again, and not the shell's.
+    await until_said(call, b"goes on\r\n")
     await keys(b"\x03")
     await keys(b"echo co''de $?\n")
     await until_said(call, b"code 130\r\n")
