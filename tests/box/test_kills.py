@@ -16,7 +16,7 @@ from portway.rpc.ids import new_id
 from portway.rpc.status import errors_by_meaning
 from portway.v1 import box_pb2, process_pb2, session_pb2
 from tests.asking import ask
-from tests.box.box_process import ROOT, UNPRIVILEGED, BoxProcess, box_process, interpreter, why_not
+from tests.box.box_process import DOCKER, ROOT, UNPRIVILEGED, BoxProcess, box_process, interpreter, why_not
 from tests.box.inside import Inside, Result, begin, command, dial, new_session, until_said
 from tests.box.machine import kill_all, leftovers, processes_with, seen, until_gone, until_nothing_is_left
 
@@ -24,6 +24,16 @@ from tests.box.machine import kill_all, leftovers, processes_with, seen, until_g
 @pytest.fixture(params=[ROOT, UNPRIVILEGED])
 def mortal(request: pytest.FixtureRequest) -> Iterator[BoxProcess]:
     """A box of the test's own, to be killed."""
+    if reason := why_not(request.param):
+        pytest.skip(reason)
+    with box_process(request.param) as box:
+        box.start()
+        yield box
+
+
+@pytest.fixture(params=[ROOT, UNPRIVILEGED, DOCKER])
+def any_mortal(request: pytest.FixtureRequest) -> Iterator[BoxProcess]:
+    """The same, on every backend."""
     if reason := why_not(request.param):
         pytest.skip(reason)
     with box_process(request.param) as box:
@@ -115,6 +125,19 @@ async def test_a_timeout_ends_what_ignores_signals(inside: Inside) -> None:
     assert processes_with(mark) == []
 
 
+async def test_on_every_backend_callers_that_go_away_take_their_commands_with_them(any_mortal: BoxProcess) -> None:
+    mark = new_id("mark")
+    async with dial(any_mortal) as channel:
+        session = await new_session(channel)
+        async with dial(any_mortal) as other:
+            leaving = Inside(other, session.session_id)
+            for _ in range(4):
+                await begin(leaving, f"trap '' TERM INT HUP; setsid sleep 600 & sleep 600; : {mark}")
+            await seen(mark)
+        await until_gone(mark)
+        assert (await session.sh("echo fine")).stdout == "fine\n"
+
+
 async def test_deleting_a_session_ends_all_that_runs_in_it(channel: PortwayChannel, box: BoxProcess) -> None:
     session = await new_session(channel)
     mark = new_id("mark")
@@ -145,15 +168,15 @@ async def test_sigterm_lets_commands_finish_and_takes_no_new_ones(mortal: BoxPro
     assert leftovers(mortal) == []
 
 
-async def test_a_persistent_session_comes_back_with_its_workspace_after_a_kill(mortal: BoxProcess) -> None:
-    async with dial(mortal) as channel:
+async def test_a_persistent_session_comes_back_with_its_workspace_after_a_kill(any_mortal: BoxProcess) -> None:
+    async with dial(any_mortal) as channel:
         kept = await new_session(channel, session_id="kept", persistent=True, labels={"who": "me"})
         await kept.write("dir/file.bin", b"x" * 100_000, make_parents=True)
         await kept.sh("echo inside > from-inside.txt")
         await new_session(channel, session_id="passing")
-    mortal.kill()
-    mortal.start()
-    async with dial(mortal) as channel:
+    any_mortal.kill()
+    any_mortal.start()
+    async with dial(any_mortal) as channel:
         sessions = await ask(channel, session_pb2.ListSessionsRequest())
         assert [session.session_id for session in sessions.sessions] == ["kept"]
         assert dict(sessions.sessions[0].spec.labels) == {"who": "me"}
@@ -161,20 +184,20 @@ async def test_a_persistent_session_comes_back_with_its_workspace_after_a_kill(m
         assert await again.read("dir/file.bin") == b"x" * 100_000
         assert (await again.sh("cat from-inside.txt; echo more >> from-inside.txt")).stdout == "inside\n"
         await again.delete()
-    assert not [path for path in (mortal.data / "sessions").iterdir() if path.is_dir()]
+    assert not [path for path in (any_mortal.data / "sessions").iterdir() if path.is_dir()]
 
 
-async def test_a_command_whose_box_was_killed_is_unknown_and_never_run_again(mortal: BoxProcess) -> None:
+async def test_a_command_whose_box_was_killed_is_unknown_and_never_run_again(any_mortal: BoxProcess) -> None:
     script = "echo once >> runs.txt; echo begun; sleep 600"
-    async with dial(mortal) as channel:
+    async with dial(any_mortal) as channel:
         session = await new_session(channel, session_id="s", persistent=True)
         call = await begin(session, script, request_id="effect-1")
         await until_said(call, b"begun\n")
-        mortal.kill()
+        any_mortal.kill()
         with pytest.raises(PortwayError):
             await until_said(call, b"never")
-    mortal.start()
-    async with dial(mortal) as channel:
+    any_mortal.start()
+    async with dial(any_mortal) as channel:
         session = await new_session(channel, session_id="s", persistent=True)
         with pytest.raises(WrongState) as caught:
             await session.run(command(shell=script), request_id="effect-1")
@@ -222,13 +245,13 @@ def test_a_second_box_on_the_same_data_is_refused(box: BoxProcess) -> None:
     assert f"another box (process {box.pid})".encode() in done.stderr
 
 
-async def test_a_broken_stream_is_not_a_success(mortal: BoxProcess) -> None:
+async def test_a_broken_stream_is_not_a_success(any_mortal: BoxProcess) -> None:
     mark = new_id("mark")
-    async with dial(mortal) as channel:
+    async with dial(any_mortal) as channel:
         session = await new_session(channel)
         call = await begin(session, f"echo out; sleep 600; : {mark}")
         await seen(mark)
-        mortal.kill()
+        any_mortal.kill()
         frames = []
         with pytest.raises(PortwayError), errors_by_meaning():
             async for frame in call:
@@ -236,10 +259,10 @@ async def test_a_broken_stream_is_not_a_success(mortal: BoxProcess) -> None:
     assert "exit" not in frames
 
 
-async def test_processes_of_a_killed_box_are_lost_or_begin_again_by_their_policy(mortal: BoxProcess) -> None:
+async def test_processes_of_a_killed_box_are_lost_or_begin_again_by_their_policy(any_mortal: BoxProcess) -> None:
     mark = new_id("mark")
     policies = {"once": process_pb2.RESTART_POLICY_NEVER, "always": process_pb2.RESTART_POLICY_ALWAYS}
-    async with dial(mortal) as channel:
+    async with dial(any_mortal) as channel:
         await new_session(channel, session_id="s", persistent=True)
         for name, policy in policies.items():
             wanted = command(shell=f"echo {name} >> /workspace/{name}; sleep 600; : {mark}-{name}", env={"A": "b"})
@@ -248,10 +271,10 @@ async def test_processes_of_a_killed_box_are_lost_or_begin_again_by_their_policy
             )
             await ask(channel, request)
             await seen(f"{mark}-{name}")
-    mortal.kill()
+    any_mortal.kill()
     await until_gone(mark)
-    mortal.start()
-    async with dial(mortal) as channel:
+    any_mortal.start()
+    async with dial(any_mortal) as channel:
         await seen(f"{mark}-always")
         answer = await ask(channel, process_pb2.ListProcessesRequest(session_id="s"))
         always, once = answer.processes
@@ -262,9 +285,9 @@ async def test_processes_of_a_killed_box_are_lost_or_begin_again_by_their_policy
         assert not processes_with(f"{mark}-once")
         again = await ask(channel, process_pb2.StopProcessRequest(session_id="s", process_id="always"))
         assert again.process.state == process_pb2.PROCESS_STATE_EXITED
-    mortal.stop()
-    mortal.start()
-    async with dial(mortal) as channel:
+    any_mortal.stop()
+    any_mortal.start()
+    async with dial(any_mortal) as channel:
         left = await ask(channel, process_pb2.ListProcessesRequest(session_id="s"))
         assert [process.process_id for process in left.processes] == []
 
