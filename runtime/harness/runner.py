@@ -109,8 +109,7 @@ class Harness(AgentRunner, ABC):
 
     async def run(self, ctx: RunContext, host: HostApi) -> AsyncIterator[RunResult]:
         settings = read_settings(ctx, self.default_command(ctx))
-        if len(ctx.input.text.encode()) > MAX_PROMPT:
-            raise RunFailure(INPUT_TOO_LONG, f"the message has more than {MAX_PROMPT >> 10} KiB; send it as a file")
+        check_prompt(ctx)
         kept = kept_session(ctx, settings.keep_days)
         async with AsyncExitStack() as stack:
             place = await stack.enter_async_context(open_place(ctx, host, settings))
@@ -142,7 +141,7 @@ class Harness(AgentRunner, ABC):
         launch = Launch(
             self.argv_of(job, start),
             job.directory,
-            {**_environment(job), **start.environment, **job.settings.environment},
+            {**base_environment(job.place), **start.environment, **job.settings.environment},
             job.settings.timeout,
         )
         begun = time.monotonic()
@@ -162,9 +161,9 @@ class Harness(AgentRunner, ABC):
             raise empty(name, listener.errors.text())
 
 
-def _environment(job: Job) -> Mapping[str, str]:
+def base_environment(place: Place) -> Mapping[str, str]:
     """Besides PATH and a folder for temporary files, all that a program gets of itself."""
-    home, run = job.place.folders.home, job.place.folders.run
+    home, run = place.folders.home, place.folders.run
     return {
         "HOME": home,
         "XDG_CONFIG_HOME": f"{home}/.config",
@@ -175,3 +174,9 @@ def _environment(job: Job) -> Mapping[str, str]:
         "NO_COLOR": "1",
         "AGENT_CONTEXT": f"{run}/agent-context.json",
     }
+
+
+def check_prompt(ctx: RunContext) -> None:
+    """Raises `RunFailure` (`harness.input_too_long`)."""
+    if len(ctx.input.text.encode()) > MAX_PROMPT:
+        raise RunFailure(INPUT_TOO_LONG, f"the message has more than {MAX_PROMPT >> 10} KiB; send it as a file")

@@ -33,6 +33,16 @@ enabled = false
 
 [history]
 persistence = "none"
+
+# Tools that only its vendor's servers know how to declare, or that nobody in a chat could use.
+[features]
+multi_agent = false
+apps = false
+goals = false
+image_generation = false
+plugins = false
+remote_plugin = false
+enable_request_compression = false
 """
 _GONE = ("no rollout found", "thread not found", "No saved session", "not found for thread", "session not found")
 _TOOL_TEXT = 16_000

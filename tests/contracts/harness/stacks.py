@@ -13,7 +13,7 @@ from portway.v1 import run_pb2
 from tests.e2e.stack import Stack, started
 
 FAKE = Path(__file__).parent / "programs" / "fake_cli.py"
-VENDORS = {"claude-code": "claude", "codex": "codex", "exec": "plain"}
+VENDORS = {"claude-code": "claude", "codex": "codex", "acp": "acp", "exec": "plain"}
 PLACES = ("box", "machine")
 PYTHON = "/usr/bin/python3"
 

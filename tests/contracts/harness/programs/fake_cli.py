@@ -1,7 +1,7 @@
 """A program that behaves as a message says, in the words of the harness that it is started for.
 
-`fake_cli.py MARKER VENDOR …`: the vendor is `claude`, `codex` or `plain`. The first word of standard input is what it
-does, the rest what it says. MARKER stands in the command line of whatever it starts.
+`fake_cli.py MARKER VENDOR …`: the vendor is `claude`, `codex`, `acp` or `plain`. The first word of standard
+input is what it does, the rest what it says. MARKER stands in the command line of whatever it starts.
 """
 
 import json
@@ -28,9 +28,41 @@ def begin() -> None:
         line(type="turn.started")
 
 
+def update(**fields: object) -> None:
+    line(jsonrpc="2.0", method="session/update", params={"sessionId": SESSION, "update": fields})
+
+
+def listen() -> str:
+    """Answers the requests of a client until it prompts, and returns what it says."""
+    for text in sys.stdin:
+        request = json.loads(text)
+        result: dict[str, object] = {}
+        match request["method"]:
+            case "initialize":
+                result = {"protocolVersion": 1, "agentCapabilities": {"loadSession": True}}
+            case "session/new":
+                result = {"sessionId": SESSION}
+            case "session/load":
+                ARGUMENTS.append(request["params"]["sessionId"])
+                update(sessionUpdate="agent_message_chunk", content={"type": "text", "text": "of an earlier time"})
+            case "session/prompt":
+                PROMPT.append(request["id"])
+                return str(request["params"]["prompt"][0]["text"])
+        line(jsonrpc="2.0", id=request["id"], result=result)
+    sys.exit(0)
+
+
+PROMPT: list[int] = []
+
+
 def say(*pieces: str) -> None:
     """An answer in pieces, and its end."""
     whole = "".join(pieces)
+    if VENDOR == "acp":
+        for piece in pieces:
+            update(sessionUpdate="agent_message_chunk", content={"type": "text", "text": piece})
+        end_turn()
+        return
     if VENDOR == "claude":
         for piece in pieces:
             delta = {"type": "text_delta", "text": piece}
@@ -45,6 +77,11 @@ def say(*pieces: str) -> None:
         for piece in pieces:
             sys.stdout.write(piece)
             sys.stdout.flush()
+
+
+def end_turn() -> None:
+    line(jsonrpc="2.0", id=PROMPT[0], result={"stopReason": "end_turn"})
+    sys.stdin.read()
 
 
 def child(own_session: bool) -> None:
@@ -68,6 +105,10 @@ def tool(_said: str) -> None:
         line(type="item.started", item=item)
         ended: dict[str, object] = {**item, "aggregated_output": "inside", "exit_code": 0, "status": "completed"}
         line(type="item.completed", item=ended)
+    elif VENDOR == "acp":
+        update(sessionUpdate="tool_call", toolCallId="call_1", title="Read", status="pending", rawInput={"path": "a"})
+        content = [{"type": "content", "content": {"type": "text", "text": "inside"}}]
+        update(sessionUpdate="tool_call_update", toolCallId="call_1", status="completed", content=content)
     say("after the tool")
 
 
@@ -123,7 +164,7 @@ def refuse_resume(said: str) -> None:
 
 
 SILENT: dict[str, Callable[[str], object]] = {
-    "empty": lambda _said: None,
+    "empty": lambda _said: end_turn() if VENDOR == "acp" else None,
     "badjson": lambda _said: print("this is {no JSON", flush=True),
     "huge": huge,
     "refuse_resume": refuse_resume,
@@ -145,7 +186,7 @@ BEGUN: dict[str, Callable[[str], object]] = {
 
 
 def main() -> None:
-    word, _, said = sys.stdin.read().partition(" ")
+    word, _, said = (listen() if VENDOR == "acp" else sys.stdin.read()).partition(" ")
     if word in SILENT:
         SILENT[word](said)
         return
