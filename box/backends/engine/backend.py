@@ -185,6 +185,7 @@ class EngineBackend:
             installation=self._identity,
             image_id=image.image_id,
             volumes=image.volumes,
+            variables=image.variables,
             kit=kit,
             line=(home / "keeper").resolve(),
             user=lease.user if lease else os.getuid(),

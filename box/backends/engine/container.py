@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from portway.box.backends.engine.keeper import FOLDER, SOCKETS
-from portway.box.backends.engine.kit import INSIDE, Kit
+from portway.box.backends.engine.kit import INSIDE, NOTHING, PRELOAD, Kit
 from portway.box.backends.types import TEMPORARY, WORKSPACE, HostMount, MountMode, SandboxSpec
 from portway.box.isolation.limits import MEBI, rlimits
 from portway.box.isolation.seccomp import engine_profile
@@ -41,6 +41,7 @@ class Plan:
     installation: str
     image_id: str
     volumes: tuple[str, ...]
+    variables: tuple[str, ...]
     kit: Kit
     line: Path
     user: int
@@ -58,7 +59,7 @@ def container_config(plan: Plan) -> Mapping[str, Any]:
         "Cmd": [],
         "User": "0:0",
         "WorkingDir": "/",
-        "Env": ["PATH=/usr/bin:/bin"],
+        "Env": ["PATH=/usr/bin:/bin", *_taken_away(plan)],
         "Hostname": "sandbox",
         "Tty": False,
         "OpenStdin": False,
@@ -69,6 +70,12 @@ def container_config(plan: Plan) -> Mapping[str, Any]:
         "Labels": {INSTALLATION_LABEL: plan.installation, SESSION_LABEL: spec.key},
         "HostConfig": _host_config(plan),
     }
+
+
+def _taken_away(plan: Plan) -> list[str]:
+    """The image's own variables: Docker forgets a name without a value, Podman would take it from its own."""
+    empty = "=" if plan.podman_profile else ""
+    return [f"{name}{empty}" for name in plan.variables if name and name != "PATH"]
 
 
 def _host_config(plan: Plan) -> dict[str, Any]:
@@ -134,6 +141,7 @@ def _as_podman_takes_it(mounts: dict[str, str]) -> dict[str, str]:
 
 def _binds(plan: Plan) -> list[dict[str, Any]]:
     binds = [_bind(str(plan.line), FOLDER, writable=False), _bind(str(plan.kit.folder), INSIDE, writable=False)]
+    binds.append(_bind(str(plan.kit.folder / NOTHING), PRELOAD, writable=False))
     if plan.late:
         return binds
     if plan.folder is not None:

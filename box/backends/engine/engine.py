@@ -66,10 +66,14 @@ def _usual(kind: str, environment: Mapping[str, str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class EngineImage:
-    """An image that is here: its id, and the places where it wants volumes, which sessions do not get."""
+    """An image that is here: its id, the places where it wants volumes and the names of its variables.
+
+    Sessions get neither from the engine: variables would be the keeper's too, and tell its loader what to load.
+    """
 
     image_id: str
     volumes: tuple[str, ...]
+    variables: tuple[str, ...] = ()
 
 
 class Engine:
@@ -95,7 +99,9 @@ class Engine:
     async def image(self, name: str) -> EngineImage:
         """Raises `NotFound`."""
         said = await self._ask(lambda client: client.inspect_image(name), missing=NotFound.of("image", name))
-        return EngineImage(said["Id"], tuple((said.get("Config") or {}).get("Volumes") or ()))
+        config = said.get("Config") or {}
+        variables = tuple(entry.partition("=")[0] for entry in config.get("Env") or ())
+        return EngineImage(said["Id"], tuple(config.get("Volumes") or ()), variables)
 
     async def import_image(self, tar: BinaryIO, repository: str, tag: str, change: str) -> None:
         """Makes an image of a tar. Its sender closes the other end when nobody waits for it any more."""

@@ -19,6 +19,9 @@ from portway.box.isolation.seccomp import program_files
 from portway.rpc.errors import Unavailable
 
 INSIDE = "/.portway/kit"
+# Where every loader looks for libraries to load first. The image's, if it has one, is not for the keeper: until that
+# has begun an empty file of the kit is over it.
+PRELOAD, NOTHING = "/etc/ld.so.preload", "nothing"
 _SECONDS = 30
 _ENTRY = "keeper.py"
 _START = "import sys; sys.path.insert(0, {code!r}); from portway.box.backends.engine.keeper import main; main()"
@@ -88,7 +91,7 @@ def _look() -> _Parts:
 
 
 def _digest(parts: _Parts) -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(NOTHING.encode())
     for path in sorted({*parts.modules.values(), *parts.mapped, *map(str, program_files())}):
         info = os.stat(path)
         digest.update(f"{path}\0{info.st_size}\0{info.st_mtime_ns}\0".encode())
@@ -122,6 +125,7 @@ def _fill(kit: Path, parts: _Parts) -> None:
     _copy(library / "os.py", kit / below / "os.py")
     for name, program in zip(("calls.bpf", "ioctl.bpf"), program_files(), strict=True):
         _copy(program, kit / name)
+    (kit / NOTHING).touch()
     (kit / _ENTRY).write_text(_START.format(code=f"{INSIDE}/code"))
     for source in kit.rglob("*.py"):
         py_compile.compile(str(source), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from portway.box.backends.engine.keeper import FOLDER
-from portway.box.backends.engine.kit import INSIDE
+from portway.box.backends.engine.kit import INSIDE, PRELOAD
 from portway.box.backends.engine.skill_places import show_in_container
 from portway.box.backends.namespace import wire
 from portway.box.backends.namespace.session_skills import NO_ROOM
@@ -137,7 +137,7 @@ def _place_all(order: dict[str, Any], namespace: int, image: int | None = None) 
     # What a plain user may write below it are the scores and memories of others of its session. The keeper has the old.
     mount_objects.cover_read_only("/proc")
     # The keeper runs by now and has loaded all that it needs. Nothing of the box is left for commands to look at.
-    for path in (INSIDE, FOLDER):
+    for path in (INSIDE, FOLDER, PRELOAD):
         syscalls.unmount(path)
     return [show_in_container(skills, clones, strict=False)] if skills is not None else []
 
