@@ -13,11 +13,13 @@ from portway.box import installation
 from portway.box.backends.choice import BackendChoice
 from portway.box.backends.engine.backend import EngineBackend, EngineSettings
 from portway.box.backends.engine.engine import DOCKER, PODMAN
-from portway.box.backends.interface import Backend
+from portway.box.backends.interface import Backend, Sandbox
 from portway.box.backends.namespace.backend import NAME as NAMESPACE
 from portway.box.backends.namespace.backend import NamespaceBackend, NamespacePaths
 from portway.box.backends.namespace.machine import Machine
+from portway.box.backends.types import WORKSPACE
 from portway.box.config import BoxConfig
+from portway.box.files.leftovers import remove_unfinished
 from portway.box.files.servicer import FileServicer
 from portway.box.files.session_files import FileThreads
 from portway.box.images.directory import ImageDirectory
@@ -42,6 +44,7 @@ from portway.box.sessions.mounts import MountRules
 from portway.box.sessions.profiles import ProfileBook
 from portway.box.sessions.servicer import SessionServicer
 from portway.box.sessions.store import SessionStore
+from portway.box.sessions.types import SessionRef
 from portway.box.skills.environments import SkillEnvironments
 from portway.box.skills.servicer import SkillMountServicer
 from portway.box.skills.store import SkillStore
@@ -56,6 +59,7 @@ from portway.box.status.servicer import BoxServicer
 from portway.box.tasks import in_background
 from portway.rpc.binding import Service
 from portway.rpc.cursor import CursorCodec
+from portway.rpc.errors import PortwayError
 from portway.rpc.limits import Limits
 from portway.rpc.metrics.calls import CallCounts
 from portway.rpc.metrics.listener import show_metrics
@@ -156,6 +160,7 @@ class _Parts:
         self._runner = CommandRunner(self.sessions, EffectLedger(config.data / "effects.jsonl"), self._threads)
         self._processes = ProcessDirectory(self.sessions, ProcessRecords(paths.sessions))
         self._lingering = LingeringCommands(self._runner)
+        self.sessions.returning.tidied_by(self._tidy)
         self.sessions.before_delete(self._processes.forget_session)
         self.sessions.before_delete(self._lingering.forget_session)
         self._sockets = SocketDirectory(self.sessions, SocketLimits(), errors)
@@ -185,6 +190,14 @@ class _Parts:
             shelf = partial(self._shelf, paths.data / f"images-{kind}", kind)
             made[kind] = EngineBackend(kind, settings, paths, own.identity, shelf=shelf)
         return made
+
+    async def _tidy(self, ref: SessionRef, sandbox: Sandbox) -> None:
+        """Of an upload that was cut off with the box nothing stays. What cannot be removed holds nothing up."""
+        access = sandbox.files()
+        try:
+            await self._threads.run(access, WORKSPACE, partial(remove_unfinished, access))
+        except PortwayError as error:
+            self._errors.note("TIDY_FAILED", error.message, ref.session_id, ref.workspace_id)
 
     def _lost(self, reason: str) -> None:
         self.sessions.lose_sandboxes()

@@ -19,6 +19,7 @@ from portway.box.sessions.judging import MountJudge
 from portway.box.sessions.live import DEFAULT_PATIENCE_SECONDS, LiveSession, unavailable_while_draining
 from portway.box.sessions.mounts import MountRules, check_working_directory
 from portway.box.sessions.profiles import ProfileBook
+from portway.box.sessions.returning import Returning
 from portway.box.sessions.sandboxes import sandbox_spec
 from portway.box.sessions.store import SessionStore, StoredSession, key_of
 from portway.box.sessions.types import (
@@ -79,6 +80,7 @@ class SessionDirectory:
         self._tasks = TaskOwner("sessions")
         self.reaped_count = 0
         self._before_delete: list[Callable[[SessionRef], None]] = []
+        self.returning = Returning()
 
     def before_delete(self, tell: Callable[[SessionRef], None]) -> None:
         """Has `tell` called for each session just before what runs in it is ended."""
@@ -89,6 +91,7 @@ class SessionDirectory:
         for stored in self._store.load():
             session = self._live(stored.ref, stored.spec, stored.create_time)
             self._sessions[stored.ref] = session
+            self.returning.add(stored.ref)
             session.wake_later()
         return len(self._sessions)
 
@@ -223,6 +226,7 @@ class SessionDirectory:
             skills = skill_mounts(self._skills, ref.workspace_id, spec.skills)
             steering = self._networks.steering(spec.network)
             sandbox = await self._backend.create(sandbox_spec(ref, spec, judged, steering, skills))
+            await self.returning.opened(ref, spec, sandbox)
             return await self._networks.attach(ref, key_of(ref), spec.network, sandbox)
 
         def changed(live: LiveSession) -> None:

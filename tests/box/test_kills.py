@@ -187,6 +187,26 @@ async def test_a_persistent_session_comes_back_with_its_workspace_after_a_kill(a
     assert not [path for path in (any_mortal.data / "sessions").iterdir() if path.is_dir()]
 
 
+async def test_what_a_killed_upload_left_is_gone_when_its_session_is_opened_again(mortal: BoxProcess) -> None:
+    cut_off, like_it = ".upload-0123456789abcdef.part", ".upload-mine.part"
+    async with dial(mortal) as channel:
+        kept = await new_session(channel, session_id="kept", persistent=True)
+        made = f"mkdir -p $d/{cut_off}/a/b $d/{like_it}; echo x > $d/{cut_off}/a/b/c; ln -s / $d/{cut_off}/root"
+        await kept.sh(f"for d in . deep/er; do {made}; done; ln -s {cut_off} .upload-ffffffffffffffff.part")
+        # While the box lives such a directory may be an upload under way.
+        assert (await kept.sh(f"find . -name {cut_off} | wc -l")).stdout == "2\n"
+    mortal.kill()
+    mortal.start()
+    async with dial(mortal) as channel:
+        again = await new_session(channel, session_id="kept", persistent=True)
+        assert (await again.sh("find . -name '.upload*' | sort")).stdout.split() == [
+            "./.upload-ffffffffffffffff.part",
+            f"./{like_it}",
+            f"./deep/er/{like_it}",
+        ]
+        await again.delete()
+
+
 async def test_a_command_whose_box_was_killed_is_unknown_and_never_run_again(any_mortal: BoxProcess) -> None:
     script = "echo once >> runs.txt; echo begun; sleep 600"
     async with dial(any_mortal) as channel:
