@@ -1,0 +1,95 @@
+"""What a workflow of n8n answers: its own stream of JSON lines, or whatever its last node says."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from portway.runtime.sdk import RunResult
+from portway.runtime.sdk.service import Answer, Reply, Service, bad_answer, reported
+from portway.runtime.sdk.service.reading import object_of, text_at
+
+NAME = "n8n"
+_KINDS = ("begin", "item", "end", "error")
+
+
+class StreamedLines:
+    """n8n's stream: each node that speaks begins, sends items and ends."""
+
+    def __init__(self, service: Service, answer: Answer) -> None:
+        self._service = service
+        self._answer = answer
+        self._open = 0
+        self._ended = 0
+
+    @staticmethod
+    def begins_with(line: str) -> bool:
+        """Whether the first line of an answer is the first one of a stream."""
+        try:
+            first = json.loads(line)
+        except ValueError:
+            return False
+        return isinstance(first, dict) and first.get("type") in _KINDS and "metadata" in first
+
+    def take(self, line: str) -> Iterator[RunResult]:
+        document = object_of(NAME, line)
+        match document.get("type"):
+            case "begin":
+                self._open += 1
+                if self._answer.text:
+                    yield from self._answer.say("\n\n")
+            case "item":
+                yield from self._answer.say(_text(document.get("content")))
+            case "end":
+                self._open -= 1
+                self._ended += 1
+            case "error":
+                secrets = self._service.secrets
+                raise reported(
+                    NAME, "service.failed", text_at(document, "metadata", "nodeName"), _said(document), secrets
+                )
+
+    def finish(self) -> None:
+        """Raises where the stream was cut."""
+        if self._open > 0 or not self._ended:
+            raise bad_answer(NAME, "the stream ended before the answer did")
+
+
+def plain_text(body: str, path: Sequence[str], reply: Reply) -> str:
+    """The text of an answer in one piece."""
+    if not body.strip():
+        return ""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        # A node that responds with text calls it HTML unless it is told otherwise.
+        looks_like_page = body.lstrip()[:200].lower().startswith(("<!doctype", "<html", "<?xml"))
+        if looks_like_page or reply.content_type == "application/json":
+            kind = "a page in HTML" if looks_like_page else "no JSON, although it says so"
+            raise bad_answer(NAME, f"it is {kind}") from None
+        return body
+    if isinstance(document, list):
+        document = document[0] if document else ""
+    if isinstance(document, dict):
+        return _found(document, path)
+    return _text(document)
+
+
+def _found(document: Mapping[str, Any], path: Sequence[str]) -> str:
+    value: Any = document
+    for key in path:
+        if not isinstance(value, Mapping) or key not in value:
+            names = ", ".join(list(document)[:20]) or "nothing"
+            wanted = ".".join(path)
+            raise bad_answer(NAME, f"it has no field {wanted!r}, only {names}; set config.output_key or the last node")
+        value = value[key]
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _said(document: Mapping[str, Any]) -> str:
+    return _text(document.get("content")) or text_at(document, "message")

@@ -1,0 +1,82 @@
+"""The runner that calls a webhook of n8n."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from portway.runtime.official.n8n.answers import NAME, StreamedLines, plain_text
+from portway.runtime.official.n8n.settings import Settings, read_settings
+from portway.runtime.sdk import AgentRunner, HostApi, RunContext, RunResult
+from portway.runtime.sdk.service import (
+    Answer,
+    File,
+    Reply,
+    Service,
+    open_service,
+    person_of,
+    read_attachments,
+    session_of,
+)
+
+
+class N8n(AgentRunner):
+    """One message, one call of the webhook. Cancelling closes its connection; n8n has nothing else for that."""
+
+    async def run(self, ctx: RunContext, host: HostApi) -> AsyncIterator[RunResult]:
+        settings = read_settings(ctx.config)
+        attachments = await read_attachments(ctx, host, settings.service.max_file_bytes)
+        files = [File(settings.file_key, one.name, one.mime_type, one.data) for one in attachments]
+        answer = Answer(NAME)
+        async with (
+            open_service(
+                NAME,
+                settings.service,
+                headers=settings.headers,
+                auth=settings.basic,
+                secrets=settings.secrets,
+            ) as service,
+            _request(service, settings, _body(ctx, settings), files) as reply,
+        ):
+            async for result in _read(service, settings, answer, reply):
+                yield result
+        for result in answer.finish():
+            yield result
+
+
+def _request(
+    service: Service, settings: Settings, body: dict[str, Any], files: list[File]
+) -> AbstractAsyncContextManager[Reply]:
+    if not files:
+        return service.request("POST", "", body=body)
+    fields = {key: value if isinstance(value, str) else json.dumps(value) for key, value in body.items()}
+    return service.request("POST", "", files=files, fields=fields)
+
+
+def _body(ctx: RunContext, settings: Settings) -> dict[str, Any]:
+    return {
+        **settings.inputs,
+        "action": "sendMessage",
+        settings.session_key: session_of(ctx),
+        settings.input_key: ctx.input.text,
+        "user": person_of(ctx),
+    }
+
+
+async def _read(service: Service, settings: Settings, answer: Answer, reply: Reply) -> AsyncIterator[RunResult]:
+    """The first line tells a stream from an answer in one piece."""
+    whole: list[str] = []
+    stream: StreamedLines | None = None
+    async for line in reply.lines():
+        if stream is None and not whole and StreamedLines.begins_with(line):
+            stream = StreamedLines(service, answer)
+        if stream is None:
+            whole.append(line)
+            continue
+        for result in stream.take(line):
+            yield result
+    if stream is not None:
+        stream.finish()
+        return
+    for result in answer.say(plain_text("\n".join(whole), settings.output_key, reply)):
+        yield result
