@@ -16,7 +16,7 @@ from portway.runtime.sdk.testing.host import FakeHost
 from portway.runtime.sdk.testing.things import Things
 from portway.runtime.sdk.types.context import Permissions
 from portway.v1 import run_agent_pb2 as pb
-from portway.v1 import run_call_pb2, run_result_pb2
+from portway.v1 import run_call_pb2, run_context_pb2, run_result_pb2
 
 EVERYTHING = Permissions(
     frozenset(
@@ -138,8 +138,10 @@ class HostEnd:
         credit: int = 0,
         epoch: int | None = None,
         first: Sequence[bytes] = (),
+        about: run_context_pb2.RunContext | None = None,
     ) -> AsyncIterator[Run]:
-        """A run under way; leaving the block cancels its call. `first` replaces the start."""
+        """A run under way; leaving the block cancels its call. `first` replaces the start, `about` adds to its
+        context."""
         metadata = [] if epoch is None else [("portway-host-epoch", str(epoch))]
         call = self.channel.stream_stream("/portway.v1.RuntimeService/RunAgent")(metadata=metadata)
         self._count += 1
@@ -150,6 +152,8 @@ class HostEnd:
         context.context.input.text = text
         context.context.context.latest_cursor = str(len(things.history))
         context.context.config.update(config or {})
+        if about is not None:
+            context.context.MergeFrom(about)
         start = pb.RunAgentRequest(frames=[pb.RunInputFrame(start=context)])
         try:
             async with asyncio.TaskGroup() as answering:

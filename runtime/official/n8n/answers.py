@@ -9,6 +9,7 @@ from portway.runtime.sdk.service import Answer, Reply, Service, bad_answer, repo
 from portway.runtime.sdk.service.reading import object_of, text_at
 
 NAME = "n8n"
+_TEXT_TYPES = ("", "text/plain", "text/html", "text/markdown")
 _KINDS = ("begin", "item", "end", "error")
 
 
@@ -62,10 +63,10 @@ def plain_text(body: str, path: Sequence[str], reply: Reply) -> str:
         document = json.loads(body)
     except ValueError:
         # A node that responds with text calls it HTML unless it is told otherwise.
-        looks_like_page = body.lstrip()[:200].lower().startswith(("<!doctype", "<html", "<?xml"))
-        if looks_like_page or reply.content_type == "application/json":
-            kind = "a page in HTML" if looks_like_page else "no JSON, although it says so"
-            raise bad_answer(NAME, f"it is {kind}") from None
+        if body.lstrip()[:200].lower().startswith(("<!doctype", "<html", "<?xml")):
+            raise bad_answer(NAME, "it is a page in HTML") from None
+        if reply.content_type not in _TEXT_TYPES:
+            raise bad_answer(NAME, f"it is {reply.content_type}, but neither JSON nor text") from None
         return body
     if isinstance(document, list):
         document = document[0] if document else ""

@@ -25,12 +25,13 @@ class Chat:
 
     def take(self, event: ServerEvent) -> Iterator[RunResult]:
         """One event of the stream."""
-        if event.name not in ("message", "error"):
-            return
         data = object_of(NAME, event.data)
         if event.name == "error":
             raise self.failure(data.get("errorCode"), data.get("description") or data.get("errorMsg"))
-        payload = _payload(data)
+        if event.name == "message":
+            yield from self._part(data, _payload(data))
+
+    def _part(self, data: Mapping[str, Any], payload: Mapping[str, Any]) -> Iterator[RunResult]:
         match text_at(data, "type"):
             case "meta":
                 self.conversation_id = text_at(payload, "conversationId") or self.conversation_id
