@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 from tests.contracts.service.conftest import Subject
 from tests.fakes.model_api import Answer, Break
@@ -69,7 +70,7 @@ async def test_files_of_the_message_reach_it(subject: Subject) -> None:
 
 async def test_a_file_that_is_too_large_is_not_sent(subject: Subject) -> None:
     about = subject.with_file(subject.vendor.files, b"x" * 200_000)
-    more = {} if subject.vendor.runner == "dashscope" else {"max_file_mb": 0.1}
+    more: dict[str, Any] = {} if subject.vendor.runner == "dashscope" else {"max_file_mb": 0.1}
     run = await subject.ask(about=about, **subject.vendor.file_config, **more)
     assert run.error.code in ("service.too_large", "service.unsupported")
     assert not subject.fake.asked
