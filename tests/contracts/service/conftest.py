@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
-from portway.rpc.channel import open_channel
+from portway.rpc.channel import PortwayChannel, open_channel
 from portway.rpc.identity import Caller, Role
 from portway.rpc.tokens import FixedTokens, mint_token
 from portway.runtime.app import run_runtime
@@ -122,39 +122,48 @@ def answering(interaction_id: str, action: str, **values: Any) -> run_context_pb
     return context
 
 
-@asynccontextmanager
-async def subject_of(name: str, folder: Path) -> AsyncIterator[Subject]:
-    vendor = VENDORS[name]
+@dataclass(frozen=True)
+class Bench:
+    """A runtime that the tests of a module share, because starting one costs more than most of them."""
+
+    channel: PortwayChannel
+
+    @asynccontextmanager
+    async def subject(self, name: str) -> AsyncIterator[Subject]:
+        """A runner with a service of its own."""
+        vendor = VENDORS[name]
+        async with serve(vendor.fake()) as fake:
+            yield Subject(vendor, fake, HostEnd(self.channel, f"plugin:portway/{name}/default"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     token = mint_token("runtime").text
     known = FixedTokens([(token, Caller(Role.ADMIN, "*", "tok_test"))])
-    config = RuntimeConfig(data=folder / "data", grace_seconds=5.0)
-    async with (
-        serve(vendor.fake()) as fake,
-        run_runtime(config, known) as server,
-        open_channel(server.address, token=token) as channel,
-    ):
-        yield Subject(vendor, fake, HostEnd(channel, f"plugin:portway/{name}/default"))
+    config = RuntimeConfig(data=tmp_path_factory.mktemp("runtime"), grace_seconds=5.0)
+    async with run_runtime(config, known) as server, open_channel(server.address, token=token) as channel:
+        yield Bench(channel)
 
 
-@pytest.fixture(params=VENDORS)
-async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
-    async with subject_of(request.param, tmp_path) as one:
+@pytest_asyncio.fixture(params=VENDORS, loop_scope="module")
+async def subject(request: pytest.FixtureRequest, bench: Bench) -> AsyncIterator[Subject]:
+    async with bench.subject(request.param) as one:
         yield one
 
 
-@pytest.fixture
-async def dify(tmp_path: Path) -> AsyncIterator[Subject]:
-    async with subject_of("dify", tmp_path) as one:
+@pytest_asyncio.fixture(loop_scope="module")
+async def dify(bench: Bench) -> AsyncIterator[Subject]:
+    async with bench.subject("dify") as one:
         yield one
 
 
-@pytest.fixture
-async def n8n(tmp_path: Path) -> AsyncIterator[Subject]:
-    async with subject_of("n8n", tmp_path) as one:
+@pytest_asyncio.fixture(loop_scope="module")
+async def n8n(bench: Bench) -> AsyncIterator[Subject]:
+    async with bench.subject("n8n") as one:
         yield one
 
 
-@pytest.fixture
-async def coze(tmp_path: Path) -> AsyncIterator[Subject]:
-    async with subject_of("coze", tmp_path) as one:
+@pytest_asyncio.fixture(loop_scope="module")
+async def coze(bench: Bench) -> AsyncIterator[Subject]:
+    async with bench.subject("coze") as one:
         yield one

@@ -4,9 +4,13 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from tests.contracts.service.conftest import Subject
 from tests.fakes.model_api import Answer, Break
 from tests.fakes.services.api import KEY, Asked, document, never, page
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TEXT = "echo: hello there"
 WAIT = 20
