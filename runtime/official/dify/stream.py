@@ -81,6 +81,9 @@ class Exchange:
             if (tokens := number_at(data, "total_tokens")) is not None:
                 self._answer.usage = Usage(output_tokens=tokens)
             yield from self._answer.catch_up(self._output(object_at(data, "outputs")) or self._answer.text)
+        elif self._ends_with_workflow and not self._answer.text:
+            # A chatflow that was taken up again may tell its answer with the end alone.
+            yield from self._answer.say(self._output(object_at(data, "outputs")))
         self.complete = self.complete or self._ends_with_workflow
 
     def take_metadata(self, metadata: Mapping[str, Any]) -> None:

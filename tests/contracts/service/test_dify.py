@@ -31,9 +31,10 @@ async def test_a_workflow_gets_the_text_and_the_files_as_its_variables(dify: Sub
     assert not dify.things.state
 
 
-async def test_a_paused_workflow_asks_and_its_answer_takes_it_up_again(dify: Subject) -> None:
+@pytest.mark.parametrize("mode", ["workflow", "chatflow"])
+async def test_a_pause_asks_people_and_their_answer_takes_it_up_again(dify: Subject, mode: str) -> None:
     dify.fake.will(paused())
-    run = await dify.ask(mode="workflow")
+    run = await dify.ask(mode=mode)
     assert run.kinds[-1] == "run_completed"
     question = dify.things.question
     assert question is not None
@@ -46,12 +47,12 @@ async def test_a_paused_workflow_asks_and_its_answer_takes_it_up_again(dify: Sub
     dify.things.question = None
     about = answering(question.interaction_id, "approve", feedback="good", tone="a")
     # Whoever answers, the workflow goes on as the person that it was begun for.
-    resumed = await dify.ask("", actor="ben", about=about, mode="workflow")
+    resumed = await dify.ask("", actor="ben", about=about, mode=mode)
     assert resumed.message == "it went out"
     user = dify.fake.messages()[0].body["user"]
     assert dify.fake.submitted == [{"inputs": {"feedback": "good", "tone": "a"}, "action": "approve", "user": user}]
 
-    again = await dify.ask("", about=answering(question.interaction_id, "approve"), mode="workflow")
+    again = await dify.ask("", about=answering(question.interaction_id, "approve"), mode=mode)
     assert again.error.code == "service.not_found"
 
 
