@@ -1,11 +1,11 @@
-"""`portway plugin`: list, logs, reload."""
+"""`portway plugin`: list, logs, reload; for authors new, run, test, pack."""
 
 from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
-from portway.clients.cli import session
+from portway.clients.cli import plugin_kit, session
 from portway.clients.endpoint import Endpoint
 from portway.v1 import runtime_pb2
 
@@ -13,6 +13,7 @@ plugin = typer.Typer(no_args_is_help=True, help="Look at plugins.")
 
 
 def register(app: typer.Typer) -> None:
+    plugin_kit.register(plugin)
     app.add_typer(plugin, name="plugin")
 
 

@@ -98,7 +98,10 @@ func waiting(ctx context.Context, run *Run, word string) error {
 
 // misbehave goes around the checks of Run: this is what a host must bear.
 func misbehave(run *Run, word string) error {
-	done := &pb.RunResult{Sequence: 1, Kind: &pb.RunResult_RunCompleted{RunCompleted: &pb.RunCompleted{}}}
+	part := &pb.ContentPart{Kind: &pb.ContentPart_Text{Text: &pb.TextPart{Text: "done"}}}
+	message := &pb.Message{Role: pb.MessageRole_MESSAGE_ROLE_ASSISTANT, Parts: []*pb.ContentPart{part}}
+	completed := &pb.RunCompleted{Message: &pb.MessageCompleted{Message: message}}
+	done := &pb.RunResult{Sequence: 1, Kind: &pb.RunResult_RunCompleted{RunCompleted: completed}}
 	progress := &pb.RunResult{Sequence: 1, Kind: &pb.RunResult_Progress{Progress: &pb.Progress{Text: "at work"}}}
 	switch word {
 	case "no_terminal":

@@ -57,7 +57,8 @@ async function waiting(run: Run, word: string): Promise<void> {
 
 /** Goes around the checks of Run: this is what a host must bear. */
 async function misbehave(run: Run, word: string): Promise<void> {
-  const done: Result = { sequence: 1, run_completed: { finish_reason: "FINISH_REASON_STOP" } };
+  const message = { role: "MESSAGE_ROLE_ASSISTANT", parts: [{ text: { text: "done" } }] };
+  const done: Result = { sequence: 1, run_completed: { finish_reason: "FINISH_REASON_STOP", message: { message } } };
   const progress: Result = { sequence: 1, progress: { text: "at work" } };
   switch (word) {
     case "no_terminal":

@@ -28,13 +28,18 @@ export interface InputFrame {
   credit?: { bytes?: number };
 }
 
+export interface CompletedMessage {
+  message_key?: string;
+  message: { role: string; parts: { text: { text: string } }[] };
+}
+
 export interface Result {
   run_id?: string;
   sequence?: number;
   message_delta?: { message_key?: string; text: string };
-  message_completed?: { message_key?: string; message: { role: string; parts: { text: { text: string } }[] } };
+  message_completed?: CompletedMessage;
   progress?: { text: string };
-  run_completed?: { finish_reason: string };
+  run_completed?: { finish_reason: string; message?: CompletedMessage };
   run_failed?: { error: { code: string; message: string } };
 }
 

@@ -44,6 +44,11 @@ class Run:
         completed.message.parts.add().text.text = text
         return self.result(message_completed=completed)
 
+    def answered(self) -> run_agent_pb2.RunOutputFrame:
+        frame = self.done()
+        frame.result.run_completed.message.message.parts.add().text.text = "done"
+        return frame
+
     def done(self) -> run_agent_pb2.RunOutputFrame:
         return self.result(run_completed=run_result_pb2.RunCompleted(finish_reason=run_result_pb2.FINISH_REASON_STOP))
 
@@ -139,24 +144,24 @@ async def no_terminal(run: Run) -> None:
 
 
 async def after_terminal(run: Run) -> None:
-    await run.send(run.done(), run.delta("more"))
+    await run.send(run.answered(), run.delta("more"))
 
 
 async def wrong_sequence(run: Run) -> None:
     run.sequence = 6
-    await run.send(run.done())
+    await run.send(run.answered())
 
 
 async def wrong_run(run: Run) -> None:
     run.start.context.run_id = "run_of_another"
-    await run.send(run.result(progress={"text": "at work"}), run.done())
+    await run.send(run.result(progress={"text": "at work"}), run.answered())
 
 
 async def unknown_kind(run: Run) -> None:
     """A kind with the number 99, as a later version of the contract may have."""
     unknown = run_agent_pb2.RunOutputFrame(result=Result.FromString(b"\x10\x01\x9a\x06\x03new"))
     run.sequence = 1
-    await run.send(unknown, run.done())
+    await run.send(unknown, run.answered())
 
 
 async def raw_oversize(run: Run) -> None:
@@ -167,7 +172,7 @@ async def call_after_end(run: Run) -> None:
     frame = run_agent_pb2.RunOutputFrame()
     frame.call.call_id = 1
     frame.call.page_history.limit = 1
-    await run.send(run.done(), frame)
+    await run.send(run.answered(), frame)
 
 
 LESS_USUAL = {
