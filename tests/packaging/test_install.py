@@ -98,6 +98,13 @@ print(json.dumps({{"imported": here, "top": top}}))
     return found
 
 
+def files_of(plugin: Path) -> set[str]:
+    """Without what building leaves, and what only git reads."""
+    built = {"build", "node_modules", "contract", "worker", ".gitignore", "__pycache__"}
+    names = [path.relative_to(plugin) for path in plugin.rglob("*") if path.is_file()]
+    return {name.as_posix() for name in names if not built & set(name.parts)}
+
+
 def test_the_wheel_installs_portway_alone_and_whole(source: Path, environment: Path, tmp_path: Path) -> None:
     wheel = build_wheel(source, tmp_path / "wheels")
     names = set(zipfile.ZipFile(wheel).namelist())
@@ -107,6 +114,12 @@ def test_the_wheel_installs_portway_alone_and_whole(source: Path, environment: P
     found = what_is_there(environment)
     assert found["top"] == {}
     assert all(origin is None or origin.startswith(str(environment)) for origin in found["imported"].values())
+    for template, example in (("python", "echo_plugin"), ("tool", "tool_plugin"), ("go", "go"), ("node", "node")):
+        new = ("-I", "-m", "portway.runtime.kit", "new", example.replace("_", "-"), "--template", template)
+        run(str(environment / "bin" / "python"), *new, cwd=tmp_path)
+        made = files_of(tmp_path / example.replace("_", "-"))
+        assert files_of(source / "clients" / "examples" / example) <= made
+        assert ("protos/portway/v1/worker.proto" in made) == (template in ("go", "node"))
 
 
 def test_a_wheel_made_from_the_source_distribution_is_the_same(source: Path, tmp_path: Path) -> None:
