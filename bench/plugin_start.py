@@ -52,7 +52,7 @@ async def measure(alone: Alone, runners: list[str], program: str) -> list[Row]:
         crashed = []
         for runner, pid in zip(runners, found, strict=False):
             os.kill(pid, signal.SIGKILL)
-            while _is_there(pid):  # noqa: ASYNC110 - nothing tells of the end of a process that is not ours
+            while is_there(pid):  # noqa: ASYNC110 - nothing tells of the end of a process that is not ours
                 await asyncio.sleep(0)
             crashed.append(await seconds_of(channel, runner))
         started = await seconds_of(channel, program)
@@ -78,7 +78,7 @@ async def measure_one(alone: Alone, runner: str) -> Row:
     return _memory("memory of the only plugin (PSS)", size, bare_python()[1], 25)
 
 
-def _is_there(pid: int) -> bool:
+def is_there(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 

@@ -1,5 +1,7 @@
 """`portway plugin new`, `run`, `test` and `pack`, as an author types them."""
 
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -45,6 +47,20 @@ def test_a_new_plugin_of_another_language_has_the_contract_beside_it(tmp_path: P
     assert (folder / "protos" / "portway" / "v1" / "worker.proto").exists()
     assert (folder / "protos" / "buf" / "validate" / "validate.proto").exists()
     assert not (folder / "protos" / "portway" / "v1" / "box.proto").exists()
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(("template", "program"), [("go", "go"), ("node", "npm")])
+def test_a_new_plugin_of_another_language_is_built_and_passes(tmp_path: Path, template: str, program: str) -> None:
+    if shutil.which(program) is None or shutil.which("make") is None:
+        pytest.skip(f"{program} or make is not on the PATH: install it to build a plugin with the template {template}")
+    folder = made(tmp_path, "--template", template)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    subprocess.run(["make"], cwd=folder, env={**os.environ, "PATH": path}, timeout=SECONDS, check=True)
+    done = portway("test", str(folder), cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("  pass  ") == 26
+    assert portway("pack", str(folder), cwd=tmp_path).stdout == "somebody-mine-1.0.0.zip\n"
 
 
 def test_a_run_shows_what_the_plugin_says_and_prints(tmp_path: Path) -> None:
