@@ -121,7 +121,7 @@ class ImageShelf:
         try:
             return self.find(name), ()
         except NotFound:
-            if self._puller is None or not self._settings.allow:
+            if self._puller is None:
                 raise
         puller, timeout = self._puller, self._settings.pull_timeout
         # Before it takes a place.

@@ -68,7 +68,9 @@ async def test_an_image_cannot_be_written_to(rooted: Inside) -> None:
 
 
 async def test_a_terminal_works_with_the_shell_of_the_image(rooted: Inside) -> None:
-    call = await begin(rooted, "test -t 0 && stty size && (: < /dev/tty) && echo own; sleep 60", terminal=(33, 77))
+    call = await begin(
+        rooted, "test -t 0 && stty size && (: < /dev/tty) && echo own && while :; do :; done", terminal=(33, 77)
+    )
     await until_said(call, b"own")
     await call.write(process_pb2.ExecRequest(stdin=b"\x03"))
     ended = None
@@ -350,3 +352,38 @@ async def test_what_is_too_much_is_refused(box: BoxProcess, channel: PortwayChan
     with pytest.raises(LimitExceeded, match="packed more than"):
         await roots.import_image(channel, a_name(), bomb)
     await until(lambda: not roots.left_in(box.data))
+
+
+async def test_on_a_terminal_only_the_foreground_job_is_interrupted_also_without_programs_for_it(
+    rooted: Inside,
+) -> None:
+    assert (await rooted.argv("ls", "/bin/setsid", "/usr/bin/setsid")).code == 2
+    # The job says itself that it runs: a shell may miss the signal in the moment in which it starts one.
+    job = "sh -c 'test -t 0 && (: < /dev/tty) && echo ready; while :; do :; done'"
+    script = f'trap "echo caught" INT; {job}; echo after'
+    call = await begin(rooted, script, terminal=(24, 80))
+    await until_said(call, b"ready")
+    await call.write(process_pb2.ExecRequest(stdin=b"\x03"))
+    said, ended = b"", None
+    while (frame := await call.read()) is not None and isinstance(frame, process_pb2.ExecResponse):
+        said += frame.stdout
+        if frame.HasField("exit"):
+            ended = frame.exit
+            break
+    assert b"caught\r\nafter\r\n" in said
+    assert ended is not None and (ended.status, ended.exit_code) == (process_pb2.EXIT_STATUS_COMPLETED, 0)
+    call.cancel()
+
+
+async def test_what_leads_a_terminal_finds_programs_as_a_shell_does_and_leaves_nothing_open(rooted: Inside) -> None:
+    terminal = (20, 40)
+    assert (await rooted.argv("stty", "size", terminal=terminal)).stdout == "20 40\r\n"
+    assert (await rooted.argv("stty", "size", terminal=terminal, env={"PATH": "/nowhere:/bin"})).stdout == "20 40\r\n"
+    assert (await rooted.argv("/bin/id", "-u", terminal=terminal)).stdout == "1000\r\n"
+    assert (await rooted.argv("not-there", terminal=terminal)).code == 127
+    await rooted.sh("cp /bin/cat script; echo 'echo by $0 $1' | cat > script; echo > closed")
+    assert (await rooted.argv("./script", "x", terminal=terminal)).stdout == "by ./script x\r\n"
+    assert (await rooted.argv("./closed", terminal=terminal)).code == 126
+    assert (await rooted.argv("ls", "/proc/self/fd", terminal=terminal)).stdout.split() == ["0", "1", "2", "3"]
+    nothing = await rooted.argv("cat", "/etc/issue", "", "x", terminal=terminal)
+    assert nothing.code == 1 and nothing.stdout.startswith("hand-made")

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
+from portway.box.backends.namespace.leader import OWN_LEADER, led
 from portway.box.backends.namespace.stage import EMPTY, ETC, RUN, TOP_LEVEL, StagedSession
 from portway.box.backends.types import TEMPORARY, WORKSPACE, CommandSpec, HostMount, MountMode
 from portway.box.isolation.limits import MEBI
@@ -111,6 +112,8 @@ def command_line(command: CommandSpec, leader: tuple[str, ...]) -> list[str]:
     """The program and its arguments, as bubblewrap is to run them."""
     if command.terminal is None:
         return list(command.argv)
+    if leader == OWN_LEADER:
+        return led(command)
     # A session of its own with the terminal as the controlling one, so that Ctrl-C reaches the foreground job only.
     return [*leader, *command.argv]
 

@@ -14,6 +14,7 @@ from portway.box.backends.namespace import wire
 from portway.box.backends.namespace.commands import SandboxParts
 from portway.box.backends.namespace.held import held_by
 from portway.box.backends.namespace.image_programs import leader_in
+from portway.box.backends.namespace.leader import OWN_LEADER, has_own_leader
 from portway.box.backends.namespace.machine import Machine
 from portway.box.backends.namespace.probe import measure
 from portway.box.backends.namespace.sandbox import NamespaceSandbox
@@ -316,7 +317,7 @@ def _staged(spec: SandboxSpec, base: Path | None) -> StagedSession:
     common = (not spec.read_only_root, spec.mounts, _is_read_only(spec.workspace))
     if base is None:
         return StagedSession(*common)
-    return StagedSession(*common, from_image=True, leader=leader_in(base))
+    return StagedSession(*common, from_image=True, leader=OWN_LEADER if has_own_leader() else leader_in(base))
 
 
 def _refusal(probes: tuple[str, ...]) -> str:

@@ -9,6 +9,7 @@ from portway.box.backends.namespace import wire
 from portway.box.backends.namespace.arguments import command_line
 from portway.box.backends.namespace.commands import SandboxParts, SessionCommands
 from portway.box.backends.namespace.launcher import SEARCH
+from portway.box.backends.namespace.leader import OWN_LEADER, leader_program
 from portway.box.backends.namespace.prepared import (
     READY_SECONDS,
     SAY_READY,
@@ -144,7 +145,10 @@ class NamespaceSandbox:
     async def _start_anew(self, command: CommandSpec) -> RunningProcess:
         launcher = await self._commands.launcher()
         await self._may_start.wait()
-        pipes = self._commands.set_up(launcher, command, command_line(command, self._parts.staged.leader))
+        leader = self._parts.staged.leader
+        led = command.terminal is not None and leader == OWN_LEADER
+        further = [leader_program()] if led else []
+        pipes = self._commands.set_up(launcher, command, command_line(command, leader), further)
         return self._commands.process(launcher, pipes, self._commands.follow(launcher))
 
     async def _prepare(self, command: CommandSpec | None = None) -> Prepared:

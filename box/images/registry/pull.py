@@ -47,7 +47,7 @@ class Puller:
         if not reference.is_allowed(self._allow):
             raise NotPermitted(
                 f"image {name!r} is not here, and the operator of this box does not allow to pull it "
-                "(`box.images.allow`); import it instead",
+                f"(`box.images.allow`); `portway box image import FILE --name {name}` makes one",
                 reason=Reason.REFUSED_BY_POLICY,
             )
         return reference

@@ -49,6 +49,17 @@ def given(request: pytest.FixtureRequest, registries: tuple[Registry, Registry] 
         yield Given(box, *(registries or (None, None)))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A pull is the same code for all backends: on an engine, one is enough for every day."""
+    for item in items:
+        mode = (
+            item.callspec.params.get("given") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ""
+        )
+        if item.path.stem == "test_pulls" and mode == DOCKER and "is_pulled_and_used" not in item.name:
+            item.add_marker(pytest.mark.heavy)
+
+
 @pytest.fixture
 def box(given: Given) -> BoxProcess:
     return given.box
