@@ -2,8 +2,9 @@
 
 import pytest
 
-from portway.v1 import box_pb2, process_pb2, session_pb2
+from portway.v1 import box_pb2, image_pb2, process_pb2, session_pb2
 from tests.asking import ask
+from tests.box import roots
 from tests.box.box_process import ROOT, box_process, why_not
 from tests.box.inside import dial, new_session
 from tests.box.machine import until_nothing_is_left
@@ -36,5 +37,13 @@ async def test_a_session_in_podman_is_measured_used_and_gone() -> None:
                     session = await new_session(channel, network=policy)
                     assert (await session.sh("cat /etc/resolv.conf")).stdout.startswith("nameserver 127.0.0.1")
                     await session.delete()
+                archive = roots.docker_archive(roots.root_tar(), config={"Env": ["TOOL=x"]})
+                await roots.import_image(channel, "own:1", archive)
+                last = (await roots.validate(channel, "own:1"))[-1]
+                assert last.stage == image_pb2.IMAGE_VALIDATION_STAGE_COMPLETED, last
+                session = await new_session(channel, image="own:1")
+                assert (await session.sh("cat /etc/issue; echo $TOOL")).stdout == "hand-made\nx\n"
+                await session.delete()
+                await ask(channel, image_pb2.RemoveImageRequest(name="own:1"))
             box.stop()
             await until_nothing_is_left(box)

@@ -266,7 +266,7 @@ class EngineBackend:
     async def _image(self, name: str) -> EngineImage:
         if is_kept(name):
             try:
-                return await self._engine.image(":".join(self._depot.name_of(name)))
+                return await self._engine.image(self._depot.name_of(name))
             except NotFound:
                 text = "the image of this session is not there any more; import it again and make a new session"
                 raise WrongState(text) from None

@@ -103,10 +103,11 @@ class Engine:
         variables = tuple(entry.partition("=")[0] for entry in config.get("Env") or ())
         return EngineImage(said["Id"], tuple(config.get("Volumes") or ()), variables)
 
-    async def import_image(self, tar: BinaryIO, repository: str, tag: str, change: str) -> None:
+    async def import_image(self, tar: BinaryIO, name: str, change: str) -> None:
         """Makes an image of a tar. Its sender closes the other end when nobody waits for it any more."""
         said = await self._ask(
-            lambda client: client.import_image_from_stream(tar, repository=repository, tag=tag, changes=[change])
+            # With the tag in the name: Podman does not look for it elsewhere.
+            lambda client: client.import_image_from_stream(tar, repository=name, changes=[change])
         )
         if '"error"' in said:
             raise Unavailable(f"{self.kind} did not take the image: {said[-300:]}")

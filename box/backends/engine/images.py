@@ -37,9 +37,9 @@ class EngineDepot:
         self._engine = engine
         self._label = f"LABEL {label}={identity}"
 
-    def name_of(self, reference: str) -> tuple[str, str]:
-        """Repository and tag."""
-        return self._repository, reference.removeprefix(KEPT)
+    def name_of(self, reference: str) -> str:
+        """What the engine calls it."""
+        return f"{self._repository}:{reference.removeprefix(KEPT)}"
 
     async def keep(self, reference: str, root: Path) -> None:
         reading, writing = os.pipe2(os.O_CLOEXEC)
@@ -47,7 +47,7 @@ class EngineDepot:
         packer.start()
         try:
             with os.fdopen(reading, "rb") as stream:
-                await self._engine().import_image(stream, *self.name_of(reference), self._label)
+                await self._engine().import_image(stream, self.name_of(reference), self._label)
         finally:
             # Without its reader it ends by itself.
             await to_its_end(asyncio.to_thread(packer.join))
@@ -55,7 +55,7 @@ class EngineDepot:
             raise Unavailable(f"the image could not be given to the engine: {packer.failure}")
 
     async def drop(self, reference: str) -> None:
-        await self._engine().remove_image(":".join(self.name_of(reference)))
+        await self._engine().remove_image(self.name_of(reference))
 
 
 class _Packer(threading.Thread):
