@@ -12,6 +12,7 @@ from typing import TypeVar
 from portway.box.backends.types import FileAccess
 from portway.box.files.failures import told_about
 from portway.box.isolation.syscalls import files_as
+from portway.box.tasks import to_its_end
 from portway.rpc.errors import PortwayError
 
 T = TypeVar("T")
@@ -61,10 +62,15 @@ class FileThreads:
         try:
             return await asyncio.shield(making)
         except asyncio.CancelledError:
-            with contextlib.suppress(PortwayError):
-                made = await making
-                await self.run(access, path, partial(release, made))
+            await to_its_end(self._give_back(access, path, making, release))
             raise
+
+    async def _give_back(
+        self, access: FileAccess, path: str, making: "asyncio.Future[T]", release: Callable[[T], None]
+    ) -> None:
+        with contextlib.suppress(PortwayError):
+            made = await making
+            await self.run(access, path, partial(release, made))
 
     async def run_until_cancelled(self, access: FileAccess, path: str, work: Callable[[Callable[[], bool]], T]) -> T:
         """As `run`, for long work that asks again and again whether it should stop."""

@@ -11,6 +11,7 @@ from portway.box.files.operations import AtomicWrite, make_parents
 from portway.box.files.places import Place
 from portway.box.files.session_files import FileThreads
 from portway.box.files.types import FileInfo
+from portway.box.tasks import to_its_end
 
 
 class FileWriting:
@@ -31,7 +32,8 @@ class FileWriting:
         try:
             yield
         finally:
-            await self._threads.run(self._access, self._place.path, file.close)
+            # Whole, also for a call that is cancelled again meanwhile: otherwise the piece would stay.
+            await to_its_end(self._threads.run(self._access, self._place.path, file.close))
 
     async def add(self, data: bytes) -> None:
         self._room -= len(data)
