@@ -231,7 +231,9 @@ class _Parts:
         return BoxNumbers(self.sessions, self._runner, self.health, self._errors)
 
     def services(self, shut_down: Callable[[float], None]) -> list[Service]:
-        boxes = BoxServicer(self.health, self._errors, Doctor(self._config.data), self._pages, shut_down)
+        boxes = BoxServicer(
+            self.health, self._errors, Doctor(self._config.data, self._config.engine.sockets), self._pages, shut_down
+        )
         sessions = SessionServicer(self.sessions, self._pages)
         processes = ProcessServicer(self._runner, self._lingering, self._processes, self._pages)
         images = ImageServicer(self._images, self._pages)

@@ -34,6 +34,10 @@ class EngineConfig:
     image: str = ""
     start_timeout: float = 60.0
 
+    @property
+    def sockets(self) -> Mapping[str, str]:
+        return {"docker": self.docker_socket, "podman": self.podman_socket}
+
 
 @dataclass(frozen=True, slots=True)
 class BoxConfig:

@@ -6,26 +6,26 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from portway.box.isolation.cgroup_layout import find_hierarchies
 from portway.box.isolation.disk_images import find_tool
 from portway.box.isolation.seccomp import NoPrograms, program_files
+from portway.box.status.engines import look_at_engine
 from portway.box.status.findings import Finding, fine, limited, missing
 
 _PROBE_SECONDS = 10
 _OPENAT2_KERNEL = (5, 6)
 _LOW_DISK_BYTES, _LEAST_DISK_BYTES = 4 << 30, 256 << 20
-_ENGINES = (("docker", "/var/run/docker.sock"), ("podman", "/run/podman/podman.sock"))
-_DOCKER = "a session with an image of its own can only have it by `portway box image import`"
 Look = Callable[[], Finding]
 
 
 class Doctor:
-    """`data` is the box's folder."""
+    """`data` is the box's folder, `engines` the sockets of the settings by kind of engine."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, engines: Mapping[str, str]) -> None:
         self._looks: tuple[Look, ...] = (
             look_at_kernel,
             look_at_bubblewrap,
@@ -37,7 +37,7 @@ class Doctor:
             look_at_loop_devices,
             lambda: look_at_disk(data),
             look_at_network_tools,
-            look_at_engines,
+            *(partial(look_at_engine, kind, socket, os.environ) for kind, socket in engines.items()),
             look_at_nsjail,
         )
 
@@ -210,23 +210,6 @@ def look_at_network_tools() -> Finding:
         ", ".join(tools) or "none",
         "sessions with a network may not be had",
         "install passt or slirp4netns" + (", or iproute2" if os.geteuid() == 0 else ""),
-    )
-
-
-def look_at_engines() -> Finding:
-    found = [f"{name} at {path}" for name, path in _ENGINES if os.path.exists(path)]
-    usable = [f"{name} at {path}" for name, path in _ENGINES if os.access(path, os.R_OK | os.W_OK)]
-    if usable:
-        return fine("engines", ", ".join(usable))
-    if found:
-        return limited(
-            "engines", f"{', '.join(found)}, not for this user", _DOCKER, "add the box's user to the engine's group"
-        )
-    return limited(
-        "engines",
-        "neither Docker nor Podman",
-        _DOCKER,
-        "nothing, unless you want an engine: install docker.io or podman",
     )
 
 

@@ -14,7 +14,7 @@ from portway.box.sessions.directory import SessionDirectory
 from portway.box.sessions.types import SessionFigures
 from portway.box.status.errors import ErrorLog
 
-PROBE_AGAIN_SECONDS = 15.0
+PROBE_AGAIN_SECONDS = 5.0
 NOT_SERVED = (
     ("nsjail", "not available in this version"),
     ("e2b", "not available in this version"),

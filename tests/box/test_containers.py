@@ -43,10 +43,10 @@ def client(engine: Dockerd | None = None) -> Iterator[Any]:
         made.close()
 
 
-def containers(box: BoxProcess) -> list[dict[str, Any]]:
+def containers(box: BoxProcess, engine: Dockerd | None = None) -> list[dict[str, Any]]:
     label = f"portway.box.installation={(box.data / 'installation').read_text().strip()}"
-    with client() as engine:
-        found: list[dict[str, Any]] = engine.containers(all=True, filters={"label": label})
+    with client(engine) as api:
+        found: list[dict[str, Any]] = api.containers(all=True, filters={"label": label})
         return found
 
 

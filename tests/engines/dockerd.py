@@ -7,6 +7,7 @@ the test run, the engine ends when the last process of the run is gone, with eve
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from portway.box.isolation.syscalls import effective_capabilities
+from tests.engines.guardian import daemon_command
 from tests.engines.rootfs import IMAGE, why_no_root
 
 _SECONDS = 120.0
@@ -36,6 +38,23 @@ class Dockerd:
     def pid(self) -> int:
         return int(self.pid_file.read_text())
 
+    def is_gone(self, pid: int) -> bool:
+        """Whether its process with this id has ended, be it not reaped yet."""
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("Z", "X")
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    def start_again(self) -> None:
+        """After its end, on the same data; it answers a little later. Its guardian ends this one too."""
+        folder = self.pid_file.parent
+        with (folder / "dockerd.log").open("ab") as log:
+            command = daemon_command(folder)
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        process.returncode = 0  # nobody here waits for its end
+
 
 def why_no_docker() -> str:
     """Why no engine can be started here; empty where one can, or where trying is the only way to know."""
@@ -54,14 +73,18 @@ def docker_engine() -> Dockerd:
     return engine
 
 
-def own_engine(name: str) -> "tuple[Dockerd | None, str]":
-    """Another one, for a test that ends it."""
-    return _started(Path(f"/tmp/pw-engine-{hashlib.sha256(f'{_RUN}{name}'.encode()).hexdigest()[:10]}"))
+def own_engine(name: str, **settings: bool) -> "tuple[Dockerd | None, str]":
+    """Another one, for a test that ends it; `settings` as in its file, with `_` for `-`."""
+    folder = Path(f"/tmp/pw-engine-{hashlib.sha256(f'{_RUN}{name}'.encode()).hexdigest()[:10]}")
+    folder.mkdir(mode=0o711, exist_ok=True)
+    told = {key.replace("_", "-"): value for key, value in settings.items()}
+    (folder / "daemon.json").write_text(json.dumps(told))
+    return _started(folder)
 
 
 @cache
 def _start() -> tuple[Dockerd | None, str]:
-    return own_engine("")
+    return _started(Path(f"/tmp/pw-engine-{hashlib.sha256(_RUN.encode()).hexdigest()[:10]}"))
 
 
 def _started(folder: Path) -> tuple[Dockerd | None, str]:

@@ -17,9 +17,21 @@ from pathlib import Path
 
 import docker
 
+from portway.box.isolation import syscalls
 from tests.engines.rootfs import IMAGE, root_tar
 
 _SECONDS = 60.0
+
+
+def daemon_command(folder: Path) -> list[str]:
+    """Starts an engine that has everything in the folder, and no network."""
+    own = [
+        *("--host", f"unix://{folder}/docker.sock", "--pidfile", str(folder / "docker.pid")),
+        *("--data-root", str(folder / "data"), "--exec-root", str(folder / "exec")),
+        *("--config-file", str(folder / "daemon.json"), "--cgroup-parent", f"/{folder.name}"),
+    ]
+    without = ["--iptables=false", "--ip6tables=false", "--bridge=none", "--ip-forward=false", "--ip-masq=false"]
+    return ["dockerd", *own, *without, "--exec-opt", "native.cgroupdriver=cgroupfs", "--log-level", "warn"]
 
 
 class Guardian:
@@ -31,16 +43,10 @@ class Guardian:
     def start(self) -> str:
         """Why it does not answer; empty where it does."""
         folder = self._folder
-        (folder / "daemon.json").write_text(json.dumps({}))
-        own = [
-            *("--host", f"unix://{folder}/docker.sock", "--pidfile", str(folder / "docker.pid")),
-            *("--data-root", str(folder / "data"), "--exec-root", str(folder / "exec")),
-            *("--config-file", str(folder / "daemon.json"), "--cgroup-parent", f"/{self._group}"),
-        ]
-        without = ["--iptables=false", "--ip6tables=false", "--bridge=none", "--ip-forward=false", "--ip-masq=false"]
-        command = ["dockerd", *own, *without, "--exec-opt", "native.cgroupdriver=cgroupfs", "--log-level", "warn"]
+        if not (folder / "daemon.json").exists():
+            (folder / "daemon.json").write_text(json.dumps({}))
         with (folder / "dockerd.log").open("ab") as log:
-            self._daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._daemon = subprocess.Popen(daemon_command(folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             return self._import() if self._answers() else f"it did not start: {self._last_words()}"
         except docker.errors.DockerException as error:
@@ -73,11 +79,18 @@ class Guardian:
         lines = (self._folder / "dockerd.log").read_text(errors="replace").strip().splitlines()
         return lines[-1][-300:] if lines else "without a word"
 
+    def take_orphans(self) -> None:
+        """What a killed engine leaves is reaped here: the next one takes a dead containerd for alive."""
+        syscalls.set_child_subreaper()
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: _reap())
+
     def wait_until_nobody_is_left(self) -> None:
         users = os.open(self._folder / "users", os.O_RDWR | os.O_CLOEXEC)
         fcntl.flock(users, fcntl.LOCK_EX)
 
     def end(self) -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _reap()
         with contextlib.suppress(docker.errors.DockerException, OSError), self._client() as client:
             for container in client.containers(all=True):
                 client.remove_container(container["Id"], v=True, force=True)
@@ -124,10 +137,17 @@ class Guardian:
                         os.rmdir(path)
 
 
+def _reap() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def main() -> None:
     guardian = Guardian(Path(sys.argv[1]))
     said = Path(sys.argv[1]) / "said"
     reason = guardian.start()
+    guardian.take_orphans()
     writing = said.with_suffix(".new")
     writing.write_text(reason)
     writing.rename(said)

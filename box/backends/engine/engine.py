@@ -16,7 +16,7 @@ from portway.rpc.errors import NotFound, PortwayError, Unavailable, WrongState
 T = TypeVar("T")
 DOCKER, PODMAN = "docker", "podman"
 # The first version with private control group namespaces.
-_API_VERSION = "1.41"
+OLDEST_API = "1.41"
 _THREADS = 4
 _REMOVE_SECONDS = 20.0
 
@@ -155,7 +155,7 @@ class Engine:
         try:
             if self._client is None:
                 url = f"unix://{self.address.path}"
-                self._client = docker.APIClient(base_url=url, version=_API_VERSION, timeout=self._timeout)
+                self._client = docker.APIClient(base_url=url, version=OLDEST_API, timeout=self._timeout)
                 # The SDK keeps a connection open for each address that was ever asked, and containers have their own.
                 self._client.headers["Connection"] = "close"
             return call(self._client)
