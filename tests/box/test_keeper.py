@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from portway.rpc.errors import Unavailable
 from portway.rpc.ids import new_id
 from tests.box import roots
 from tests.box.box_process import DOCKER, BoxProcess, box_process, why_not
@@ -48,6 +49,15 @@ async def test_libraries_that_an_image_wants_loaded_first_are_not_in_the_keeper(
         # It is the image's own matter what its programs load.
         assert (await session.attempt("cat /etc/ld.so.preload")).stdout == "/opt/first.so\n"
         await session.delete()
+
+
+async def test_an_image_with_something_in_the_keepers_place_is_refused_at_once(box: BoxProcess) -> None:
+    name = f"keeper/{new_id('img')}"
+    async with dial(box) as channel:
+        await roots.import_image(channel, name, roots.tar_of(*roots.root_entries(), roots.link(".portway", "/tmp")))
+        with pytest.raises(Unavailable, match="ended at once"):
+            await new_session(channel, image=name)
+        assert containers(box) == []
 
 
 async def test_variables_of_an_image_are_not_the_keepers(box: BoxProcess) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from portway.box.backends.namespace import wire
 from portway.box.backends.types import ListenPlace, PortPlace, SocketPlace, check_socket_name
+from portway.box.isolation.pidfd import watch_process
 from portway.rpc.errors import Conflict, Unavailable
 
 _ANSWER_SECONDS = 20.0
@@ -43,7 +44,7 @@ class KeeperDoor:
         """The line to the keeper with this process id. Raises `Unavailable` where another or nobody dials."""
         try:
             async with asyncio.timeout(patience):
-                line, _address = await asyncio.get_running_loop().sock_accept(self._socket)
+                line = await self._dialled(pid)
         except TimeoutError:
             raise Unavailable(
                 f"the keeper in the container did not answer within {patience:.0f} s; the engine must run on this "
@@ -54,6 +55,29 @@ class KeeperDoor:
             line.close()
             raise Unavailable(f"process {peer} dialled the box in the place of a session's keeper {pid}")
         return line
+
+    async def _dialled(self, pid: int) -> socket.socket:
+        """Raises `Unavailable` where the process ends without having dialled: nobody waits for it in vain."""
+        loop = asyncio.get_running_loop()
+        watched = watch_process(pid)
+        dialling = asyncio.ensure_future(loop.sock_accept(self._socket))
+        ended = asyncio.Event()
+        ending = asyncio.ensure_future(ended.wait())
+        if watched is None:
+            ended.set()
+        else:
+            loop.add_reader(watched, ended.set)
+        try:
+            await asyncio.wait([dialling, ending], return_when=asyncio.FIRST_COMPLETED)
+            if not dialling.done():
+                raise Unavailable("the keeper in the container ended at once; has its image something at /.portway?")
+            return dialling.result()[0]
+        finally:
+            if watched is not None:
+                loop.remove_reader(watched)
+                os.close(watched)
+            for task in (dialling, ending):
+                task.cancel()
 
     def close(self) -> None:
         """Nobody can dial any more."""
