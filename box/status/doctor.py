@@ -36,7 +36,6 @@ class Doctor:
             look_at_control_groups,
             look_at_loop_devices,
             lambda: look_at_disk(data),
-            look_at_network_tools,
             *(partial(look_at_engine, kind, socket, os.environ) for kind, socket in engines.items()),
             look_at_nsjail,
         )
@@ -199,18 +198,6 @@ def look_at_disk(data: Path) -> Finding:
             "disk", found, "a few full sessions fill it", "free space, or lower `disk_bytes` of the profiles"
         )
     return fine("disk", found)
-
-
-def look_at_network_tools() -> Finding:
-    tools = [name for name in ("pasta", "slirp4netns", "ip", "nft") if find_tool(name)]
-    if "pasta" in tools or "slirp4netns" in tools or (os.geteuid() == 0 and "ip" in tools):
-        return fine("network tools", ", ".join(tools))
-    return limited(
-        "network tools",
-        ", ".join(tools) or "none",
-        "sessions with a network may not be had",
-        "install passt or slirp4netns" + (", or iproute2" if os.geteuid() == 0 else ""),
-    )
 
 
 def look_at_nsjail() -> Finding:
