@@ -83,7 +83,7 @@ async def test_a_shell_has_a_terminal_of_this_size_and_its_exit_code_comes_out(s
 
 async def test_control_keys_go_inside(shell: OnTerminal) -> None:
     await shell.until_shown("$ ")
-    shell.type('sh -c \'trap "echo trap"ped INT; echo wait""ing; sleep 1000\'\r')
+    shell.type('sh -c \'trap "echo trap"ped"; exit" INT; echo wait""ing; while :; do sleep 0.05; done\'\r')
     await shell.until_shown("waiting")
     shell.type("\x03")
     await shell.until_shown("trapped")

@@ -46,11 +46,13 @@ class Attachment:
         self._alone = True
         self._room = asyncio.Event()
         self._telling: set[asyncio.Future[bool]] = set()
+        # A call takes one frame at a time; of two at once, one would be lost.
+        self._turn = asyncio.Lock()
 
     def resize(self) -> None:
         """Tells the size of the terminal as it is now; from a handler of signals, which cannot wait."""
         if self._call is not None:
-            telling = asyncio.ensure_future(send(self._call, _Request(resize=self._terminal.size())))
+            telling = asyncio.ensure_future(self._send(self._call, _Request(resize=self._terminal.size())))
             self._telling.add(telling)
             telling.add_done_callback(self._telling.discard)
 
@@ -106,9 +108,13 @@ class Attachment:
         self._alone = first.attached.attached_count <= 1 and self._alone
         self._confirm(first.stdin_taken)
         if self._alone and self._unconfirmed:
-            await send(call, _Request(stdin=bytes(self._unconfirmed), stdin_offset=self._confirmed))
-        await send(call, _Request(resize=self._terminal.size()))
+            await self._send(call, _Request(stdin=bytes(self._unconfirmed), stdin_offset=self._confirmed))
+        await self._send(call, _Request(resize=self._terminal.size()))
         self._call = call
+
+    async def _send(self, call: Any, request: process_pb2.AttachProcessRequest) -> bool:
+        async with self._turn:
+            return await send(call, request)
 
     async def _show(self) -> int | None:
         """What it says, until its end; None where the connection was lost."""
@@ -185,7 +191,9 @@ class Attachment:
         if self._alone:
             self._unconfirmed += data
         if self._call is not None:
-            await send(self._call, _Request(stdin=data, stdin_offset=offset) if self._alone else _Request(stdin=data))
+            await self._send(
+                self._call, _Request(stdin=data, stdin_offset=offset) if self._alone else _Request(stdin=data)
+            )
 
     def _confirm(self, taken: int) -> None:
         fresh = taken - self._confirmed
