@@ -103,8 +103,12 @@ def _host_config(plan: Plan) -> dict[str, Any]:
         "NetworkMode": "none",
         "Dns": ["127.0.0.1"],
         "DnsSearch": ["."],
-        # The only way to its ports from outside is through the box, whatever their number.
-        "Sysctls": {"net.ipv4.ip_unprivileged_port_start": "0"},
+        "Sysctls": {
+            # The only way to its ports from outside is through the box, whatever their number.
+            "net.ipv4.ip_unprivileged_port_start": "0",
+            # As in every new network namespace: engines open echo requests to everybody in theirs.
+            "net.ipv4.ping_group_range": "1 0",
+        },
         "IpcMode": "private",
         "CgroupnsMode": "private",
         "ShmSize": SHARED_MEMORY_BYTES,
