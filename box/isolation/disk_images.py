@@ -23,6 +23,14 @@ class ImageMaker:
         self._templates = templates
         templates.mkdir(mode=0o700, parents=True, exist_ok=True)
 
+    def open(self, image: Path, *, size: int, inodes: int, journal: bool) -> int:
+        """A descriptor of an image: of the one that is there, repaired where it was in use, or of a new one."""
+        if image.exists():
+            self.check(image)
+        else:
+            self.make(image, size=size, inodes=inodes, journal=journal)
+        return os.open(image, os.O_RDWR | os.O_CLOEXEC)
+
     def make(self, image: Path, *, size: int, inodes: int, journal: bool) -> None:
         """An empty file system of `size` bytes for at most `inodes` files."""
         template = self._templates / f"{size}-{inodes}-{'j' if journal else 'n'}.ext4"

@@ -255,13 +255,8 @@ class EngineBackend:
         return ContainerSkills(spec, plan.user, namespace, seen[0] if seen else -1)
 
     def _open_disk(self, home: Path, spec: SandboxSpec) -> int:
-        disk = home / _DISK
-        if disk.exists():
-            self._disks.check(disk)
-        else:
-            limits = spec.limits
-            self._disks.make(disk, size=limits.disk_bytes, inodes=limits.inodes, journal=spec.persistent)
-        return os.open(disk, os.O_RDWR | os.O_CLOEXEC)
+        limits = spec.limits
+        return self._disks.open(home / _DISK, size=limits.disk_bytes, inodes=limits.inodes, journal=spec.persistent)
 
     async def _image(self, name: str) -> EngineImage:
         if is_kept(name):

@@ -247,13 +247,8 @@ class NamespaceBackend:
             raise
 
     def _open_image(self, home: Path, spec: SandboxSpec) -> int:
-        image = home / _IMAGE
-        if image.exists():
-            self._images.check(image)
-        else:
-            limits = spec.limits
-            self._images.make(image, size=limits.disk_bytes, inodes=limits.inodes, journal=spec.persistent)
-        return os.open(image, os.O_RDWR | os.O_CLOEXEC)
+        limits = spec.limits
+        return self._images.open(home / _IMAGE, size=limits.disk_bytes, inodes=limits.inodes, journal=spec.persistent)
 
     def _unenforced(self, kind: str) -> tuple[str, ...]:
         kinds = self._tree.kinds if self._tree else frozenset()
