@@ -22,7 +22,7 @@ run: setup ## start everything; the ready line names the page
 
 test: $(VENV)/.installed ## set up and run the tests
 	@.ci/system-packages run test
-	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
+	.ci/tests $(BIN)/pytest $(ARGS)
 
 fuzz: $(VENV)/.installed ## send nonsense to every method of every server; MINUTES=n, SEED=n
 	@.ci/system-packages run test
@@ -31,7 +31,7 @@ fuzz: $(VENV)/.installed ## send nonsense to every method of every server; MINUT
 
 test-heavy: $(VENV)/.installed ## the tests that need a real peer or minutes of time
 	@.ci/system-packages run test heavy
-	$(BIN)/pytest -m heavy -n auto --dist worksteal $(ARGS)
+	.ci/tests $(BIN)/pytest -m heavy $(ARGS)
 
 faults: setup ## MINUTES (10) of random kills under load, then every invariant is checked; SEED=n, DATABASE=postgresql
 	@.ci/system-packages run test
