@@ -41,6 +41,10 @@ def _check_argv(argv: tuple[str, ...], field: str) -> None:
 
 def timeout_of(command: CommandRequest, session: SessionSpec) -> float:
     """Seconds. Raises `InvalidInput` for more than the session allows."""
+    if command.longest_time:
+        if command.timeout is not None:
+            raise InvalidInput.field("command.longest_time", "stands instead of a timeout; leave one of them out")
+        return session.command_timeout
     if command.timeout is None:
         return min(session.default_timeout, session.command_timeout)
     if not 0 < command.timeout <= session.command_timeout:

@@ -11,7 +11,8 @@ from portway.box.sessions.types import SessionRef
 
 @dataclass(frozen=True, slots=True)
 class CommandRequest:
-    """What to run. Exactly one of `argv` and `shell` is set. `timeout` in seconds; `None`: the default."""
+    """What to run. Exactly one of `argv` and `shell` is set. `timeout` in seconds; `None`: the default, or with
+    `longest_time` what the session lets any command take."""
 
     argv: tuple[str, ...] = ()
     shell: str = ""
@@ -19,6 +20,7 @@ class CommandRequest:
     env: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
     terminal: TerminalSize | None = None
+    longest_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ def command_from(command: pb.Command) -> CommandRequest:
         env=dict(command.env),
         timeout=seconds_of(command.timeout, "command.timeout") if command.HasField("timeout") else None,
         terminal=size_from(command.terminal) if command.HasField("terminal") else None,
+        longest_time=command.longest_time,
     )
 
 
@@ -48,7 +49,7 @@ def size_from(size: pb.TerminalSize) -> TerminalSize:
 
 
 def command_to(command: CommandRequest) -> pb.Command:
-    made = pb.Command(working_directory=command.working_directory, env=command.env)
+    made = pb.Command(working_directory=command.working_directory, env=command.env, longest_time=command.longest_time)
     if command.shell:
         made.shell = command.shell
     else:

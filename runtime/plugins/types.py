@@ -50,6 +50,7 @@ class Permission(StrEnum):
     FILES_CONFIG = "files.config"
     FILES_KNOWLEDGE = "files.knowledge"
     INTERACTIONS_REQUEST = "interactions.request"
+    APPROVALS_REQUEST = "approvals.request"
     STATE = "state"
     PROMPT = "prompt"
     BOX_EXEC = "box.exec"

@@ -56,6 +56,7 @@ from portway.runtime.sdk.types.pulled import (
     ToolOutput,
     ToolResult,
     TranscriptItem,
+    WantedApproval,
 )
 from portway.runtime.sdk.types.results import (
     ActionRequested,
@@ -152,6 +153,7 @@ __all__ = [
     "TranscriptItem",
     "Usage",
     "VideoPart",
+    "WantedApproval",
     "add_usage",
     "text_of",
     "text_part",

@@ -16,6 +16,12 @@ def approvers_of(policy: ApprovalPolicy, actor_id: str) -> Approvers:
     )
 
 
+def anybody_decides(policy: ApprovalPolicy, actor_id: str) -> bool:
+    """Whether there is anybody who may decide for a run whose event is of `actor_id`."""
+    others = bool(set(policy.approver_ids) - {actor_id})
+    return not policy.operators_excluded or others or (policy.sender and bool(actor_id))
+
+
 def check_caller(caller: Caller, approval: Approval) -> str:
     """A caller of the API; answers who it is. Raises NotPermitted."""
     approvers = from_json(Approvers, approval.approver)

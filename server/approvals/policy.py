@@ -1,7 +1,7 @@
 """What needs a person's approval, by the policies of an agent."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 
 from portway.server.agents.types import AgentSpec
@@ -10,10 +10,11 @@ from portway.server.bindings.patterns import is_found
 COMMAND_TOOL = "exec"
 
 
-def may_wait(spec: AgentSpec) -> bool:
-    """Whether a run of the agent may ever wait for a person."""
+def may_wait(spec: AgentSpec, allowed: Collection[str]) -> bool:
+    """Whether a run of the agent, with these permissions, may ever wait for a person."""
     return bool(
-        spec.box_policy.approved_commands
+        "approvals_request" in allowed
+        or spec.box_policy.approved_commands
         or spec.resource_policy.approved_tools
         or spec.delivery_policy.approved_actions
     )

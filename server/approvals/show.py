@@ -49,6 +49,8 @@ def _shown(approval: NewApproval | Approval) -> str:
     """The command as it will run, or the arguments."""
     details = json.loads(approval.details)
     arguments = details.get("arguments", {})
-    command = arguments.get("command") if isinstance(arguments, dict) else None
+    # What a runner asks for itself is shown whole: its own words must hide nothing of it.
+    plain = isinstance(arguments, dict) and details.get("kind") != "request"
+    command = arguments.get("command") if plain else None
     text = command if isinstance(command, str) else json.dumps(arguments, ensure_ascii=False, indent=2)
     return text

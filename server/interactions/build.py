@@ -6,6 +6,7 @@ from typing import Protocol
 from portway.server.actions.request import ActionCalls
 from portway.server.approvals.decide import Decisions, Waiting
 from portway.server.approvals.gate import ApprovalGate
+from portway.server.approvals.request import ApprovalCalls
 from portway.server.approvals.store import StoredApprovals
 from portway.server.artifacts.store import Artifacts
 from portway.server.deliveries.outbox import Outbox
@@ -45,6 +46,7 @@ class DecisionParts:
     expiry: Expiry
     interaction_calls: InteractionCalls
     action_calls: ActionCalls
+    approval_calls: ApprovalCalls
 
 
 def build_decisions(
@@ -63,6 +65,7 @@ def build_decisions(
         expiry=Expiry(database.writer, interactions, approvals, decisions, outbox),
         interaction_calls=InteractionCalls(),
         action_calls=ActionCalls(gate, deliveries, transcript),
+        approval_calls=ApprovalCalls(gate),
     )
 
 

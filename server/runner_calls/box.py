@@ -83,7 +83,7 @@ class BoxCalls:
             await self._approved(run, first.exec.start.command)
         elif kind == "start_process":
             await self._approved(run, first.start_process.command)
-        async with asyncio.timeout(run.time_left()):
+        async with run.in_time():
             match kind:
                 case "exec":
                     await self._exec(run, session, first, frames, emit)

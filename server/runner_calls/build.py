@@ -36,4 +36,5 @@ def build_calls(
         box=box,
         actions=people.action_calls,
         interactions=people.interaction_calls,
+        approvals=people.approval_calls,
     )

@@ -35,7 +35,7 @@ class ModelCalls:
         run.allow("models_invoke", "InvokeModel")
         models = self.asking.models(run, _names(request.request), "InvokeModel")
         question = await self._question(run, request.request)
-        async with asyncio.timeout(run.time_left()), aclosing(self.asking.ask(run, models, question)) as events:
+        async with run.in_time(), aclosing(self.asking.ask(run, models, question)) as events:
             async for event in events:
                 if isinstance(event, Answered):
                     return pb.InvokeModelResponse(answer=event.message)
@@ -45,14 +45,14 @@ class ModelCalls:
         run.allow("models_stream", "StreamModel")
         models = self.asking.models(run, _names(request.request), "StreamModel")
         question = await self._question(run, request.request)
-        async with asyncio.timeout(run.time_left()):
+        async with run.in_time():
             await _Streaming(emit).run(self.asking.ask(run, models, question))
 
     async def embed_texts(self, run: RunScope, request: pb.EmbedTextsRequest) -> pb.EmbedTextsResponse:
         run.allow("models_embed", "EmbedTexts")
         model = self.asking.one(run, request.model_id, "EmbedTexts", ModelKind.EMBEDDING)
         dimensions = request.dimensions or model.info.dimensions
-        async with billed(run, request.model_id, request.texts) as bill, asyncio.timeout(run.time_left()):
+        async with billed(run, request.model_id, request.texts) as bill, run.in_time():
             found = await model.provider.embed(
                 model.name, list(request.texts), dimensions=dimensions, caller=caller_of(run)
             )
@@ -64,7 +64,7 @@ class ModelCalls:
         run.allow("models_rerank", "RerankDocuments")
         model = self.asking.one(run, request.model_id, "RerankDocuments", ModelKind.RERANK)
         texts = [request.query, *request.documents]
-        async with billed(run, request.model_id, texts) as bill, asyncio.timeout(run.time_left()):
+        async with billed(run, request.model_id, texts) as bill, run.in_time():
             found = await model.provider.rerank(
                 model.name, request.query, list(request.documents), request.top_k, caller=caller_of(run)
             )
@@ -77,7 +77,7 @@ class ModelCalls:
         run.allow("models_count_tokens", "CountTokens")
         model = self.asking.models(run, _names(request.request), "CountTokens")[0]
         question = await self._question(run, request.request)
-        async with asyncio.timeout(run.time_left()):
+        async with run.in_time():
             count = await model.provider.count_tokens(model.name, question)
         return pb.CountTokensResponse(input_tokens=count.input_tokens, estimated=count.estimated)
 

@@ -6,6 +6,7 @@ from enum import Enum, auto
 from typing import Any
 
 from portway.server.actions.request import ActionCalls
+from portway.server.approvals.request import ApprovalCalls
 from portway.server.interactions.ask import InteractionCalls
 from portway.server.runner_calls.artifacts import ArtifactCalls
 from portway.server.runner_calls.box import BoxCalls
@@ -54,6 +55,7 @@ class RunnerCalls:
     box: BoxCalls
     actions: ActionCalls
     interactions: InteractionCalls
+    approvals: ApprovalCalls
 
     def operations(self) -> Mapping[str, Operation]:
         """By the field of `RunCall`. What is not here is in the contract and not served yet."""
@@ -79,6 +81,7 @@ class RunnerCalls:
             "get_file": self.files.get_file,
             "request_action": self.actions.request_action,
             "request_interaction": self.interactions.request_interaction,
+            "request_approval": self.approvals.request_approval,
         }
         stream: Mapping[str, Callable[[RunScope, Any, Emit], Awaitable[None]]] = {
             "stream_model": for_streams(self.models.stream_model),

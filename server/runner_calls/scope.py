@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from portway.rpc.errors import (
@@ -44,7 +45,8 @@ class RunScope:
     said by who ends the run; `over` is set when this attempt has ended, however it did. `asked` is the serialized
     question that the run asked people, its last word, and `receipt` the answer to whoever asks the same again;
     `approvals` are those that this attempt waited for or took up, `allowed` those of calls that may be made (by call
-    and digest), and `told_waiting` says that people know that it waits.
+    and digest), `told_waiting` says that people know that it waits, and `asked_approvals` are what it asked for
+    itself, by request.
     """
 
     fence: Fence
@@ -75,9 +77,12 @@ class RunScope:
     approvals: set[str] = field(default_factory=set)
     allowed: dict[tuple[str, str], str] = field(default_factory=dict)
     told_waiting: bool = False
+    asked_approvals: dict[str, tuple[bytes, "asyncio.Future[str]"]] = field(default_factory=dict)
     actions: dict[str, "asyncio.Future[tuple[bytes, run_pull_pb2.RequestActionResponse]]"] = field(default_factory=dict)
     held: Holdings = field(default_factory=Holdings)
     _in_tool_round: bool = False
+    _stood_still: float | None = None
+    _bounds: set[asyncio.Timeout] = field(default_factory=set)
 
     @property
     def workspace_id(self) -> str:
@@ -91,12 +96,12 @@ class RunScope:
         """Raises WrongState (RUN_FINISHED), Stale (ATTEMPT_SUPERSEDED), DeadlineExceeded."""
         if self.ended is not None:
             raise self.ended
-        if time.monotonic() > self.deadline:
+        if self._now() > self.deadline:
             raise DeadlineExceeded(f"the deadline of the run {self.run_id} is over")
 
     def time_left(self) -> float:
         """Seconds until the run's deadline, or until a budget's time is over."""
-        left = max(0.0, self.deadline - time.monotonic())
+        left = max(0.0, self.deadline - self._now())
         paid = self.meter.seconds_left()
         return left if paid is None else min(left, paid)
 
@@ -107,10 +112,37 @@ class RunScope:
             raise run_finished(self.run_id, "ended")
         return self.stage
 
+    @asynccontextmanager
+    async def in_time(self) -> AsyncIterator[None]:
+        """The block ends with the run's time, which may stand still meanwhile. Raises TimeoutError."""
+        async with asyncio.timeout(None if self._stood_still is not None else self.time_left()) as bound:
+            self._bounds.add(bound)
+            try:
+                yield
+            finally:
+                self._bounds.discard(bound)
+
+    def stand_still(self) -> None:
+        """The run's clock stops: a person decides."""
+        self._stood_still = time.monotonic()
+        self.meter.pause()
+        self._move_bounds(None)
+
     def add_time(self, seconds: float) -> None:
-        """Time that does not count: the run's clock stood still."""
+        """Time that does not count: the run's clock stood still, and runs again."""
         self.deadline += seconds
+        self._stood_still = None
         self.meter.resume()
+        self._move_bounds(self.time_left())
+
+    def _move_bounds(self, left: float | None) -> None:
+        when = None if left is None else asyncio.get_running_loop().time() + left
+        for bound in self._bounds:
+            if not bound.expired():
+                bound.reschedule(when)
+
+    def _now(self) -> float:
+        return time.monotonic() if self._stood_still is None else self._stood_still
 
     def allow(self, operation: str, action: str) -> None:
         """Raises NotPermitted for an operation that is not in the snapshot."""

@@ -238,7 +238,7 @@ class Execution:
         streams = not policy.delivery_policy.streaming_disabled and not policy.guards.masked_outbound_patterns
         results = Results(journal=journal, feed=feed, voice=voice, effects=effects, usage=usage, streams=streams)
         sign = Sign(means.signs, place_of(addressee.facts) if addressee.replies else None)
-        clock = _clock(assignment, scope, meter, sign)
+        clock = _clock(assignment, scope, sign)
         attempt = Attempt(assignment, scope, journal, results, token, clock, sign, grace=means.grace)
         scope.stage = Stage(
             journal=journal,
@@ -320,18 +320,19 @@ class Execution:
         return Journal(means.database.writer, feed, means.cursors, fence, self._run.last_sequence)
 
 
-def _clock(assignment: Assignment, scope: RunScope, meter: Meter, sign: Sign) -> RunClock:
+def _clock(assignment: Assignment, scope: RunScope, sign: Sign) -> RunClock:
     """While a person decides nobody types, and nothing is counted."""
 
     def stopped() -> None:
-        meter.pause()
+        scope.stand_still()
         sign.hide()
 
     def added(seconds: float) -> None:
         scope.add_time(seconds)
         sign.show()
 
-    return RunClock(assignment.deadline, may_wait(assignment.snapshot.spec), stopped, added)
+    snapshot = assignment.snapshot
+    return RunClock(assignment.deadline, may_wait(snapshot.spec, snapshot.permissions.allowed), stopped, added)
 
 
 def _drop_arrivals(attempt: Attempt) -> None:

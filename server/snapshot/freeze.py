@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from portway.rpc.errors import InvalidInput, WrongState
 from portway.server.agents.types import AgentSpec
+from portway.server.approvals.approvers import anybody_decides
 from portway.server.events.facts import EventFacts
 from portway.server.models.types import ModelInfo
 from portway.server.runtimes.runner import Runner
@@ -60,6 +61,8 @@ def freeze(grants: Grants, facts: EventFacts, event_id: str, surface_actions: fr
             narrowing.removed.append(f"tools of the box: {error.message}")
     if not facts.delivers and not facts.expects_reply:
         narrowing.take(frozenset({"interactions_request"}), "the event has no place of reply")
+    if not anybody_decides(spec.approval_policy, facts.actor_id):
+        narrowing.take(frozenset({"approvals_request"}), "the agent's approval policy names nobody who could decide")
     narrowing.keep_actions(surface_actions, "the surface cannot")
     if facts.thread_id and narrowing.result().history_scope is HistoryScope.THREAD:
         narrowing.removed.append(f"history outside of the thread {facts.thread_id}")

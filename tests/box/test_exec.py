@@ -182,6 +182,7 @@ async def test_a_working_directory_is_used_and_a_missing_one_is_told(inside: Ins
         process_pb2.Command(shell="true", timeout=seconds(-1)),
         process_pb2.Command(shell="true", timeout=seconds(0)),
         process_pb2.Command(shell="true", timeout=seconds(100_000)),
+        process_pb2.Command(shell="true", timeout=seconds(1), longest_time=True),
         process_pb2.Command(shell="x" * 131_072),
         process_pb2.Command(argv=process_pb2.Argv(args=["true", *["x" * 1000] * 200])),
         process_pb2.Command(shell="true", env={f"N{number}": "x" * 2000 for number in range(200)}),

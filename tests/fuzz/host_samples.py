@@ -134,6 +134,10 @@ _SAMPLES: tuple[tuple[type[Message], dict[str, Any]], ...] = (
         run_pull_pb2.RequestActionRequest,
         {"requestId": "x1", "action": {"action": "react", "target": "m1", "payload": {"emoji": "+1"}}},
     ),
+    (
+        run_pull_pb2.RequestApprovalRequest,
+        {"requestId": "a1", "subject": "Bash", "title": "Run ls?", "details": {"command": "ls"}},
+    ),
     (run_pb2.SteerRunRequest, {"runId": "run_1", "parts": [{"text": {"text": "faster"}}], "requestId": "s1"}),
     (
         adapter_pb2.ConnectRequest,

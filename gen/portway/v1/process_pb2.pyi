@@ -201,10 +201,13 @@ class Command(_message.Message):
     ENV_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     TERMINAL_FIELD_NUMBER: _builtins.int
+    LONGEST_TIME_FIELD_NUMBER: _builtins.int
     shell: _builtins.str
     """A line for `/bin/sh -c`, at most 128 KiB."""
     working_directory: _builtins.str
     """Absolute working directory inside; empty: the session's own."""
+    longest_time: _builtins.bool
+    """It may take as long as any command of the session; not together with `timeout`. For a program that may wait for people, whose caller ends it."""
     @_builtins.property
     def argv(self) -> Global___Argv:
         """Program and arguments."""
@@ -230,10 +233,11 @@ class Command(_message.Message):
         env: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
         terminal: Global___TerminalSize | None = ...,
+        longest_time: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "kind", b"kind", "shell", b"shell", "terminal", b"terminal", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "env", b"env", "kind", b"kind", "shell", b"shell", "terminal", b"terminal", "timeout", b"timeout", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "env", b"env", "kind", b"kind", "longest_time", b"longest_time", "shell", b"shell", "terminal", b"terminal", "timeout", b"timeout", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["argv", "shell"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015

@@ -61,6 +61,7 @@ class RunCall(_message.Message):
     REQUEST_ACTION_FIELD_NUMBER: _builtins.int
     REQUEST_INTERACTION_FIELD_NUMBER: _builtins.int
     RUN_BOX_FIELD_NUMBER: _builtins.int
+    REQUEST_APPROVAL_FIELD_NUMBER: _builtins.int
     call_id: _builtins.int
     """Correlation id, chosen by the caller, unique among the calls under way."""
     more: _builtins.bool
@@ -191,6 +192,10 @@ class RunCall(_message.Message):
     def run_box(self) -> _run_pull_pb2.RunBoxRequest:
         """RunBox."""
 
+    @_builtins.property
+    def request_approval(self) -> _run_pull_pb2.RequestApprovalRequest:
+        """RequestApproval."""
+
     def __init__(
         self,
         *,
@@ -228,12 +233,13 @@ class RunCall(_message.Message):
         request_action: _run_pull_pb2.RequestActionRequest | None = ...,
         request_interaction: _run_pull_pb2.RequestInteractionRequest | None = ...,
         run_box: _run_pull_pb2.RunBoxRequest | None = ...,
+        request_approval: _run_pull_pb2.RequestApprovalRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["call_tool", b"call_tool", "count_tokens", b"count_tokens", "create_artifact", b"create_artifact", "delete_state", b"delete_state", "delete_storage", b"delete_storage", "embed_texts", b"embed_texts", "get_artifact", b"get_artifact", "get_event", b"get_event", "get_file", b"get_file", "get_prompt", b"get_prompt", "get_state", b"get_state", "get_storage", b"get_storage", "get_tool", b"get_tool", "invoke_model", b"invoke_model", "kind", b"kind", "list_knowledge_bases", b"list_knowledge_bases", "list_state", b"list_state", "list_storage", b"list_storage", "page_events", b"page_events", "page_history", b"page_history", "pull_steering", b"pull_steering", "read_artifact", b"read_artifact", "read_file", b"read_file", "request_action", b"request_action", "request_interaction", b"request_interaction", "rerank_documents", b"rerank_documents", "retrieve_knowledge", b"retrieve_knowledge", "run_box", b"run_box", "search_history", b"search_history", "set_state", b"set_state", "set_storage", b"set_storage", "stream_model", b"stream_model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call_tool", b"call_tool", "count_tokens", b"count_tokens", "create_artifact", b"create_artifact", "delete_state", b"delete_state", "delete_storage", b"delete_storage", "embed_texts", b"embed_texts", "get_artifact", b"get_artifact", "get_event", b"get_event", "get_file", b"get_file", "get_prompt", b"get_prompt", "get_state", b"get_state", "get_storage", b"get_storage", "get_tool", b"get_tool", "invoke_model", b"invoke_model", "kind", b"kind", "list_knowledge_bases", b"list_knowledge_bases", "list_state", b"list_state", "list_storage", b"list_storage", "page_events", b"page_events", "page_history", b"page_history", "pull_steering", b"pull_steering", "read_artifact", b"read_artifact", "read_file", b"read_file", "request_action", b"request_action", "request_approval", b"request_approval", "request_interaction", b"request_interaction", "rerank_documents", b"rerank_documents", "retrieve_knowledge", b"retrieve_knowledge", "run_box", b"run_box", "search_history", b"search_history", "set_state", b"set_state", "set_storage", b"set_storage", "stream_model", b"stream_model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "call_tool", b"call_tool", "cancel", b"cancel", "count_tokens", b"count_tokens", "create_artifact", b"create_artifact", "delete_state", b"delete_state", "delete_storage", b"delete_storage", "embed_texts", b"embed_texts", "get_artifact", b"get_artifact", "get_event", b"get_event", "get_file", b"get_file", "get_prompt", b"get_prompt", "get_state", b"get_state", "get_storage", b"get_storage", "get_tool", b"get_tool", "invoke_model", b"invoke_model", "kind", b"kind", "list_knowledge_bases", b"list_knowledge_bases", "list_state", b"list_state", "list_storage", b"list_storage", "more", b"more", "page_events", b"page_events", "page_history", b"page_history", "pull_steering", b"pull_steering", "read_artifact", b"read_artifact", "read_file", b"read_file", "request_action", b"request_action", "request_interaction", b"request_interaction", "rerank_documents", b"rerank_documents", "retrieve_knowledge", b"retrieve_knowledge", "run_box", b"run_box", "search_history", b"search_history", "set_state", b"set_state", "set_storage", b"set_storage", "stream_model", b"stream_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "call_tool", b"call_tool", "cancel", b"cancel", "count_tokens", b"count_tokens", "create_artifact", b"create_artifact", "delete_state", b"delete_state", "delete_storage", b"delete_storage", "embed_texts", b"embed_texts", "get_artifact", b"get_artifact", "get_event", b"get_event", "get_file", b"get_file", "get_prompt", b"get_prompt", "get_state", b"get_state", "get_storage", b"get_storage", "get_tool", b"get_tool", "invoke_model", b"invoke_model", "kind", b"kind", "list_knowledge_bases", b"list_knowledge_bases", "list_state", b"list_state", "list_storage", b"list_storage", "more", b"more", "page_events", b"page_events", "page_history", b"page_history", "pull_steering", b"pull_steering", "read_artifact", b"read_artifact", "read_file", b"read_file", "request_action", b"request_action", "request_approval", b"request_approval", "request_interaction", b"request_interaction", "rerank_documents", b"rerank_documents", "retrieve_knowledge", b"retrieve_knowledge", "run_box", b"run_box", "search_history", b"search_history", "set_state", b"set_state", "set_storage", b"set_storage", "stream_model", b"stream_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["invoke_model", "stream_model", "rerank_documents", "embed_texts", "count_tokens", "get_tool", "call_tool", "list_knowledge_bases", "retrieve_knowledge", "page_history", "search_history", "get_event", "page_events", "get_file", "read_file", "get_artifact", "read_artifact", "create_artifact", "get_state", "set_state", "delete_state", "list_state", "get_storage", "set_storage", "delete_storage", "list_storage", "get_prompt", "pull_steering", "request_action", "request_interaction", "run_box"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["invoke_model", "stream_model", "rerank_documents", "embed_texts", "count_tokens", "get_tool", "call_tool", "list_knowledge_bases", "retrieve_knowledge", "page_history", "search_history", "get_event", "page_events", "get_file", "read_file", "get_artifact", "read_artifact", "create_artifact", "get_state", "set_state", "delete_state", "list_state", "get_storage", "set_storage", "delete_storage", "list_storage", "get_prompt", "pull_steering", "request_action", "request_interaction", "run_box", "request_approval"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -347,6 +353,7 @@ class RunAnswer(_message.Message):
     REQUEST_ACTION_FIELD_NUMBER: _builtins.int
     REQUEST_INTERACTION_FIELD_NUMBER: _builtins.int
     RUN_BOX_FIELD_NUMBER: _builtins.int
+    REQUEST_APPROVAL_FIELD_NUMBER: _builtins.int
     call_id: _builtins.int
     """The call."""
     more: _builtins.bool
@@ -479,6 +486,10 @@ class RunAnswer(_message.Message):
     def run_box(self) -> _run_pull_pb2.RunBoxResponse:
         """RunBox."""
 
+    @_builtins.property
+    def request_approval(self) -> _run_pull_pb2.RequestApprovalResponse:
+        """RequestApproval."""
+
     def __init__(
         self,
         *,
@@ -516,12 +527,13 @@ class RunAnswer(_message.Message):
         request_action: _run_pull_pb2.RequestActionResponse | None = ...,
         request_interaction: _run_pull_pb2.RequestInteractionResponse | None = ...,
         run_box: _run_pull_pb2.RunBoxResponse | None = ...,
+        request_approval: _run_pull_pb2.RequestApprovalResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["call_tool", b"call_tool", "count_tokens", b"count_tokens", "create_artifact", b"create_artifact", "delete_state", b"delete_state", "delete_storage", b"delete_storage", "embed_texts", b"embed_texts", "error", b"error", "get_artifact", b"get_artifact", "get_event", b"get_event", "get_file", b"get_file", "get_prompt", b"get_prompt", "get_state", b"get_state", "get_storage", b"get_storage", "get_tool", b"get_tool", "invoke_model", b"invoke_model", "kind", b"kind", "list_knowledge_bases", b"list_knowledge_bases", "list_state", b"list_state", "list_storage", b"list_storage", "page_events", b"page_events", "page_history", b"page_history", "pull_steering", b"pull_steering", "read_artifact", b"read_artifact", "read_file", b"read_file", "request_action", b"request_action", "request_interaction", b"request_interaction", "rerank_documents", b"rerank_documents", "retrieve_knowledge", b"retrieve_knowledge", "run_box", b"run_box", "search_history", b"search_history", "set_state", b"set_state", "set_storage", b"set_storage", "stream_model", b"stream_model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call_tool", b"call_tool", "count_tokens", b"count_tokens", "create_artifact", b"create_artifact", "delete_state", b"delete_state", "delete_storage", b"delete_storage", "embed_texts", b"embed_texts", "error", b"error", "get_artifact", b"get_artifact", "get_event", b"get_event", "get_file", b"get_file", "get_prompt", b"get_prompt", "get_state", b"get_state", "get_storage", b"get_storage", "get_tool", b"get_tool", "invoke_model", b"invoke_model", "kind", b"kind", "list_knowledge_bases", b"list_knowledge_bases", "list_state", b"list_state", "list_storage", b"list_storage", "page_events", b"page_events", "page_history", b"page_history", "pull_steering", b"pull_steering", "read_artifact", b"read_artifact", "read_file", b"read_file", "request_action", b"request_action", "request_approval", b"request_approval", "request_interaction", b"request_interaction", "rerank_documents", b"rerank_documents", "retrieve_knowledge", b"retrieve_knowledge", "run_box", b"run_box", "search_history", b"search_history", "set_state", b"set_state", "set_storage", b"set_storage", "stream_model", b"stream_model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "call_tool", b"call_tool", "count_tokens", b"count_tokens", "create_artifact", b"create_artifact", "delete_state", b"delete_state", "delete_storage", b"delete_storage", "embed_texts", b"embed_texts", "error", b"error", "get_artifact", b"get_artifact", "get_event", b"get_event", "get_file", b"get_file", "get_prompt", b"get_prompt", "get_state", b"get_state", "get_storage", b"get_storage", "get_tool", b"get_tool", "invoke_model", b"invoke_model", "kind", b"kind", "list_knowledge_bases", b"list_knowledge_bases", "list_state", b"list_state", "list_storage", b"list_storage", "more", b"more", "page_events", b"page_events", "page_history", b"page_history", "pull_steering", b"pull_steering", "read_artifact", b"read_artifact", "read_file", b"read_file", "request_action", b"request_action", "request_interaction", b"request_interaction", "rerank_documents", b"rerank_documents", "retrieve_knowledge", b"retrieve_knowledge", "run_box", b"run_box", "search_history", b"search_history", "set_state", b"set_state", "set_storage", b"set_storage", "stream_model", b"stream_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "call_tool", b"call_tool", "count_tokens", b"count_tokens", "create_artifact", b"create_artifact", "delete_state", b"delete_state", "delete_storage", b"delete_storage", "embed_texts", b"embed_texts", "error", b"error", "get_artifact", b"get_artifact", "get_event", b"get_event", "get_file", b"get_file", "get_prompt", b"get_prompt", "get_state", b"get_state", "get_storage", b"get_storage", "get_tool", b"get_tool", "invoke_model", b"invoke_model", "kind", b"kind", "list_knowledge_bases", b"list_knowledge_bases", "list_state", b"list_state", "list_storage", b"list_storage", "more", b"more", "page_events", b"page_events", "page_history", b"page_history", "pull_steering", b"pull_steering", "read_artifact", b"read_artifact", "read_file", b"read_file", "request_action", b"request_action", "request_approval", b"request_approval", "request_interaction", b"request_interaction", "rerank_documents", b"rerank_documents", "retrieve_knowledge", b"retrieve_knowledge", "run_box", b"run_box", "search_history", b"search_history", "set_state", b"set_state", "set_storage", b"set_storage", "stream_model", b"stream_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["invoke_model", "stream_model", "rerank_documents", "embed_texts", "count_tokens", "get_tool", "call_tool", "list_knowledge_bases", "retrieve_knowledge", "page_history", "search_history", "get_event", "page_events", "get_file", "read_file", "get_artifact", "read_artifact", "create_artifact", "get_state", "set_state", "delete_state", "list_state", "get_storage", "set_storage", "delete_storage", "list_storage", "get_prompt", "pull_steering", "request_action", "request_interaction", "run_box"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["invoke_model", "stream_model", "rerank_documents", "embed_texts", "count_tokens", "get_tool", "call_tool", "list_knowledge_bases", "retrieve_knowledge", "page_history", "search_history", "get_event", "page_events", "get_file", "read_file", "get_artifact", "read_artifact", "create_artifact", "get_state", "set_state", "delete_state", "list_state", "get_storage", "set_storage", "delete_storage", "list_storage", "get_prompt", "pull_steering", "request_action", "request_interaction", "run_box", "request_approval"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

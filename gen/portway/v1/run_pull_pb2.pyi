@@ -1674,6 +1674,70 @@ class RequestInteractionResponse(_message.Message):
 Global___RequestInteractionResponse: _TypeAlias = RequestInteractionResponse  # noqa: Y015
 
 @_typing.final
+class RequestApprovalRequest(_message.Message):
+    """RequestApprovalRequest asks people to allow something that the runner, or a program that it drives, is about to do by itself.
+    The approval is bound to subject, title, details and content_digest together.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
+    CONTENT_DIGEST_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Id chosen by the runner, unique in the run; the same again is answered with the decision that was made, or waits for it."""
+    subject: _builtins.str
+    """Kind of what is to be done, such as the name of a program's tool: `Bash`, `edit`."""
+    title: _builtins.str
+    """What is to be done, in a line for people."""
+    content_digest: _builtins.str
+    """Digest of what is to be done, where the details show it shortened."""
+    @_builtins.property
+    def details(self) -> _struct_pb2.Struct:
+        """Exactly what is to be done, without secrets: people see it. At most 64 KiB."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        title: _builtins.str = ...,
+        details: _struct_pb2.Struct | None = ...,
+        content_digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_digest", b"content_digest", "details", b"details", "request_id", b"request_id", "subject", b"subject", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestApprovalRequest: _TypeAlias = RequestApprovalRequest  # noqa: Y015
+
+@_typing.final
+class RequestApprovalResponse(_message.Message):
+    """RequestApprovalResponse says that a person allowed it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVAL_ID_FIELD_NUMBER: _builtins.int
+    approval_id: _builtins.str
+    """The approval."""
+    def __init__(
+        self,
+        *,
+        approval_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestApprovalResponse: _TypeAlias = RequestApprovalResponse  # noqa: Y015
+
+@_typing.final
 class RunBoxRequest(_message.Message):
     """RunBoxRequest is one frame to a command or process in the run's box session. The first has `start` or `attach`."""
 

@@ -288,6 +288,7 @@ class RunnerPermissions(_message.Message):
     PROMPT_FIELD_NUMBER: _builtins.int
     BOX_EXEC_FIELD_NUMBER: _builtins.int
     BOX_PROCESSES_FIELD_NUMBER: _builtins.int
+    APPROVALS_REQUEST_FIELD_NUMBER: _builtins.int
     models_invoke: _builtins.bool
     """Call models."""
     models_stream: _builtins.bool
@@ -342,6 +343,8 @@ class RunnerPermissions(_message.Message):
     """Run commands in the box."""
     box_processes: _builtins.bool
     """Keep processes in the box."""
+    approvals_request: _builtins.bool
+    """Ask people to allow what the runner is about to do by itself."""
     @_builtins.property
     def platform_actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the platform actions that it may ask for."""
@@ -377,10 +380,11 @@ class RunnerPermissions(_message.Message):
         prompt: _builtins.bool = ...,
         box_exec: _builtins.bool = ...,
         box_processes: _builtins.bool = ...,
+        approvals_request: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts_metadata", b"artifacts_metadata", "artifacts_read", b"artifacts_read", "artifacts_write", b"artifacts_write", "box_exec", b"box_exec", "box_processes", b"box_processes", "events_get", b"events_get", "events_page", b"events_page", "files_config", b"files_config", "files_knowledge", b"files_knowledge", "history_page", b"history_page", "history_scope", b"history_scope", "history_search", b"history_search", "interactions_request", b"interactions_request", "knowledge_bases_list", b"knowledge_bases_list", "knowledge_bases_retrieve", b"knowledge_bases_retrieve", "models_count_tokens", b"models_count_tokens", "models_embed", b"models_embed", "models_invoke", b"models_invoke", "models_rerank", b"models_rerank", "models_stream", b"models_stream", "platform_actions", b"platform_actions", "prompt", b"prompt", "state", b"state", "storage_binding", b"storage_binding", "storage_plugin", b"storage_plugin", "storage_workspace", b"storage_workspace", "tools_call", b"tools_call", "tools_detail", b"tools_detail"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals_request", b"approvals_request", "artifacts_metadata", b"artifacts_metadata", "artifacts_read", b"artifacts_read", "artifacts_write", b"artifacts_write", "box_exec", b"box_exec", "box_processes", b"box_processes", "events_get", b"events_get", "events_page", b"events_page", "files_config", b"files_config", "files_knowledge", b"files_knowledge", "history_page", b"history_page", "history_scope", b"history_scope", "history_search", b"history_search", "interactions_request", b"interactions_request", "knowledge_bases_list", b"knowledge_bases_list", "knowledge_bases_retrieve", b"knowledge_bases_retrieve", "models_count_tokens", b"models_count_tokens", "models_embed", b"models_embed", "models_invoke", b"models_invoke", "models_rerank", b"models_rerank", "models_stream", b"models_stream", "platform_actions", b"platform_actions", "prompt", b"prompt", "state", b"state", "storage_binding", b"storage_binding", "storage_plugin", b"storage_plugin", "storage_workspace", b"storage_workspace", "tools_call", b"tools_call", "tools_detail", b"tools_detail"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

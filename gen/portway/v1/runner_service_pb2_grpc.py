@@ -197,6 +197,11 @@ class RunnerServiceStub:
                 request_serializer=portway_dot_v1_dot_run__pull__pb2.RequestInteractionRequest.SerializeToString,
                 response_deserializer=portway_dot_v1_dot_run__pull__pb2.RequestInteractionResponse.FromString,
                 _registered_method=True)
+        self.RequestApproval = channel.unary_unary(
+                '/portway.v1.RunnerService/RequestApproval',
+                request_serializer=portway_dot_v1_dot_run__pull__pb2.RequestApprovalRequest.SerializeToString,
+                response_deserializer=portway_dot_v1_dot_run__pull__pb2.RequestApprovalResponse.FromString,
+                _registered_method=True)
         self.RunBox = channel.stream_stream(
                 '/portway.v1.RunnerService/RunBox',
                 request_serializer=portway_dot_v1_dot_run__pull__pb2.RunBoxRequest.SerializeToString,
@@ -466,6 +471,17 @@ class RunnerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RequestApproval(self, request, context):
+        """RequestApproval asks people to allow something that the runner is about to do by itself, and is answered once somebody did; the run's clock stands still until then.
+        Who may decide, for how long it waits and how people see it is the agent's approval policy, as for what its other policies name.
+        Errors: PERMISSION_DENIED (approvals.request, which no run has that nobody could decide for; or with reason APPROVAL_DENIED: a person refused it), INVALID_ARGUMENT,
+        FAILED_PRECONDITION (APPROVAL_EXPIRED: nobody decided in time; APPROVAL_STALE: it was given up), ALREADY_EXISTS (the request_id stands for something else),
+        RESOURCE_EXHAUSTED (over 64 KiB, 32 under way, 1,000 in a run, or the run has waited for people as long as a run may). Cancelling withdraws what waits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RunBox(self, request_iterator, context):
         """RunBox drives a command or a process in the run's box session. The response stream ends after `exit` or `process`.
         Errors: PERMISSION_DENIED (box.exec, box.processes), FAILED_PRECONDITION (the run has no session, or the command needs an approval), UNAVAILABLE
@@ -633,6 +649,11 @@ def add_RunnerServiceServicer_to_server(servicer, server):
                     servicer.RequestInteraction,
                     request_deserializer=portway_dot_v1_dot_run__pull__pb2.RequestInteractionRequest.FromString,
                     response_serializer=portway_dot_v1_dot_run__pull__pb2.RequestInteractionResponse.SerializeToString,
+            ),
+            'RequestApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequestApproval,
+                    request_deserializer=portway_dot_v1_dot_run__pull__pb2.RequestApprovalRequest.FromString,
+                    response_serializer=portway_dot_v1_dot_run__pull__pb2.RequestApprovalResponse.SerializeToString,
             ),
             'RunBox': grpc.stream_stream_rpc_method_handler(
                     servicer.RunBox,
@@ -1483,6 +1504,33 @@ class RunnerService:
             '/portway.v1.RunnerService/RequestInteraction',
             portway_dot_v1_dot_run__pull__pb2.RequestInteractionRequest.SerializeToString,
             portway_dot_v1_dot_run__pull__pb2.RequestInteractionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequestApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/portway.v1.RunnerService/RequestApproval',
+            portway_dot_v1_dot_run__pull__pb2.RequestApprovalRequest.SerializeToString,
+            portway_dot_v1_dot_run__pull__pb2.RequestApprovalResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -170,6 +170,13 @@ class RunnerServiceStub:
     Errors: PERMISSION_DENIED (interactions.request), INVALID_ARGUMENT, ALREADY_EXISTS (the id stands for another question),
     FAILED_PRECONDITION with reason AWAITING_INTERACTION (the run has asked already), RESOURCE_EXHAUSTED (over 256 KiB). Cancelling leaves the question as it was recorded or not at all.
     """
+    RequestApproval: _grpc.UnaryUnaryMultiCallable[_run_pull_pb2.RequestApprovalRequest, _run_pull_pb2.RequestApprovalResponse]
+    """RequestApproval asks people to allow something that the runner is about to do by itself, and is answered once somebody did; the run's clock stands still until then.
+    Who may decide, for how long it waits and how people see it is the agent's approval policy, as for what its other policies name.
+    Errors: PERMISSION_DENIED (approvals.request, which no run has that nobody could decide for; or with reason APPROVAL_DENIED: a person refused it), INVALID_ARGUMENT,
+    FAILED_PRECONDITION (APPROVAL_EXPIRED: nobody decided in time; APPROVAL_STALE: it was given up), ALREADY_EXISTS (the request_id stands for something else),
+    RESOURCE_EXHAUSTED (over 64 KiB, 32 under way, 1,000 in a run, or the run has waited for people as long as a run may). Cancelling withdraws what waits.
+    """
     RunBox: _grpc.StreamStreamMultiCallable[_run_pull_pb2.RunBoxRequest, _run_pull_pb2.RunBoxResponse]
     """RunBox drives a command or a process in the run's box session. The response stream ends after `exit` or `process`.
     Errors: PERMISSION_DENIED (box.exec, box.processes), FAILED_PRECONDITION (the run has no session, or the command needs an approval), UNAVAILABLE
@@ -316,6 +323,13 @@ class RunnerServiceAsyncStub(RunnerServiceStub):
     AWAITING_INTERACTION, after a grace period without its runner. The same question again answers with the first one.
     Errors: PERMISSION_DENIED (interactions.request), INVALID_ARGUMENT, ALREADY_EXISTS (the id stands for another question),
     FAILED_PRECONDITION with reason AWAITING_INTERACTION (the run has asked already), RESOURCE_EXHAUSTED (over 256 KiB). Cancelling leaves the question as it was recorded or not at all.
+    """
+    RequestApproval: _aio.UnaryUnaryMultiCallable[_run_pull_pb2.RequestApprovalRequest, _run_pull_pb2.RequestApprovalResponse]  # type: ignore[assignment]
+    """RequestApproval asks people to allow something that the runner is about to do by itself, and is answered once somebody did; the run's clock stands still until then.
+    Who may decide, for how long it waits and how people see it is the agent's approval policy, as for what its other policies name.
+    Errors: PERMISSION_DENIED (approvals.request, which no run has that nobody could decide for; or with reason APPROVAL_DENIED: a person refused it), INVALID_ARGUMENT,
+    FAILED_PRECONDITION (APPROVAL_EXPIRED: nobody decided in time; APPROVAL_STALE: it was given up), ALREADY_EXISTS (the request_id stands for something else),
+    RESOURCE_EXHAUSTED (over 64 KiB, 32 under way, 1,000 in a run, or the run has waited for people as long as a run may). Cancelling withdraws what waits.
     """
     RunBox: _aio.StreamStreamMultiCallable[_run_pull_pb2.RunBoxRequest, _run_pull_pb2.RunBoxResponse]  # type: ignore[assignment]
     """RunBox drives a command or a process in the run's box session. The response stream ends after `exit` or `process`.
@@ -646,6 +660,19 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         AWAITING_INTERACTION, after a grace period without its runner. The same question again answers with the first one.
         Errors: PERMISSION_DENIED (interactions.request), INVALID_ARGUMENT, ALREADY_EXISTS (the id stands for another question),
         FAILED_PRECONDITION with reason AWAITING_INTERACTION (the run has asked already), RESOURCE_EXHAUSTED (over 256 KiB). Cancelling leaves the question as it was recorded or not at all.
+        """
+
+    @_abc_1.abstractmethod
+    def RequestApproval(
+        self,
+        request: _run_pull_pb2.RequestApprovalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_run_pull_pb2.RequestApprovalResponse, _abc.Awaitable[_run_pull_pb2.RequestApprovalResponse]]:
+        """RequestApproval asks people to allow something that the runner is about to do by itself, and is answered once somebody did; the run's clock stands still until then.
+        Who may decide, for how long it waits and how people see it is the agent's approval policy, as for what its other policies name.
+        Errors: PERMISSION_DENIED (approvals.request, which no run has that nobody could decide for; or with reason APPROVAL_DENIED: a person refused it), INVALID_ARGUMENT,
+        FAILED_PRECONDITION (APPROVAL_EXPIRED: nobody decided in time; APPROVAL_STALE: it was given up), ALREADY_EXISTS (the request_id stands for something else),
+        RESOURCE_EXHAUSTED (over 64 KiB, 32 under way, 1,000 in a run, or the run has waited for people as long as a run may). Cancelling withdraws what waits.
         """
 
     @_abc_1.abstractmethod

@@ -5,7 +5,7 @@ from portway.runtime.sdk.host.context import Events, History, Knowledge, Prompt
 from portway.runtime.sdk.host.files import Artifacts, Files
 from portway.runtime.sdk.host.kept import State, Storage
 from portway.runtime.sdk.host.models import Models
-from portway.runtime.sdk.host.platform import Actions, Interactions
+from portway.runtime.sdk.host.platform import Actions, HostApprovals, Interactions
 from portway.runtime.sdk.host.tools import Tools
 from portway.runtime.sdk.session.calls import Calls
 from portway.runtime.sdk.session.steering import Steering
@@ -29,6 +29,7 @@ class HostApi:
         self.steering = steering
         self.actions = Actions(calls)
         self.interactions = Interactions(calls)
+        self.approvals = HostApprovals(calls)
         self.box = RunBox(calls)
         self.request_action = self.actions.request
         self.request_interaction = self.interactions.request

@@ -18,7 +18,8 @@ PIECE_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class BoxCommand:
-    """A program and its arguments, without a shell. `timeout` is in seconds, at most the profile's; 0 is its default.
+    """A program and its arguments, without a shell. `timeout` is in seconds, at most the profile's; 0 is its default,
+    or with `longest_time` the profile's most: for a program that may wait for people.
 
     `environment` is added to the session's; `working_directory` is absolute inside, empty for the session's own.
     """
@@ -27,6 +28,7 @@ class BoxCommand:
     working_directory: str = ""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeout: float = 0.0
+    longest_time: bool = False
 
 
 class BoxEnding(IntEnum):
@@ -147,6 +149,7 @@ def _message_of(command: BoxCommand) -> process_pb2.Command:
         argv=process_pb2.Argv(args=command.argv),
         working_directory=command.working_directory,
         env=command.environment,
+        longest_time=command.longest_time,
     )
     if command.timeout:
         message.timeout.FromMilliseconds(round(command.timeout * 1000))

@@ -12,7 +12,7 @@ from portway.runtime.sdk.types.context import Permissions
 from portway.runtime.sdk.types.convert import read, read_json, write
 from portway.runtime.sdk.types.interactions import Interaction, PlatformAction
 from portway.runtime.sdk.types.models import ModelAnswer, ModelRequest
-from portway.runtime.sdk.types.pulled import StorageArea, ToolResult
+from portway.runtime.sdk.types.pulled import StorageArea, ToolResult, WantedApproval
 from portway.v1 import run_call_pb2, run_model_pb2, run_pull_pb2
 
 CHUNK_BYTES = 256 * 1024
@@ -31,6 +31,7 @@ _PERMISSION = {
     "delete_state": "state",
     "list_state": "state",
     "request_interaction": "interactions_request",
+    "request_approval": "approvals_request",
 }
 _STORAGE = ("get_storage", "set_storage", "delete_storage", "list_storage")
 _UPLOADS = ("create_artifact", "set_storage")
@@ -234,6 +235,17 @@ class FakeHost:
             raise WrongState("the run has asked already, which ends it", reason=Reason.AWAITING_INTERACTION)
         self.things.question = question
         yield run_pull_pb2.RequestInteractionResponse(delivery_id="dlv_question")
+
+    async def _request_approval(self, request: run_pull_pb2.RequestApprovalRequest) -> AsyncIterator[Any]:
+        wanted = read(WantedApproval, request)
+        first = self.things.approvals.setdefault(wanted.request_id, wanted)
+        if first != wanted:
+            raise Conflict(f"the request_id {wanted.request_id!r} stands for something else in this run")
+        if self.things.approve is None:
+            raise WrongState(f"nobody approved it in time: {wanted.title}", reason=Reason.APPROVAL_EXPIRED)
+        if not self.things.approve(wanted):
+            raise NotPermitted(f"a person refused it: {wanted.title}", reason=Reason.APPROVAL_DENIED)
+        yield run_pull_pb2.RequestApprovalResponse(approval_id=f"apr_{wanted.request_id}")
 
     async def _pull_steering(self, request: run_pull_pb2.PullSteeringRequest) -> AsyncIterator[Any]:
         response = run_pull_pb2.PullSteeringResponse()

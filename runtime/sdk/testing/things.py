@@ -8,7 +8,7 @@ from portway.runtime.sdk.types.content import ArtifactRef, MessageRole, text_par
 from portway.runtime.sdk.types.convert import Json
 from portway.runtime.sdk.types.interactions import Interaction, PlatformAction
 from portway.runtime.sdk.types.models import ModelAnswer, ModelMessage, ModelRequest, ModelToolCall
-from portway.runtime.sdk.types.pulled import KnowledgeHit, SteeringMessage, ToolResult, TranscriptItem
+from portway.runtime.sdk.types.pulled import KnowledgeHit, SteeringMessage, ToolResult, TranscriptItem, WantedApproval
 from portway.runtime.sdk.types.resources import ModelResource, ToolResource
 from portway.runtime.sdk.types.results import FinishReason
 from portway.runtime.sdk.types.usage import Usage
@@ -32,6 +32,8 @@ class Things:
     state: dict[tuple[int, str], tuple[str, int]] = field(default_factory=dict)
     storage: dict[tuple[int, str], bytes] = field(default_factory=dict)
     steering: list[SteeringMessage] = field(default_factory=list)
+    # What people decide when the run asks them; nobody decides where it is not given.
+    approve: Callable[[WantedApproval], bool] | None = None
     # Left behind by the run.
     model_requests: list[ModelRequest] = field(default_factory=list)
     tool_calls: list[tuple[str, Json, str]] = field(default_factory=list)
@@ -39,6 +41,7 @@ class Things:
     refusals: list[PortwayError] = field(default_factory=list)
     actions: dict[str, PlatformAction] = field(default_factory=dict)
     question: Interaction | None = None
+    approvals: dict[str, WantedApproval] = field(default_factory=dict)
 
 
 def says(text: str, *, finish: FinishReason = FinishReason.STOP) -> ModelAnswer:

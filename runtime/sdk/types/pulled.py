@@ -145,6 +145,25 @@ class ActionReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class WantedApproval:
+    """What a runner wants people to allow. `details` show exactly what is to be done and hold no secret; 64 KiB in all.
+    `content_digest` stands for the whole where they show it shortened. `request_id` is unique in the run."""
+
+    request_id: str = ""
+    subject: str = ""
+    title: str = ""
+    details: Json = field(default_factory=dict)
+    content_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalReceipt:
+    """A person allowed it."""
+
+    approval_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class InteractionReceipt:
     """A question was accepted; it can be answered until `expire_time`."""
 

@@ -18,6 +18,7 @@ from portway.runtime.sdk import (
     RunResult,
     StateScope,
     TextDelta,
+    WantedApproval,
 )
 from portway.runtime.sdk.testing import Things, run_runner
 from portway.runtime.sdk.testing.things import in_turn, says, transcript
@@ -92,3 +93,21 @@ async def test_the_kit_keeps_what_was_asked_of_people_and_of_the_platform() -> N
     assert things.actions["r1"].target == "17"
     refused = await run_runner(Asking)
     assert refused.error_code == "runner.error"
+
+
+class Careful(AgentRunner):
+    """Asks people before it does something itself."""
+
+    async def run(self, ctx: RunContext, host: HostApi) -> AsyncIterator[RunResult]:
+        receipt = await host.approvals.request(WantedApproval("a1", "Bash", "Run ls?", {"command": "ls"}))
+        yield MessageCompleted.of_text(receipt.approval_id)
+
+
+async def test_the_kit_plays_the_people_who_approve() -> None:
+    asked = Things(approve=lambda wanted: wanted.details["command"] == "ls")
+    outcome = await run_runner(Careful, things=asked, permissions=["approvals.request"])
+    assert outcome.messages == ["apr_a1"] and asked.approvals["a1"].title == "Run ls?"
+    for things, code in ((Things(approve=lambda _: False), "refused it"), (Things(), "in time")):
+        refused = await run_runner(Careful, things=things, permissions=["approvals.request"])
+        assert code in refused.terminal.run_failed.error.message
+    assert (await run_runner(Careful, things=asked)).error_code == "runner.error"

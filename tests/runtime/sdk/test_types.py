@@ -61,6 +61,8 @@ MIRRORED: list[tuple[type, type[Message]]] = [
     (pulled.PromptFragment, run_pull_pb2.PromptFragment),
     (pulled.SteeringMessage, run_pull_pb2.SteeringMessage),
     (pulled.ActionReceipt, run_pull_pb2.RequestActionResponse),
+    (pulled.WantedApproval, run_pull_pb2.RequestApprovalRequest),
+    (pulled.ApprovalReceipt, run_pull_pb2.RequestApprovalResponse),
     (pulled.InteractionReceipt, run_pull_pb2.RequestInteractionResponse),
 ]  # fmt: skip
 

@@ -13,8 +13,10 @@ import pytest
 from portway.server.agents.types import BoxPolicy, ResourcePolicy
 from portway.server.artifacts.store import add_artifact
 from portway.server.artifacts.types import NewArtifact
-from portway.v1 import process_pb2
+from portway.server.storage_engine.clock import now
+from portway.v1 import process_pb2, run_pb2
 from portway.v1 import run_pull_pb2 as pb
+from tests.deciding import decide, one_pending
 from tests.fakes.runtime_server import FakeRun, FakeRuntime
 from tests.sandbox import why_no_sandbox
 from tests.server.hosting import WORKSPACE, Hosted, hosted
@@ -61,6 +63,30 @@ async def test_a_command_gets_its_input_and_its_output_comes_back(boxed: Hosted,
         assert frames[-1].exec.exit.exit_code == 3
 
     await played(boxed, runtime, script)
+
+
+async def test_a_command_outlasts_the_time_that_a_person_takes(boxed: Hosted, runtime: FakeRuntime) -> None:
+    """The run's clock stands still, and so does what bounds a command that is under way."""
+    await boxed.set_agent(box_policy=BoxPolicy(tools=("*",)), timeout_seconds=3.0)
+
+    async def script(run: FakeRun) -> None:
+        slow = start("touch begun; until [ -e allowed ]; do sleep 0.02; done; echo outlasted")
+        slow.exec.start.command.longest_time = True
+        under_way = asyncio.ensure_future(run.ask_all("run_box", slow))
+        await run.ask_all("run_box", start("until [ -e begun ]; do sleep 0.02; done"))
+        assert await run.ask("request_approval", pb.RequestApprovalRequest(request_id="a", subject="x", title="y?"))
+        await run.ask_all("run_box", start("touch allowed"))
+        assert said(await under_way) == b"outlasted\n"
+        await run.answer("done")
+
+    runtime.script = script
+    accepted = await boxed.submit()
+    approval = await one_pending(boxed.runs)
+    over = (await boxed.parts.stores.runs.run("default", accepted.run_id)).deadline
+    await until(lambda: now() > over)
+    await decide(boxed.runs, approval)
+    run = await boxed.ended(accepted.run_id)
+    assert run.state == run_pb2.RUN_STATE_COMPLETED, run.error
 
 
 def said(answers: list[Any]) -> bytes:

@@ -602,6 +602,8 @@ __all__ = (
     "RemovedRows",
     "RequestActionRequest",
     "RequestActionResponse",
+    "RequestApprovalRequest",
+    "RequestApprovalResponse",
     "RequestInteractionRequest",
     "RequestInteractionResponse",
     "RerankDocumentsRequest",
@@ -5965,6 +5967,11 @@ class Command(betterproto2.Message):
     terminal: "TerminalSize | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
     """
     Gives it a terminal; its errors then come with its output.
+    """
+
+    longest_time: "bool" = betterproto2.field(7, betterproto2.TYPE_BOOL)
+    """
+    It may take as long as any command of the session; not together with `timeout`. For a program that may wait for people, whose caller ends it.
     """
 
 
@@ -17558,6 +17565,57 @@ default_message_pool.register_message("portway.v1", "RequestActionResponse", Req
 
 
 @dataclass(eq=False, repr=False)
+class RequestApprovalRequest(betterproto2.Message):
+    """
+    RequestApprovalRequest asks people to allow something that the runner, or a program that it drives, is about to do by itself.
+    The approval is bound to subject, title, details and content_digest together.
+    """
+
+    request_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id chosen by the runner, unique in the run; the same again is answered with the decision that was made, or waits for it.
+    """
+
+    subject: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Kind of what is to be done, such as the name of a program's tool: `Bash`, `edit`.
+    """
+
+    title: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What is to be done, in a line for people.
+    """
+
+    details: "__google__protobuf__.Struct | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Exactly what is to be done, without secrets: people see it. At most 64 KiB.
+    """
+
+    content_digest: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Digest of what is to be done, where the details show it shortened.
+    """
+
+
+default_message_pool.register_message("portway.v1", "RequestApprovalRequest", RequestApprovalRequest)
+
+
+@dataclass(eq=False, repr=False)
+class RequestApprovalResponse(betterproto2.Message):
+    """
+    RequestApprovalResponse says that a person allowed it.
+    """
+
+    approval_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The approval.
+    """
+
+
+default_message_pool.register_message("portway.v1", "RequestApprovalResponse", RequestApprovalResponse)
+
+
+@dataclass(eq=False, repr=False)
 class RequestInteractionRequest(betterproto2.Message):
     """
     RequestInteractionRequest asks people a structured question; afterwards the run ends with AWAITING_INTERACTION.
@@ -18499,6 +18557,13 @@ class RunAnswer(betterproto2.Message):
     RunBox.
     """
 
+    request_approval: "RequestApprovalResponse | None" = betterproto2.field(
+        41, betterproto2.TYPE_MESSAGE, optional=True, group="kind"
+    )
+    """
+    RequestApproval.
+    """
+
 
 default_message_pool.register_message("portway.v1", "RunAnswer", RunAnswer)
 
@@ -18880,6 +18945,13 @@ class RunCall(betterproto2.Message):
     run_box: "RunBoxRequest | None" = betterproto2.field(40, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
     """
     RunBox.
+    """
+
+    request_approval: "RequestApprovalRequest | None" = betterproto2.field(
+        41, betterproto2.TYPE_MESSAGE, optional=True, group="kind"
+    )
+    """
+    RequestApproval.
     """
 
 
@@ -19660,6 +19732,11 @@ class RunnerPermissions(betterproto2.Message):
     box_processes: "bool" = betterproto2.field(28, betterproto2.TYPE_BOOL)
     """
     Keep processes in the box.
+    """
+
+    approvals_request: "bool" = betterproto2.field(29, betterproto2.TYPE_BOOL)
+    """
+    Ask people to allow what the runner is about to do by itself.
     """
 
 
@@ -30128,6 +30205,21 @@ class RunnerServiceSyncStub:
             RequestInteractionResponse.FromString,
         )(message)
 
+    def request_approval(self, message: "RequestApprovalRequest") -> "RequestApprovalResponse":
+        """
+        RequestApproval asks people to allow something that the runner is about to do by itself, and is answered once somebody did; the run's clock stands still until then.
+        Who may decide, for how long it waits and how people see it is the agent's approval policy, as for what its other policies name.
+        Errors: PERMISSION_DENIED (approvals.request, which no run has that nobody could decide for; or with reason APPROVAL_DENIED: a person refused it), INVALID_ARGUMENT,
+        FAILED_PRECONDITION (APPROVAL_EXPIRED: nobody decided in time; APPROVAL_STALE: it was given up), ALREADY_EXISTS (the request_id stands for something else),
+        RESOURCE_EXHAUSTED (over 64 KiB, 32 under way, 1,000 in a run, or the run has waited for people as long as a run may). Cancelling withdraws what waits.
+        """
+
+        return self._channel.unary_unary(
+            "/portway.v1.RunnerService/RequestApproval",
+            RequestApprovalRequest.SerializeToString,
+            RequestApprovalResponse.FromString,
+        )(message)
+
     def run_box(self, messages: "Iterable[RunBoxRequest]") -> "Iterator[RunBoxResponse]":
         """
         RunBox drives a command or a process in the run's box session. The response stream ends after `exit` or `process`.
@@ -30850,6 +30942,31 @@ class RunnerServiceStub(betterproto2_grpclib.ServiceStub):
             "/portway.v1.RunnerService/RequestInteraction",
             message,
             RequestInteractionResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def request_approval(
+        self,
+        message: "RequestApprovalRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "RequestApprovalResponse":
+        """
+        RequestApproval asks people to allow something that the runner is about to do by itself, and is answered once somebody did; the run's clock stands still until then.
+        Who may decide, for how long it waits and how people see it is the agent's approval policy, as for what its other policies name.
+        Errors: PERMISSION_DENIED (approvals.request, which no run has that nobody could decide for; or with reason APPROVAL_DENIED: a person refused it), INVALID_ARGUMENT,
+        FAILED_PRECONDITION (APPROVAL_EXPIRED: nobody decided in time; APPROVAL_STALE: it was given up), ALREADY_EXISTS (the request_id stands for something else),
+        RESOURCE_EXHAUSTED (over 64 KiB, 32 under way, 1,000 in a run, or the run has waited for people as long as a run may). Cancelling withdraws what waits.
+        """
+
+        return await self._unary_unary(
+            "/portway.v1.RunnerService/RequestApproval",
+            message,
+            RequestApprovalResponse,
             timeout=timeout,
             deadline=deadline,
             metadata=metadata,
