@@ -24,7 +24,7 @@ from portway.rpc.traces.config import TelemetryConfig
 from portway.rpc.traces.export import export_spans
 from portway.rpc.traces.types import Recorder
 from portway.runtime.config import RuntimeConfig
-from portway.runtime.data_folder import PLUGINS, open_data_folder
+from portway.runtime.data_folder import ENVIRONMENTS, PLUGINS, open_data_folder
 from portway.runtime.harness.allowances import told_to_harnesses
 from portway.runtime.metrics import RuntimeNumbers
 from portway.runtime.plugins.catalog import Catalog
@@ -81,7 +81,14 @@ async def _run(
     limits = WorkerLimits(start=config.start_seconds, drain=config.drain_seconds)
     async with AsyncExitStack() as stack:
         supervisor = await stack.enter_async_context(
-            supervise(_private_folder(), limits, config.grants, told_to_harnesses(config))
+            supervise(
+                _private_folder(),
+                limits,
+                config.grants,
+                told_to_harnesses(config),
+                config.environments,
+                (config.data / ENVIRONMENTS).absolute(),
+            )
         )
         supervisor.apply(catalog.contents.plugins)
         runs = ActiveRuns(config.max_runs)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from portway.rpc.metrics.config import MetricsConfig
 from portway.rpc.serving import TlsConfig
+from portway.runtime.environments.types import EnvironmentsConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class RuntimeConfig:
     grace_seconds: float = 10.0
     tls: TlsConfig | None = None
     metrics: MetricsConfig = MetricsConfig()
+    environments: EnvironmentsConfig = EnvironmentsConfig()
     host_harness: HostHarness = HostHarness()
     session_bridges: Mapping[str, SessionBridge] = field(default_factory=dict)
 

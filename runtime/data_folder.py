@@ -9,6 +9,7 @@ from pathlib import Path
 from portway.rpc.errors import Reason, WrongState
 
 PLUGINS = "plugins"
+ENVIRONMENTS = "environments"
 _LOCK = "runtime.lock"
 
 

@@ -1,12 +1,16 @@
 """`manifest.yaml`: who made a plugin, what it executes, when it starts and what it may use of the machine."""
 
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
 from portway.runtime.plugins.component_manifest import Component, Owner, read_component
 from portway.runtime.plugins.fields import Fields, Notes
 from portway.runtime.plugins.folder import UnusableFolder, digest_of
+from portway.runtime.plugins.requirements import read_requirements
 from portway.runtime.plugins.types import (
     BrokenPlugin,
     Command,
@@ -125,16 +129,17 @@ def _read_header(fields: Fields, folder: Path) -> _Header:
 
 def _read_execution(fields: Fields, folder: Path) -> Execution:
     arguments = fields.texts("command", most=100, longest=4096)
-    for key in ("requirements", "python"):
-        if fields.has(key):
-            fields.error(
-                key,
-                "environments of a plugin's own are not available in this version; "
-                "use what the runtime's Python has, or a program that brings its own (`execute.command`)",
-            )
-            fields.raw(key)
     if fields.has("command") and not arguments:
         fields.error("command", "is empty; name the program and its arguments")
+    if not fields.has("command"):
+        code = PythonCode(read_requirements(fields, folder))
+        _check_python(fields)
+        fields.finish()
+        return code
+    for key in ("requirements", "python"):
+        if fields.has(key):
+            fields.error(key, "is for plugins whose components are Python classes; a `command` brings what it needs")
+            fields.raw(key)
     fields.finish()
     if not arguments:
         return PythonCode()
@@ -145,6 +150,21 @@ def _read_execution(fields: Fields, folder: Path) -> Execution:
         elif not program.is_file():
             fields.error("command[0]", f"{arguments[0]!r} is not in the plugin's folder; build it, or correct the path")
     return Command(arguments)
+
+
+def _check_python(fields: Fields) -> None:
+    """All Python plugins run on the runtime's Python; `python` says which versions a plugin can do with."""
+    wanted = fields.text("python", longest=128)
+    if not wanted:
+        return
+    try:
+        allowed = SpecifierSet(wanted if wanted[0] in "<>=!~" else f"=={wanted}.*")
+    except InvalidSpecifier:
+        fields.error("python", f"{wanted!r} is no range of versions; write it like '>=3.11' or '3.12'")
+        return
+    here = platform.python_version()
+    if not allowed.contains(here, prereleases=True):
+        fields.error("python", f"{wanted!r} does not allow {here}, which Portway runs on; start Portway with another")
 
 
 def _read_limits(fields: Fields) -> ProcessLimits:

@@ -181,8 +181,28 @@ class ToolDefinition:
 
 
 @dataclass(frozen=True, slots=True)
+class Package:
+    """A package by its normalised name; `text` is the requirement, `hashes` are `--hash=…` of the files allowed."""
+
+    name: str
+    text: str
+    hashes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """The packages that a plugin needs in an environment of its own, and the wheels in its folder."""
+
+    packages: Sequence[Package]
+    wheels: Sequence[Path] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PythonCode:
-    """The plugin's components are classes of Python modules in its folder."""
+    """The plugin's components are classes of Python modules in its folder. With `requirements` it gets an environment
+    and a Python of its own; without, it has what the runtime has."""
+
+    requirements: Requirements | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 
+from portway.runtime.sdk.worker.main import EXIT_UNUSABLE
 from portway.runtime.sdk.worker.main import main as run_python_worker
 from portway.runtime.workers import linux
 from portway.runtime.workers.messages import Start
@@ -25,6 +26,8 @@ def become_plugin(start: Start, parent: int, stdout: int, stderr: int) -> int:
             gc.enable()
             return run_python_worker(os.environ)
         return _execute(start)
+    except SystemExit as wanted:
+        return wanted.code if isinstance(wanted.code, int) else EXIT_UNUSABLE * bool(wanted.code)
     except BaseException:  # noqa: BLE001 - the outermost place of a fork: nothing may return into the fork server
         traceback.print_exc()
         return EXIT_NO_PROGRAM

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from portway.runtime.environments.types import Environment
 from portway.runtime.plugins.types import PluginDefinition, PythonCode
 from portway.runtime.sdk.worker.settings import COMPONENTS, COOKIE_FILE, PLUGIN, RUNNER, SOCKET, TOOL
 
 _USUAL = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
-# What Python needs to find the SDK again; a fork has it, and a program of its own may want it.
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -38,11 +38,18 @@ class WorkerFolder:
 
 
 def environment_of(
-    plugin: PluginDefinition, folder: WorkerFolder, own: Mapping[str, str], granted: Sequence[str]
+    plugin: PluginDefinition,
+    folder: WorkerFolder,
+    own: Mapping[str, str],
+    granted: Sequence[str],
+    packages: Environment | None = None,
 ) -> dict[str, str]:
-    """`own` is the runtime's environment; only names that are in `granted` and asked for are taken from it."""
+    """`own` is the runtime's environment; only names that are in `granted` and asked for are taken from it. Programs of
+    the plugin's own `packages` are found first."""
     environment = {"PATH": _DEFAULT_PATH} | {name: own[name] for name in _USUAL if name in own}
     environment |= {name: own[name] for name in plugin.environment if name in granted and name in own}
+    if packages is not None:
+        environment |= {"PATH": f"{packages.programs}:{environment['PATH']}", "VIRTUAL_ENV": str(packages.folder)}
     environment |= {
         "HOME": str(folder.temporary),
         "TMPDIR": str(folder.temporary),

@@ -9,6 +9,7 @@ import structlog
 
 from portway.rpc.errors import Reason, Unavailable
 from portway.rpc.telemetry import safe_text
+from portway.runtime.environments.types import EnvironmentUnusable
 from portway.runtime.plugins.types import PluginDefinition, StartMode
 from portway.runtime.workers.backoff import Backoff
 from portway.runtime.workers.log import PluginLog
@@ -20,6 +21,7 @@ PATIENCE = 2.0
 MAX_REASON = 1000
 
 StartWorker = Callable[[PluginDefinition, int, PluginLog], Awaitable[Worker]]
+MakeReady = Callable[[PluginDefinition], Awaitable[object]]
 
 
 class Keeper:
@@ -35,9 +37,12 @@ class Keeper:
         self._limits = limits
         self._backoff = Backoff(limits.longest_backoff)
         self._current: Worker | None = None
+        self._staged: Worker | None = None
         self._old: dict[Worker, asyncio.Task[None]] = {}
         self._starting: asyncio.Task[None] | None = None
         self._failure = ""
+        # Why its packages cannot be had; unlike a failed start this does not pass by waiting.
+        self._broken = ""
         self._generation = 0
         self._restart_count = 0
         self._closed = False
@@ -56,9 +61,16 @@ class Keeper:
             start_time=worker.start_time if worker else None,
         )
 
+    def plugins(self) -> list[PluginDefinition]:
+        """The definition in use, and those of processes that are still there."""
+        workers = [*self._old, *(one for one in (self._current, self._staged) if one is not None)]
+        return [self.plugin, *(one.plugin for one in workers)]
+
     def _state(self) -> tuple[WorkerState, str]:
         if self._current is not None:
             return WorkerState.RUNNING, ""
+        if self._broken:
+            return WorkerState.BROKEN, self._broken
         if self._backoff.remaining() > 0:
             return WorkerState.BACKING_OFF, self._failure
         if self._starting is not None:
@@ -87,7 +99,10 @@ class Keeper:
                 raise self._unavailable(self._backoff.remaining())
             self.ensure()
             if self._starting is not None:
-                await asyncio.wait([self._starting])
+                _, late = await asyncio.wait([self._starting], timeout=self._limits.start + PATIENCE)
+                if late:
+                    # Its packages are being installed, which may take minutes.
+                    self._failure = "it is still being made ready"
             if self._failure:
                 raise self._unavailable(max(1.0, self._backoff.remaining()))
         return worker
@@ -103,29 +118,96 @@ class Keeper:
             self._starting = self._tasks.create_task(self._bring_up(), name=f"start {self.plugin.id}")
 
     async def _bring_up(self) -> None:
-        plugin = self.plugin
+        plugin, said_before = self.plugin, self.log.number
         try:
             await asyncio.sleep(self._backoff.remaining())
             self._generation += 1
             worker = await self._start(plugin, self._generation, self.log)
         except (Unavailable, OSError, ValueError) as error:
-            self._fail(error.message if isinstance(error, Unavailable) else safe_text(error))
-            return
-        finally:
             self._starting = None
+            self._fail(plugin, error, said_before)
+            return
+        except asyncio.CancelledError:
+            self._starting = None
+            raise
+        self._starting = None
         if plugin is not self.plugin or self._closed:
             # It was replaced while it started; whoever waits asks again.
             await worker.stop()
             return
-        self._current = worker
-        self._events.info("plugin started", pid=worker.process.pid, generation=worker.generation)
-        self._tasks.create_task(self._watch(worker), name=f"watch {plugin.id}")
+        self._use(worker)
 
-    def _fail(self, why: str) -> None:
-        said = self.log.last_error()
-        self._failure = f"{why} (it says: {said})"[:MAX_REASON] if said else why[:MAX_REASON]
+    def _use(self, worker: Worker) -> None:
+        """New runs go to this process."""
+        self._current = worker
+        self._failure = self._broken = ""
+        self._events.info("plugin started", pid=worker.process.pid, generation=worker.generation)
+        self._tasks.create_task(self._watch(worker), name=f"watch {self.plugin.id}")
+
+    def _fail(self, plugin: PluginDefinition, error: Exception, said_before: int) -> None:
+        if plugin is not self.plugin:
+            return
+        self._failure = self._explained(error, said_before)
+        self._broken = self._failure if isinstance(error, EnvironmentUnusable) else ""
         self._backoff.fail()
         self._events.error("plugin does not start", reason=self._failure)
+        if plugin.start is StartMode.BOOT and not self._closed:
+            # After the pause: it is wanted whether anybody asks or not.
+            self._starting = self._tasks.create_task(self._bring_up(), name=f"start {plugin.id}")
+
+    def _explained(self, error: Exception, said_before: int) -> str:
+        why = error.message if isinstance(error, Unavailable) else safe_text(error)
+        said = self.log.last_error(said_before)
+        return f"{why} (it says: {said})"[:MAX_REASON] if said else why[:MAX_REASON]
+
+    def prepare(self, make_ready: MakeReady) -> None:
+        """Makes what the plugin needs in the background, before anybody asks for it."""
+        self._tasks.create_task(self._prepare(make_ready), name=f"prepare {self.plugin.id}")
+
+    async def _prepare(self, make_ready: MakeReady) -> None:
+        plugin = self.plugin
+        try:
+            await make_ready(plugin)
+            broken = ""
+        except Unavailable as error:
+            broken = error.message[:MAX_REASON]
+        if plugin is self.plugin:
+            self._broken = broken
+
+    async def stage(self, plugin: PluginDefinition) -> None:
+        """See `Supervisor.stage`."""
+        await self.unstage()
+        self._generation += 1
+        said_before = self.log.number
+        try:
+            worker = await self._start(plugin, self._generation, self.log)
+        except (Unavailable, OSError, ValueError) as error:
+            reason = self._explained(error, said_before)
+            raise Unavailable(
+                f"version {plugin.version} of {plugin.id} cannot be used: {reason}", reason=Reason.RUNNER_UNAVAILABLE
+            ) from None
+        if self._closed or self._staged is not None:
+            await worker.stop()
+            raise Unavailable(f"another version of {plugin.id} is being made ready", reason=Reason.RUNNER_UNAVAILABLE)
+        self._staged = worker
+
+    async def unstage(self) -> None:
+        """Ends a process that was made ready and is not wanted."""
+        worker, self._staged = self._staged, None
+        if worker is not None:
+            await worker.stop()
+
+    def adopt(self, plugin: PluginDefinition) -> bool:
+        """Takes the process that was staged, if it is of exactly this definition; whether it did."""
+        worker, self._staged = self._staged, None
+        if worker is None:
+            return False
+        if worker.plugin != plugin or worker.end.done() or self._closed:
+            self._tasks.create_task(worker.stop(), name=f"unstage {plugin.id}")
+            return False
+        self._retire_current(0)
+        self._use(worker)
+        return True
 
     async def _watch(self, worker: Worker) -> None:
         """Until the process ends, by itself or because it is idle."""
@@ -166,7 +248,9 @@ class Keeper:
         """The plugin's files changed: new runs get a process of the new ones."""
         self.plugin = plugin
         self._backoff = Backoff(self._limits.longest_backoff)
-        self.recycle(0)
+        self._failure = self._broken = ""
+        if not self.adopt(plugin):
+            self.recycle(0)
 
     def recycle(self, generation: int) -> None:
         """Replaces the process, if it has this generation (0: whichever it has); the old one drains before it ends."""
@@ -203,6 +287,7 @@ class Keeper:
         """Ends the process, after its runs within the time to drain."""
         self._closed = True
         self._retire_current(0)
+        await self.unstage()
         if self._starting is not None:
             self._starting.cancel()
         tasks = [*self._old.values(), *([self._starting] if self._starting else [])]

@@ -71,9 +71,16 @@ class PluginLog:
     def last(self, count: int) -> list[LogLine]:
         return list(self._lines)[-count:] if count else []
 
-    def last_error(self) -> str:
-        """The last line on the error stream that says something, for the reason of a failed start."""
-        return next((one.text for one in reversed(self._lines) if one.stream == "stderr" and one.text.strip()), "")
+    @property
+    def number(self) -> int:
+        """Of the last line."""
+        return self._number
+
+    def last_error(self, after: int = 0) -> str:
+        """The last line on the error stream that says something, for the reason of a failed start. `after` is the
+        number of a line that was there before."""
+        lines = (one for one in reversed(self._lines) if one.number > after)
+        return next((one.text for one in lines if one.stream == "stderr" and one.text.strip()), "")
 
     async def follow(self, count: int, stop: asyncio.Event) -> AsyncIterator[LogLine]:
         """The last `count` lines, then new ones until `stop`. What went by too fast counts as dropped in the next."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from portway.rpc.errors import Unavailable
+from portway.rpc.errors import Reason, Unavailable
 from portway.runtime.workers.messages import (
     MAX_MESSAGE,
     Exited,
@@ -72,6 +72,7 @@ class Spawner:
         self._ready: asyncio.Future[None] | None = None
         self._processes: dict[int, Process] = {}
         self._last_id = 0
+        self._stopped = False
         self._log = structlog.get_logger("portway.runtime.spawner")
 
     @property
@@ -81,6 +82,8 @@ class Spawner:
     async def start_server(self) -> None:
         if self._control is not None:
             return
+        if self._stopped:
+            raise Unavailable("the runtime is being stopped", reason=Reason.SHUTTING_DOWN)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -185,7 +188,7 @@ class Spawner:
 
     async def stop(self) -> None:
         """Ends the fork server, which ends whatever still runs, and waits until it is gone."""
-        server, self._server = self._server, None
+        server, self._server, self._stopped = self._server, None, True
         if self._control is not None:
             self._lose()
         if server is None:

@@ -4,15 +4,19 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from portway.rpc.errors import NotFound
-from portway.runtime.plugins.types import PluginDefinition, StartMode
+from portway.runtime.environments.prepare import Environments
+from portway.runtime.environments.types import Environment, EnvironmentsConfig
+from portway.runtime.plugins.types import PluginDefinition, PythonCode, Requirements, StartMode
 from portway.runtime.workers.environment import WorkerFolder, environment_of
 from portway.runtime.workers.keeper import Keeper
 from portway.runtime.workers.log import PluginLog
+from portway.runtime.workers.programs import run_program
 from portway.runtime.workers.spawner import Spawner
 from portway.runtime.workers.types import WorkerLimits, WorkerStatus
 from portway.runtime.workers.worker import Worker, start_worker
@@ -20,7 +24,8 @@ from portway.runtime.workers.worker import Worker, start_worker
 
 class Supervisor:
     """`folder` is private to this runtime; it is removed at the end. `grants` are names of environment variables that
-    the operator lets a plugin have; `given` are variables that the runtime itself tells a plugin."""
+    the operator lets a plugin have; `given` are variables that the runtime itself tells a plugin. Environments of
+    packages are kept in `environments_folder`."""
 
     def __init__(
         self,
@@ -29,6 +34,8 @@ class Supervisor:
         limits: WorkerLimits,
         grants: Mapping[str, Sequence[str]],
         given: Mapping[str, Mapping[str, str]],
+        environments: EnvironmentsConfig,
+        environments_folder: Path,
     ) -> None:
         self._folder = folder
         self._tasks = tasks
@@ -37,6 +44,11 @@ class Supervisor:
         self._given = given
         self._spawner = Spawner(folder)
         self._keepers: dict[str, Keeper] = {}
+        # Of plugins that were staged and are not installed yet.
+        self._newcomers: dict[str, Keeper] = {}
+        self._environments = Environments(
+            environments_folder, environments, partial(run_program, self._spawner), tasks, self._requirements
+        )
         self._worker_count = 0
         self._log = structlog.get_logger("portway.runtime.workers")
 
@@ -57,6 +69,31 @@ class Supervisor:
     def granted(self, plugin_id: str) -> Sequence[str]:
         return self._grants.get(plugin_id, ())
 
+    def _requirements(self) -> Sequence[Requirements]:
+        """Of every plugin that is installed, staged or still has a process."""
+        keepers = [*self._keepers.values(), *self._newcomers.values()]
+        code = [plugin.execution for keeper in keepers for plugin in keeper.plugins()]
+        return [one.requirements for one in code if isinstance(one, PythonCode) and one.requirements is not None]
+
+    async def stage(self, plugin: PluginDefinition) -> None:
+        """Makes a version ready beside the one in use: its environment, then a process of it that is given no runs.
+
+        Raises `Unavailable` with why that does not work; the version in use is untouched. The next `apply` with exactly
+        this definition gives new runs to the process that waits, and lets the old one finish what it has; with another
+        one, or after `unstage`, it ends.
+        """
+        keeper = self._keepers.get(plugin.id) or self._newcomers.get(plugin.id)
+        if keeper is None:
+            keeper = self._newcomers[plugin.id] = Keeper(plugin, self._start, self._tasks, self._limits)
+        await keeper.stage(plugin)
+
+    async def unstage(self, plugin_id: str) -> None:
+        """Ends what `stage` made ready, where there is something."""
+        if plugin_id in self._newcomers:
+            await self._newcomers.pop(plugin_id).close()
+        elif plugin_id in self._keepers:
+            await self._keepers[plugin_id].unstage()
+
     def apply(self, plugins: Mapping[str, PluginDefinition]) -> None:
         """Follows a change of what there is: new plugins begin, changed ones are replaced, the others end."""
         for plugin_id in self._keepers.keys() - plugins.keys():
@@ -65,30 +102,48 @@ class Supervisor:
         for plugin_id, plugin in plugins.items():
             known = self._keepers.get(plugin_id)
             if known is None:
-                known = self._keepers[plugin_id] = Keeper(plugin, self._start, self._tasks, self._limits)
+                known = self._newcomers.pop(plugin_id, None) or Keeper(plugin, self._start, self._tasks, self._limits)
+                self._keepers[plugin_id] = known
+                known.replace(plugin)
             elif known.plugin != plugin:
                 self._log.info("plugin changed", plugin=plugin_id, version=plugin.version)
                 known.replace(plugin)
             if plugin.start is StartMode.BOOT:
                 known.ensure()
+            elif self._packages_of(plugin) is not None:
+                # Not only when somebody waits for an answer.
+                known.prepare(self._make_ready)
+
+    async def _make_ready(self, plugin: PluginDefinition) -> Environment | None:
+        """The environment of its own, where a plugin needs one. Raises `Unavailable`."""
+        packages = self._packages_of(plugin)
+        return None if packages is None else await self._environments.ready(packages)
+
+    @staticmethod
+    def _packages_of(plugin: PluginDefinition) -> Requirements | None:
+        return plugin.execution.requirements if isinstance(plugin.execution, PythonCode) else None
 
     async def _start(self, plugin: PluginDefinition, generation: int, log: PluginLog) -> Worker:
+        packages = await self._make_ready(plugin)
         self._worker_count += 1
         folder = WorkerFolder(self._folder / f"w{self._worker_count}")
-        environment = environment_of(plugin, folder, os.environ, self.granted(plugin.id))
+        environment = environment_of(plugin, folder, os.environ, self.granted(plugin.id), packages)
         environment |= self._given.get(plugin.id, {})
-        return await start_worker(plugin, generation, folder, environment, self._spawner, log, self._limits)
+        python = packages.python if packages else None
+        return await start_worker(plugin, generation, folder, environment, self._spawner, log, self._limits, python)
 
     async def close(self) -> None:
+        self._environments.close()
         try:
             async with asyncio.TaskGroup() as group:
-                for keeper in self._keepers.values():
+                for keeper in (*self._keepers.values(), *self._newcomers.values()):
                     group.create_task(keeper.close())
         finally:
             await self._spawner.stop()
 
     async def start(self) -> None:
         """Loads the fork server already, so that the first plugin does not wait for it."""
+        await self._environments.open()
         await self._spawner.start_server()
 
 
@@ -97,12 +152,14 @@ async def supervise(
     folder: Path,
     limits: WorkerLimits,
     grants: Mapping[str, Sequence[str]],
-    given: Mapping[str, Mapping[str, str]] | None = None,
+    given: Mapping[str, Mapping[str, str]],
+    environments: EnvironmentsConfig,
+    environments_folder: Path,
 ) -> AsyncIterator[Supervisor]:
     """A supervisor for the time of the block. A bug in its background work ends the block."""
     failure: Exception | None = None
     async with asyncio.TaskGroup() as tasks:
-        supervisor = Supervisor(folder, tasks, limits, grants, given or {})
+        supervisor = Supervisor(folder, tasks, limits, grants, given, environments, environments_folder)
         try:
             await supervisor.start()
             yield supervisor

@@ -13,6 +13,7 @@ class WorkerState(StrEnum):
     RUNNING = "RUNNING"
     BACKING_OFF = "BACKING_OFF"
     DRAINING = "DRAINING"
+    BROKEN = "BROKEN"
 
 
 @dataclass(frozen=True, slots=True)

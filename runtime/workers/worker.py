@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, cast
 
 import grpc
@@ -20,6 +21,7 @@ from portway.runtime.plugins.types import Command, PluginDefinition
 from portway.runtime.workers.environment import WorkerFolder
 from portway.runtime.workers.log import Output, PluginLog
 from portway.runtime.workers.messages import Start
+from portway.runtime.workers.output_pipes import spawn
 from portway.runtime.workers.spawner import Process, ProcessEnd, Spawner
 from portway.runtime.workers.types import WorkerLimits
 from portway.v1 import worker_pb2 as pb
@@ -203,10 +205,15 @@ async def start_worker(
     spawner: Spawner,
     log: PluginLog,
     limits: WorkerLimits,
+    python: Path | None = None,
 ) -> Worker:
-    """A worker that is ready. Raises `Unavailable`; then nothing of it is left."""
+    """A worker that is ready. `python` is that of its own packages. Raises `Unavailable`; then nothing of it is
+    left."""
     await asyncio.to_thread(_make, folder)
     arguments = plugin.execution.arguments if isinstance(plugin.execution, Command) else ()
+    if python is not None:
+        # The folder of the plugin is put first by the worker itself.
+        arguments = (str(python), "-P", "-s", "-m", "portway.runtime.sdk.worker")
     start = Start(
         id=spawner.next_id(),
         name=plugin.id.rpartition("/")[2],
@@ -217,7 +224,7 @@ async def start_worker(
         open_files=plugin.limits.open_files,
         tag=folder.tag,
     )
-    process, output = await _spawn(spawner, start, log)
+    process, output = await spawn(spawner, start, log)
     worker = Worker(plugin, generation, folder, process, output, limits)
     try:
         await worker.shake_hands()
@@ -225,20 +232,6 @@ async def start_worker(
         await worker.stop(kill=True)
         raise
     return worker
-
-
-async def _spawn(spawner: Spawner, start: Start, log: PluginLog) -> tuple[Process, Output]:
-    out, err = os.pipe(), os.pipe()
-    try:
-        process = await spawner.start(start, out[1], err[1])
-    except BaseException:
-        os.close(out[0])
-        os.close(err[0])
-        raise
-    finally:
-        os.close(out[1])
-        os.close(err[1])
-    return process, Output(out[0], err[0], log)
 
 
 def _make(folder: WorkerFolder) -> None:

@@ -154,9 +154,39 @@ def test_all_wrong_fields_are_told_at_once(tmp_path: Path) -> None:
             "outside",
         ),
         (
-            "author: a\nname: one\nversion: 1\nexecute: {requirements: [numpy]}\n",
+            "author: a\nname: one\nversion: 1\nexecute: {requirements: [numpy, 'no good==']}\n",
+            "manifest.yaml: execute.requirements[1]",
+            "is no requirement",
+        ),
+        (
+            "author: a\nname: one\nversion: 1\nexecute: {requirements: ['--index-url=http://elsewhere']}\n",
+            "manifest.yaml: execute.requirements[0]",
+            "set by the operator",
+        ),
+        (
+            "author: a\nname: one\nversion: 1\nexecute: {requirements: ['a @ git+https://elsewhere/a']}\n",
+            "manifest.yaml: execute.requirements[0]",
+            "put its wheel into the folder wheels/",
+        ),
+        (
+            f"author: a\nname: one\nversion: 1\nexecute: {{requirements: [a==1, b==1 --hash=sha256:{'0' * 64}]}}\n",
             "manifest.yaml: execute.requirements",
-            "not available in this version",
+            "a==1 has no --hash",
+        ),
+        (
+            "author: a\nname: one\nversion: 1\nexecute: {requirements: ../list.txt}\n",
+            "manifest.yaml: execute.requirements",
+            "outside the plugin's folder",
+        ),
+        (
+            "author: a\nname: one\nversion: 1\nexecute: {python: '3.2'}\n",
+            "manifest.yaml: execute.python",
+            "which Portway runs on",
+        ),
+        (
+            "author: a\nname: one\nversion: 1\nexecute: {python: newest}\n",
+            "manifest.yaml: execute.python",
+            "is no range of versions",
         ),
     ],
 )
