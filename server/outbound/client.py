@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 import httpcore2
 import httpx2
 
+from portway.rpc.addresses import Resolver, system_resolver
 from portway.rpc.errors import NotPermitted, Reason
 from portway.rpc.telemetry import TRACE_HEADER, current_trace
 from portway.server.outbound.policy import Origin, OutboundPolicy
 from portway.server.outbound.reading import ENCODINGS, AnswerTooLarge, BoundedStream, OutboundRefused, within
-from portway.server.outbound.resolve import Resolver, system_resolver
 
 __all__ = ["AnswerTooLarge", "ClientOptions", "OutboundRefused", "open_client", "refusal_in"]
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import SplitResult, urlsplit
 
+from portway.rpc.addresses import Address, Reach, literal, network, reach_of
 from portway.rpc.errors import NotPermitted, Reason
-from portway.server.outbound.addresses import Address, Reach, literal, network, reach_of
 
 SCHEMES = ("https", "http")
 _DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from portway.runtime.official.coze.settings import CODES, Settings
+from portway.runtime.official.coze.settings import Settings
 from portway.runtime.sdk import Progress, RunResult, Usage
-from portway.runtime.sdk.service import Answer, Service, ServiceFailure, reported
+from portway.runtime.sdk.service import Answer, Service, ServiceFailure
 from portway.runtime.sdk.service.events import ServerEvent
 from portway.runtime.sdk.service.reading import number_at, object_at, object_of, text_at
 
@@ -30,6 +30,8 @@ class Chat:
         """One event of the stream."""
         if event.name == "done":
             return
+        if event.name == "error" and not event.data.lstrip().startswith("{"):
+            raise self._service.reported("", event.data)
         data = object_of(NAME, event.data)
         match event.name:
             case "conversation.message.delta":
@@ -37,7 +39,7 @@ class Chat:
             case "conversation.message.completed":
                 yield from self.take_message(data)
             case "error":
-                raise self.failure(data.get("code"), data.get("msg"))
+                raise self._service.reported(data.get("code"), data.get("msg"))
             case name if name.startswith("conversation.chat."):
                 self.take_state(data)
 
@@ -52,7 +54,7 @@ class Chat:
                 self.complete = True
             case "failed":
                 error = object_at(data, "last_error")
-                raise self.failure(error.get("code"), error.get("msg"))
+                raise self._service.reported(error.get("code"), error.get("msg"))
             case "canceled":
                 raise ServiceFailure("service.failed", "the chat was cancelled at Coze")
             case "requires_action":
@@ -79,20 +81,13 @@ class Chat:
         if self._settings.show_follow_ups and self._follow_ups:
             yield from self._answer.say("\n\n" + "\n".join(f"- {one}" for one in self._follow_ups[:10]))
 
-    def failure(self, code: object, text: object) -> ServiceFailure:
-        named = str(code or "")
-        meant = CODES.get(named, "service.failed")
-        if "sensitive" in str(text).lower() or "violat" in str(text).lower():
-            meant = "service.content_filter"
-        return reported(NAME, meant, named, text, self._service.secrets)
-
     def _delta(self, data: Mapping[str, Any]) -> Iterator[RunResult]:
         if text_at(data, "type") not in ("answer", ""):
             return
         yield from self._begin(data)
         self._streamed.add(text_at(data, "id"))
         yield from self._answer.think(text_at(data, "reasoning_content"))
-        if text_at(data, "content_type") != "card":
+        if text_at(data, "content_type") not in ("card", "audio"):
             yield from self._answer.say(text_at(data, "content"))
 
     def _begin(self, data: Mapping[str, Any]) -> Iterator[RunResult]:
@@ -104,5 +99,10 @@ class Chat:
 
 
 def _content(data: Mapping[str, Any]) -> str:
-    """A card is drawn by the surfaces of Coze alone."""
-    return "[card]" if text_at(data, "content_type") == "card" else text_at(data, "content")
+    """A card is drawn by the surfaces of Coze alone; spoken words are told in their text, too."""
+    match text_at(data, "content_type"):
+        case "card":
+            return "[card]"
+        case "audio":
+            return ""
+    return text_at(data, "content")

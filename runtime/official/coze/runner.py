@@ -3,7 +3,8 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from portway.runtime.official.coze.chat import NAME, Chat
@@ -11,12 +12,13 @@ from portway.runtime.official.coze.settings import CODES, NOT_FOUND, Settings, r
 from portway.runtime.sdk import AgentRunner, HostApi, RunContext, RunResult
 from portway.runtime.sdk.service import (
     Answer,
+    Conversation,
     File,
     Json,
     Memory,
     Service,
     ServiceFailure,
-    bad_answer,
+    ended,
     open_service,
     person_of,
     read_attachments,
@@ -24,6 +26,11 @@ from portway.runtime.sdk.service import (
 from portway.runtime.sdk.service.reading import object_at, objects_at, text_at
 
 _KINDS = {"image": "image", "audio": "audio"}
+
+
+def is_forgotten(failure: ServiceFailure) -> bool:
+    """Whether Coze has no such conversation."""
+    return failure.vendor_code == NOT_FOUND
 
 
 class Coze(AgentRunner):
@@ -36,11 +43,9 @@ class Coze(AgentRunner):
             NAME, settings.service, headers=headers, secrets=(settings.api_key,), codes=CODES
         ) as service:
             talk = _Talk(ctx, host, service, settings)
-            try:
-                async for result in talk.results():
+            async with aclosing(service.told(talk.results(), talk.stop)) as results:
+                async for result in results:
                     yield result
-            finally:
-                await talk.stop()
 
 
 class _Talk:
@@ -53,25 +58,22 @@ class _Talk:
         self._chat = Chat(service, settings, self._answer)
         self._user = person_of(ctx)
         belongs_to = (settings.service.base_url, settings.bot_id, self._user)
-        self._conversation = Memory(host, "coze", "conversation", *belongs_to)
+        self._conversation = Conversation(Memory(host, "coze", "conversation", *belongs_to), is_forgotten)
 
-    async def results(self) -> AsyncIterator[RunResult]:
+    async def results(self) -> AsyncGenerator[RunResult, None]:
         body = await self._body()
-        known = await self._conversation.recall()
-        conversation_id = known if isinstance(known, str) else ""
-        try:
-            async for result in self._ask(body, conversation_id):
-                yield result
-        except ServiceFailure as failure:
-            # A conversation that was deleted there is begun anew, once.
-            if not conversation_id or failure.vendor_code != NOT_FOUND:
-                raise
-            await self._conversation.forget()
-            async for result in self._ask(body, ""):
+
+        def ask(conversation_id: str) -> AsyncGenerator[RunResult, None]:
+            return self._ask(body, conversation_id)
+
+        async with aclosing(self._conversation.results(ask)) as results:
+            async for result in results:
                 yield result
         if not self._chat.complete:
-            raise bad_answer(NAME, "the stream ended before the answer did")
-        for result in (*self._chat.follow_ups(), *self._answer.finish()):
+            raise self._service.bad("the stream ended before the answer did")
+        for result in self._chat.follow_ups():
+            yield result
+        async for result in ended(self._service, self._host, self._answer):
             yield result
 
     async def stop(self) -> None:
@@ -106,11 +108,11 @@ class _Talk:
             self._check(answer)
             file_id = text_at(answer, "data", "id")
             if not file_id:
-                raise bad_answer(NAME, "the upload of a file has no id")
+                raise self._service.bad("the upload of a file has no id")
             parts.append({"type": _KINDS.get(file.kind, "file"), "file_id": file_id})
         return {"content": json.dumps(parts, ensure_ascii=False), "content_type": "object_string"}
 
-    async def _ask(self, body: Json, conversation_id: str) -> AsyncIterator[RunResult]:
+    async def _ask(self, body: Json, conversation_id: str) -> AsyncGenerator[RunResult, None]:
         params = {"conversation_id": conversation_id} if conversation_id else {}
         async with self._service.request("POST", "/v3/chat", body=body, params=params) as reply:
             # A refusal is JSON with a good status, also where a stream was asked for.
@@ -118,7 +120,7 @@ class _Talk:
                 document = await reply.json()
                 self._check(document)
                 if self._settings.streaming:
-                    raise bad_answer(NAME, "it is JSON where a stream of events was expected")
+                    raise self._service.bad("it is JSON where a stream of events was expected")
                 self._chat.take_state(object_at(document, "data"))
             else:
                 async for event in reply.events():
@@ -135,7 +137,7 @@ class _Talk:
     async def _poll(self) -> AsyncIterator[RunResult]:
         params = {"conversation_id": self._chat.conversation_id, "chat_id": self._chat.chat_id}
         if not all(params.values()):
-            raise bad_answer(NAME, "the chat has no id")
+            raise self._service.bad("the chat has no id")
         deadline = time.monotonic() + self._settings.service.total_seconds
         while not self._chat.complete:
             if time.monotonic() > deadline:
@@ -151,12 +153,11 @@ class _Talk:
                 yield result
 
     async def _remember(self) -> None:
-        if self._chat.conversation_id:
-            await self._conversation.keep(self._chat.conversation_id)
+        await self._conversation.keep(self._chat.conversation_id)
 
     def _check(self, document: dict[str, Any]) -> None:
         code = document.get("code")
         if code is None:
-            raise bad_answer(NAME, "it has no code")
+            raise self._service.bad("it has no code")
         if code != 0:
-            raise self._chat.failure(code, document.get("msg"))
+            raise self._service.reported(code, document.get("msg"))

@@ -15,6 +15,8 @@ CODES = {
     "4101": "service.auth",
     "700012006": "service.auth",
     "4013": "service.rate_limited",
+    "4015": "service.misconfigured",
+    "4016": "service.conflict",
     "4010": "service.quota",
     "4011": "service.quota",
     "4027": "service.quota",

@@ -1,6 +1,7 @@
 """The runner that asks an application of Alibaba Cloud Model Studio (DashScope)."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
@@ -8,16 +9,16 @@ from portway.runtime.official.dashscope.settings import CODES, Settings, read_se
 from portway.runtime.sdk import AgentRunner, HostApi, Progress, RunContext, RunResult, Usage, add_usage
 from portway.runtime.sdk.service import (
     Answer,
+    Conversation,
     Json,
     Memory,
     Reference,
     Service,
     ServiceFailure,
-    bad_answer,
+    ended,
     open_service,
     person_of,
     read_attachments,
-    reported,
 )
 from portway.runtime.sdk.service.reading import number_at, object_at, object_of, objects_at, text_at
 
@@ -37,8 +38,9 @@ class DashScope(AgentRunner):
         async with open_service(
             NAME, settings.service, headers=headers, secrets=(settings.api_key,), codes=CODES
         ) as service:
-            async for result in _Talk(ctx, host, service, settings).results():
-                yield result
+            async with aclosing(service.told(_Talk(ctx, host, service, settings).results())) as results:
+                async for result in results:
+                    yield result
 
 
 class _Talk:
@@ -51,34 +53,29 @@ class _Talk:
         self._complete = False
         self._session_id = ""
         belongs_to = (settings.service.base_url, settings.app_id, person_of(ctx))
-        self._session = Memory(host, "dashscope", "session", *belongs_to)
+        self._session = Conversation(Memory(host, "dashscope", "session", *belongs_to), is_forgotten)
 
-    async def results(self) -> AsyncIterator[RunResult]:
+    async def results(self) -> AsyncGenerator[RunResult, None]:
         prompt = await self._prompt()
-        known = await self._session.recall()
-        session_id = known if isinstance(known, str) else ""
-        try:
-            async for result in self._ask(prompt, session_id):
-                yield result
-        except ServiceFailure as failure:
-            # A session lives for an hour; one that is over is begun anew, once.
-            if not session_id or not _is_about_session(failure) or self._answer.text:
-                raise
-            await self._session.forget()
-            async for result in self._ask(prompt, ""):
+
+        def ask(session_id: str) -> AsyncGenerator[RunResult, None]:
+            return self._ask(prompt, session_id)
+
+        async with aclosing(self._session.results(ask)) as results:
+            async for result in results:
                 yield result
         if not self._complete:
-            raise bad_answer(NAME, "the stream ended before the answer did")
-        for result in self._answer.finish():
+            raise self._service.bad("the stream ended before the answer did")
+        async for result in ended(self._service, self._host, self._answer):
             yield result
 
-    async def _ask(self, prompt: str, session_id: str) -> AsyncIterator[RunResult]:
+    async def _ask(self, prompt: str, session_id: str) -> AsyncGenerator[RunResult, None]:
         path = f"/api/v1/apps/{quote(self._settings.app_id, safe='')}/completion"
         body = self._body(prompt, session_id)
         if not self._settings.streaming:
             for result in self._take(await self._service.post(path, body)):
                 yield result
-            await self._remember()
+            await self._session.keep(self._session_id)
             # An answer in one piece is a whole one, whatever it says about its end.
             self._complete = True
             return
@@ -86,11 +83,9 @@ class _Talk:
         async with self._service.request("POST", path, body=body, headers=headers) as reply:
             async for event in reply.events():
                 data = object_of(NAME, event.data)
-                if event.name == "error" or (data.get("code") and "output" not in data):
-                    raise self._failure(data)
                 for result in self._take(data):
                     yield result
-                await self._remember()
+                await self._session.keep(self._session_id)
 
     def _body(self, prompt: str, session_id: str) -> Json:
         settings = self._settings
@@ -108,8 +103,11 @@ class _Talk:
 
     def _take(self, data: Mapping[str, Any]) -> Iterator[RunResult]:
         output = object_at(data, "output")
+        if data.get("code") and not output:
+            # A refusal is told in an answer with a good status as well.
+            raise self._service.reported(text_at(data, "code"), text_at(data, "message"))
         if not output:
-            raise bad_answer(NAME, "it has no output")
+            raise self._service.bad("it has no output")
         self._session_id = text_at(output, "session_id")
         for thought in objects_at(output, "thoughts"):
             yield from self._answer.think(text_at(thought, "thought"))
@@ -126,10 +124,6 @@ class _Talk:
             self._answer.usage = add_usage(_usage(one) for one in models)
         self._complete = self._complete or text_at(output, "finish_reason") not in ("", "null")
 
-    async def _remember(self) -> None:
-        if self._session_id:
-            await self._session.keep(self._session_id)
-
     async def _prompt(self) -> str:
         """Files go to an application by public addresses alone; what is text is written into the message."""
         prompt = self._ctx.input.text
@@ -143,11 +137,6 @@ class _Talk:
             prompt += f"\n\n[{file.name}]\n{file.data.decode(errors='replace')}"
         return prompt
 
-    def _failure(self, data: Mapping[str, Any]) -> ServiceFailure:
-        code = text_at(data, "code")
-        meant = CODES.get(code) or CODES.get(code.partition(".")[0], "service.failed")
-        return reported(NAME, meant, code, text_at(data, "message"), self._service.secrets)
-
 
 def _usage(model: Mapping[str, Any]) -> Usage:
     return Usage(
@@ -155,6 +144,7 @@ def _usage(model: Mapping[str, Any]) -> Usage:
     )
 
 
-def _is_about_session(failure: ServiceFailure) -> bool:
+def is_forgotten(failure: ServiceFailure) -> bool:
+    """Whether the session is over, which it is after an hour."""
     about = f"{failure.vendor_code} {failure.detail}".lower()
     return failure.status in (0, 400, 404) and "session" in about

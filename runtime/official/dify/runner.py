@@ -1,8 +1,9 @@
 """The runner that asks an application of Dify."""
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
+from urllib.parse import quote
 
 from portway.runtime.official.dify.forms import question_of, submission_of
 from portway.runtime.official.dify.settings import CODES, Settings, read_settings
@@ -10,12 +11,13 @@ from portway.runtime.official.dify.stream import Exchange
 from portway.runtime.sdk import AgentRunner, FinishReason, HostApi, RunCompleted, RunContext, RunFailure, RunResult
 from portway.runtime.sdk.service import (
     Answer,
+    Conversation,
     File,
     Memory,
     Reply,
     Service,
     ServiceFailure,
-    bad_answer,
+    ended,
     open_service,
     person_of,
     read_attachments,
@@ -23,6 +25,12 @@ from portway.runtime.sdk.service import (
 from portway.runtime.sdk.service.reading import object_at, object_of, text_at
 
 NAME = "Dify"
+
+
+def is_forgotten(failure: ServiceFailure) -> bool:
+    """Whether Dify has no such conversation, or one that goes on no more."""
+    gone = failure.status == 404 and "conversation" in failure.detail.lower()
+    return gone or failure.vendor_code == "conversation_completed"
 
 
 class Dify(AgentRunner):
@@ -35,11 +43,9 @@ class Dify(AgentRunner):
             NAME, settings.service, headers=headers, secrets=(settings.api_key,), codes=CODES
         ) as service:
             talk = _Talk(ctx, host, service, settings)
-            try:
-                async for result in talk.results():
+            async with aclosing(service.told(talk.results(), talk.stop)) as results:
+                async for result in results:
                     yield result
-            finally:
-                await talk.stop()
 
 
 class _Talk:
@@ -52,24 +58,20 @@ class _Talk:
         self._user = person_of(ctx)
         self._exchange = Exchange(service, settings, self._answer)
         belongs_to = (settings.service.base_url, settings.api_key[-8:], settings.mode, self._user)
-        self._conversation = Memory(host, "dify", "conversation", *belongs_to)
+        self._conversation = Conversation(Memory(host, "dify", "conversation", *belongs_to), is_forgotten)
 
-    async def results(self) -> AsyncIterator[RunResult]:
+    async def results(self) -> AsyncGenerator[RunResult, None]:
         """Everything up to the end of the run."""
-        answered = self._ctx.input.interaction
-        if answered is not None:
-            async for result in self._resume():
-                yield result
-        else:
-            async for result in self._ask():
+        async with aclosing(self._resume() if self._ctx.input.interaction is not None else self._ask()) as results:
+            async for result in results:
                 yield result
         if self._exchange.paused:
             await self._put_question()
             yield RunCompleted(FinishReason.AWAITING_INTERACTION, usage=self._answer.usage)
             return
         if not self._exchange.complete:
-            raise bad_answer(NAME, "the stream ended before the answer did")
-        for result in self._answer.finish():
+            raise self._service.bad("the stream ended before the answer did")
+        async for result in ended(self._service, self._host, self._answer):
             yield result
 
     async def stop(self) -> None:
@@ -77,21 +79,17 @@ class _Talk:
         exchange = self._exchange
         if exchange.task_id and not exchange.complete and not exchange.paused:
             path = "/workflows/tasks/" if self._settings.is_workflow else "/chat-messages/"
-            await self._service.tell("POST", f"{path}{exchange.task_id}/stop", {"user": self._user})
+            await self._service.tell("POST", f"{path}{quote(exchange.task_id, safe='')}/stop", {"user": self._user})
 
-    async def _ask(self) -> AsyncIterator[RunResult]:
+    async def _ask(self) -> AsyncGenerator[RunResult, None]:
         files = await self._upload()
-        known = None if self._settings.is_workflow else await self._conversation.recall()
-        conversation_id = known if isinstance(known, str) else ""
-        try:
-            async for result in self._exchanged(self._request(files, conversation_id)):
-                yield result
-        except ServiceFailure as failure:
-            # A conversation that was deleted there is begun anew, once.
-            if failure.status != 404 or not conversation_id:
-                raise
-            await self._conversation.forget()
-            async for result in self._exchanged(self._request(files, "")):
+
+        def exchanged(conversation_id: str) -> AsyncGenerator[RunResult, None]:
+            return self._exchanged(self._request(files, conversation_id))
+
+        results = exchanged("") if self._settings.is_workflow else self._conversation.results(exchanged)
+        async with aclosing(results):
+            async for result in results:
                 yield result
 
     def _request(self, files: list[dict[str, str]], conversation_id: str) -> AbstractAsyncContextManager[Reply]:
@@ -111,7 +109,7 @@ class _Talk:
             body["files"] = files
         return self._service.request("POST", "/chat-messages", body=body)
 
-    async def _exchanged(self, request: AbstractAsyncContextManager[Reply]) -> AsyncIterator[RunResult]:
+    async def _exchanged(self, request: AbstractAsyncContextManager[Reply]) -> AsyncGenerator[RunResult, None]:
         async with request as reply:
             if not self._settings.streaming:
                 for result in self._whole(await reply.json()):
@@ -128,16 +126,20 @@ class _Talk:
     def _whole(self, document: dict[str, Any]) -> list[RunResult]:
         exchange = self._exchange
         exchange.conversation_id = text_at(document, "conversation_id")
+        exchange.workflow_run_id = text_at(document, "workflow_run_id")
+        if text_at(document, "event") == "workflow_paused" or text_at(document, "data", "status") == "paused":
+            exchange.pause(object_at(document, "data"))
+            return []
         if self._settings.is_workflow:
             return list(exchange.take_workflow(object_at(document, "data")))
         if "answer" not in document:
-            raise bad_answer(NAME, "it has no field answer")
+            raise self._service.bad("it has no field answer")
         exchange.take_metadata(object_at(document, "metadata"))
         exchange.complete = True
         return list(self._answer.say(text_at(document, "answer")))
 
     async def _remember(self) -> None:
-        if self._exchange.conversation_id and not self._settings.is_workflow:
+        if not self._settings.is_workflow:
             await self._conversation.keep(self._exchange.conversation_id)
 
     async def _upload(self) -> list[dict[str, str]]:
@@ -151,7 +153,7 @@ class _Talk:
             form = File("file", file.name, file.mime_type, file.data)
             uploaded = await self._service.upload("/files/upload", form, {"user": self._user})
             if not text_at(uploaded, "id"):
-                raise bad_answer(NAME, "the upload of a file has no id")
+                raise self._service.bad("the upload of a file has no id")
             sent.append({"type": file.kind, "transfer_method": "local_file", "upload_file_id": uploaded["id"]})
         return sent
 
@@ -162,7 +164,7 @@ class _Talk:
         await paused.keep({"token": form["form_token"], "run": self._exchange.workflow_run_id, "user": self._user})
         await self._host.interactions.request(question)
 
-    async def _resume(self) -> AsyncIterator[RunResult]:
+    async def _resume(self) -> AsyncGenerator[RunResult, None]:
         answered = self._ctx.input.interaction
         assert answered is not None
         paused = Memory(self._host, "dify", "paused", answered.interaction_id)
@@ -173,11 +175,13 @@ class _Talk:
                 "service.not_found", "nothing is known of the workflow that asked this; send the message again"
             )
         self._user = user
-        await self._service.post(f"/form/human_input/{token}", submission_of(answered, user))
+        # What was taken is not sent again: whatever happens then, this question is answered.
         await paused.forget()
+        await self._service.post(f"/form/human_input/{quote(token, safe='')}", submission_of(answered, user))
         self._exchange = Exchange(self._service, self._settings, self._answer, resumed=True)
         self._exchange.workflow_run_id = run
-        async with self._service.request("GET", f"/workflow/{run}/events", params={"user": user}) as reply:
+        path = f"/workflow/{quote(run, safe='')}/events"
+        async with self._service.request("GET", path, params={"user": user}) as reply:
             async for event in reply.events():
                 for result in self._exchange.take(object_of(NAME, event.data)):
                     yield result

@@ -20,6 +20,11 @@ CODES = {
     "too_many_requests": "service.rate_limited",
     "completion_request_error": "service.failed",
     "file_too_large": "service.too_large",
+    "unsupported_file_type": "service.unsupported",
+    "conversation_completed": "service.not_found",
+    "human_input_form_not_found": "service.not_found",
+    "human_input_form_submitted": "service.not_found",
+    "human_input_form_expired": "service.not_found",
     "internal_server_error": "service.unavailable",
 }
 

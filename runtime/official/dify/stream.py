@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from portway.runtime.official.dify.settings import CODES, Settings
+from portway.runtime.official.dify.settings import Settings
 from portway.runtime.sdk import Progress, RunResult, ToolCallCompleted, ToolCallStarted, Usage
-from portway.runtime.sdk.service import Answer, Reference, Service, ServiceFailure, reported
-from portway.runtime.sdk.service.reading import number_at, object_at, objects_at, text_at
+from portway.runtime.sdk.service import Answer, Made, Reference, Service, ServiceFailure
+from portway.runtime.sdk.service.reading import number_at, object_at, objects_at, parse, text_at
 
 _USUAL_OUTPUTS = ("text", "answer", "result", "output")
 
@@ -46,10 +46,15 @@ class Exchange:
                 yield from self._answer.say(text_at(event, "data", "text"))
             case "message_replace":
                 self._answer.replace(text_at(event, "answer"))
+            case "text_replace":
+                self._answer.replace(text_at(event, "data", "text"))
+            case "reasoning_chunk":
+                yield from self._answer.think(text_at(event, "data", "reasoning"))
             case "agent_thought":
                 yield from self._thought(event)
             case "message_file":
-                self._answer.refer(Reference(text_at(event, "type") or "file", text_at(event, "url")))
+                if text_at(event, "belongs_to") != "user" and text_at(event, "url"):
+                    self._answer.attach(Made(text_at(event, "url")))
             case _:
                 yield from self._progress(event)
 
@@ -63,27 +68,36 @@ class Exchange:
             case "human_input_required":
                 self.form = object_at(event, "data")
             case "workflow_paused":
-                self.paused = True
-                reasons = objects_at(event, "data", "reasons")
-                named = [one for one in reasons if "human_input_required" in (one.get("type"), one.get("TYPE"))]
-                self.form = self.form or next(iter(named), {})
+                self.pause(object_at(event, "data"))
             case "workflow_finished":
                 yield from self.take_workflow(object_at(event, "data"))
             case "error":
-                raise self._failure(text_at(event, "code"), text_at(event, "message"))
+                raise self._service.reported(text_at(event, "code"), text_at(event, "message"))
+
+    def pause(self, data: Mapping[str, Any]) -> None:
+        """The workflow waits for people; what it asks was told before, or stands among the reasons."""
+        self.paused = True
+        self.workflow_run_id = text_at(data, "workflow_run_id") or self.workflow_run_id
+        named = [one for one in objects_at(data, "reasons") if "form_id" in one or "form_token" in one]
+        self.form = self.form or next(iter(named), {})
 
     def take_workflow(self, data: Mapping[str, Any]) -> Iterator[RunResult]:
         """The end of a workflow, or of the one inside a chatflow."""
         status = text_at(data, "status")
         if status not in ("succeeded", "partial-succeeded"):
-            raise self._failure(status, text_at(data, "error") or f"the workflow is {status or 'in no known state'}")
+            text = text_at(data, "error") or f"the workflow is {status or 'in no known state'}"
+            raise self._service.reported(status, text)
+        for file in objects_at(data, "files"):
+            if url := text_at(file, "url") or text_at(file, "remote_url"):
+                self._answer.attach(Made(url, text_at(file, "filename"), text_at(file, "mime_type")))
         if self._settings.is_workflow:
             if (tokens := number_at(data, "total_tokens")) is not None:
                 self._answer.usage = Usage(output_tokens=tokens)
             yield from self._answer.catch_up(self._output(object_at(data, "outputs")) or self._answer.text)
-        elif self._ends_with_workflow and not self._answer.text:
-            # A chatflow that was taken up again may tell its answer with the end alone.
-            yield from self._answer.say(self._output(object_at(data, "outputs")))
+        elif self._ends_with_workflow:
+            # A chatflow that was taken up again may tell its answer, or the beginning of it, with the end alone.
+            answer = text_at(data, "outputs", "answer")
+            yield from self._answer.catch_up(answer or self._answer.text or self._output(object_at(data, "outputs")))
         self.complete = self.complete or self._ends_with_workflow
 
     def take_metadata(self, metadata: Mapping[str, Any]) -> None:
@@ -120,16 +134,10 @@ class Exchange:
             value = outputs
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) if value is not None else ""
 
-    def _failure(self, vendor_code: str, text: str) -> ServiceFailure:
-        code = CODES.get(vendor_code, "service.failed")
-        if "moderation" in text.lower() or "sensitive" in text.lower():
-            code = "service.content_filter"
-        return reported(self._service.name, code, vendor_code, text, self._service.secrets)
-
 
 def _arguments(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text or "{}")
+        value = parse(text or "{}")
     except ValueError:
         return {"input": text}
     return value if isinstance(value, dict) else {"input": value}

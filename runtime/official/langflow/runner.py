@@ -1,6 +1,7 @@
 """The runner that runs a flow of Langflow."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
@@ -12,10 +13,9 @@ from portway.runtime.sdk.service import (
     Json,
     Service,
     ServiceFailure,
-    bad_answer,
+    ended,
     open_service,
     read_attachments,
-    reported,
     session_of,
 )
 from portway.runtime.sdk.service.reading import object_at, object_of, objects_at, text_at
@@ -31,9 +31,9 @@ class Langflow(AgentRunner):
         settings = read_settings(ctx.config)
         headers = {"x-api-key": settings.api_key} if settings.api_key else {}
         async with open_service(NAME, settings.service, headers=headers, secrets=(settings.api_key,)) as service:
-            talk = _Talk(ctx, host, service, settings)
-            async for result in talk.results():
-                yield result
+            async with aclosing(service.told(_Talk(ctx, host, service, settings).results())) as results:
+                async for result in results:
+                    yield result
 
 
 class _Talk:
@@ -46,27 +46,27 @@ class _Talk:
         self._flow = quote(settings.flow_id, safe="")
         self._complete = False
 
-    async def results(self) -> AsyncIterator[RunResult]:
+    async def results(self) -> AsyncGenerator[RunResult, None]:
         body = self._body(await self._tweaks())
         path = f"/api/v1/run/{self._flow}"
         if not self._settings.streaming:
             document = await self._service.post(path, body, params={"stream": "false"})
             if "outputs" not in document:
-                raise bad_answer(NAME, "it has no outputs")
+                raise self._service.bad("it has no outputs")
             for result in self._answer.catch_up(output_text(document)):
                 yield result
             self._complete = True
         else:
             async with self._service.request("POST", path, body=body, params={"stream": "true"}) as reply:
                 if reply.content_type != "text/event-stream":
-                    raise bad_answer(NAME, f"it is {reply.content_type or 'unnamed'} where a stream was expected")
+                    raise self._service.bad(f"it is {reply.content_type or 'unnamed'} where a stream was expected")
                 async for line in reply.lines():
                     # Each line is an event; some versions name them as server-sent events do.
                     for result in self._take(object_of(NAME, line.removeprefix("data:").strip())):
                         yield result
         if not self._complete:
-            raise bad_answer(NAME, "the stream ended before the answer did")
-        for result in self._answer.finish():
+            raise self._service.bad("the stream ended before the answer did")
+        async for result in ended(self._service, self._host, self._answer):
             yield result
 
     def _take(self, event: Mapping[str, Any]) -> Iterator[RunResult]:
@@ -81,7 +81,7 @@ class _Talk:
             case "error":
                 data = object_at(event, "data")
                 text = text_at(data, "error") or text_at(data, "text") or text_at(data, "exception", "error")
-                raise reported(NAME, "service.failed", "", text, self._service.secrets)
+                raise self._service.reported("", text)
 
     def _body(self, tweaks: Json) -> Json:
         body: Json = {
@@ -113,7 +113,7 @@ class _Talk:
             uploaded = await self._service.upload(f"/api/v1/files/upload/{self._flow}", form)
             path = text_at(uploaded, "file_path")
             if not path:
-                raise bad_answer(NAME, "the upload of a file has no path")
+                raise self._service.bad("the upload of a file has no path")
             paths.append(path)
         tweaks[component] = {**object_at(tweaks, component), "files": paths}
         return tweaks

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from email.message import Message
+from pathlib import PurePosixPath
 from typing import Any
 
 from portway.runtime.sdk import RunResult
-from portway.runtime.sdk.service import Answer, Reply, Service, bad_answer, reported
-from portway.runtime.sdk.service.reading import object_of, text_at
+from portway.runtime.sdk.service import Answer, Reply, Service, bad_answer
+from portway.runtime.sdk.service.reading import object_of, parse, text_at
 
 NAME = "n8n"
 _TEXT_TYPES = ("", "text/plain", "text/html", "text/markdown")
@@ -26,7 +28,7 @@ class StreamedLines:
     def begins_with(line: str) -> bool:
         """Whether the first line of an answer is the first one of a stream."""
         try:
-            first = json.loads(line)
+            first = parse(line)
         except ValueError:
             return False
         return isinstance(first, dict) and first.get("type") in _KINDS and "metadata" in first
@@ -44,10 +46,7 @@ class StreamedLines:
                 self._open -= 1
                 self._ended += 1
             case "error":
-                secrets = self._service.secrets
-                raise reported(
-                    NAME, "service.failed", text_at(document, "metadata", "nodeName"), _said(document), secrets
-                )
+                raise self._service.reported(text_at(document, "metadata", "nodeName"), _said(document))
 
     def finish(self) -> None:
         """Raises where the stream was cut."""
@@ -60,7 +59,7 @@ def plain_text(body: str, path: Sequence[str], reply: Reply) -> str:
     if not body.strip():
         return ""
     try:
-        document = json.loads(body)
+        document = parse(body)
     except ValueError:
         # A node that responds with text calls it HTML unless it is told otherwise.
         if body.lstrip()[:200].lower().startswith(("<!doctype", "<html", "<?xml")):
@@ -73,6 +72,14 @@ def plain_text(body: str, path: Sequence[str], reply: Reply) -> str:
     if isinstance(document, dict):
         return _found(document, path)
     return _text(document)
+
+
+def file_name(headers: Mapping[str, str]) -> str:
+    """How the answer names the file that it is; empty where it does not."""
+    message = Message()
+    message["content-disposition"] = headers.get("content-disposition", "")
+    name = message.get_filename() or ""
+    return PurePosixPath(name.replace("\\", "/")).name[-200:]
 
 
 def _found(document: Mapping[str, Any], path: Sequence[str]) -> str:

@@ -1,23 +1,28 @@
 """The runner that calls a webhook of n8n."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
-from portway.runtime.official.n8n.answers import NAME, StreamedLines, plain_text
+from portway.runtime.official.n8n.answers import NAME, StreamedLines, file_name, plain_text
 from portway.runtime.official.n8n.settings import Settings, read_settings
 from portway.runtime.sdk import AgentRunner, HostApi, RunContext, RunResult
 from portway.runtime.sdk.service import (
     Answer,
     File,
+    Made,
     Reply,
     Service,
+    ended,
     open_service,
     person_of,
     read_attachments,
     session_of,
 )
+
+# What a Respond node sends as a binary file.
+_FILES = ("image/", "audio/", "video/", "application/pdf", "application/octet-stream", "application/zip")
 
 
 class N8n(AgentRunner):
@@ -25,23 +30,29 @@ class N8n(AgentRunner):
 
     async def run(self, ctx: RunContext, host: HostApi) -> AsyncIterator[RunResult]:
         settings = read_settings(ctx.config)
-        attachments = await read_attachments(ctx, host, settings.service.max_file_bytes)
-        files = [File(settings.file_key, one.name, one.mime_type, one.data) for one in attachments]
-        answer = Answer(NAME)
-        async with (
-            open_service(
-                NAME,
-                settings.service,
-                headers=settings.headers,
-                auth=settings.basic,
-                secrets=settings.secrets,
-            ) as service,
-            _request(service, settings, _body(ctx, settings), files) as reply,
-        ):
-            async for result in _read(service, settings, answer, reply):
-                yield result
-        for result in answer.finish():
+        async with open_service(
+            NAME,
+            settings.service,
+            headers=settings.headers,
+            auth=settings.basic,
+            secrets=settings.secrets,
+        ) as service:
+            async with aclosing(service.told(_results(ctx, host, service, settings))) as results:
+                async for result in results:
+                    yield result
+
+
+async def _results(
+    ctx: RunContext, host: HostApi, service: Service, settings: Settings
+) -> AsyncGenerator[RunResult, None]:
+    attachments = await read_attachments(ctx, host, settings.service.max_file_bytes)
+    files = [File(settings.file_key, one.name, one.mime_type, one.data) for one in attachments]
+    answer = Answer(NAME)
+    async with _request(service, settings, _body(ctx, settings), files) as reply:
+        async for result in _read(service, settings, answer, reply):
             yield result
+    async for result in ended(service, host, answer):
+        yield result
 
 
 def _request(
@@ -64,7 +75,11 @@ def _body(ctx: RunContext, settings: Settings) -> dict[str, Any]:
 
 
 async def _read(service: Service, settings: Settings, answer: Answer, reply: Reply) -> AsyncIterator[RunResult]:
-    """The first line tells a stream from an answer in one piece."""
+    """The first line tells a stream from an answer in one piece, which may be a file."""
+    if reply.content_type.startswith(_FILES):
+        data = await reply.data(settings.service.max_file_bytes or 1)
+        answer.attach(Made("", file_name(reply.headers), reply.content_type, data))
+        return
     whole: list[str] = []
     stream: StreamedLines | None = None
     async for line in reply.lines():

@@ -48,8 +48,9 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
 def _proof(options: Options) -> tuple[dict[str, str], tuple[str, str] | None, tuple[str, ...]]:
     match options.choice("auth", ("none", "basic", "jwt", "header")):
         case "basic":
-            password = options.text("password")
-            return {}, (options.text("username"), password), (password,)
+            user, password = options.text("username"), options.text("password")
+            encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
+            return {}, (user, password), (password, encoded)
         case "jwt":
             secret = options.text("jwt_secret")
             algorithm = options.choice("jwt_algorithm", tuple(_DIGESTS))

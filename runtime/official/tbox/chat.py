@@ -1,12 +1,11 @@
 """What Tbox sends while an agent answers, as results of the run."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from portway.runtime.official.tbox.settings import meaning
 from portway.runtime.sdk import Progress, RunResult
-from portway.runtime.sdk.service import Answer, Reference, Service, ServiceFailure, bad_answer, reported
+from portway.runtime.sdk.service import Answer, Reference, Service, ServiceFailure
 from portway.runtime.sdk.service.events import ServerEvent
 from portway.runtime.sdk.service.reading import object_at, object_of, objects_at, text_at
 
@@ -56,7 +55,7 @@ class Chat:
         self.check(document)
         data = object_at(document, "data")
         if not data:
-            raise bad_answer(NAME, "it has no data")
+            raise self._service.bad("it has no data")
         self.conversation_id = text_at(data, "conversationId")
         for thought in objects_at(data, "reasoningContent"):
             yield from self._answer.think(text_at(thought, "text"))
@@ -71,12 +70,12 @@ class Chat:
         """Raises what a document with a good status says went wrong."""
         code = document.get("errorCode")
         if code is None:
-            raise bad_answer(NAME, "it has no errorCode")
+            raise self._service.bad("it has no errorCode")
         if str(code) != "0":
             raise self.failure(code, document.get("errorMsg"))
 
     def failure(self, code: object, text: object) -> ServiceFailure:
-        return reported(NAME, meaning(str(text or "")), code, text, self._service.secrets)
+        return self._service.reported(code, text, meaning(str(text or "")))
 
     def _begin(self, lane: str) -> Iterator[RunResult]:
         if lane != self._lane and self._answer.text:
@@ -92,8 +91,5 @@ def _payload(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """It is JSON inside of JSON."""
     payload = data.get("payload")
     if isinstance(payload, str) and payload:
-        try:
-            payload = json.loads(payload)
-        except ValueError:
-            raise bad_answer(NAME, "the payload of an event is no JSON") from None
+        return object_of(NAME, payload)
     return payload if isinstance(payload, dict) else {}

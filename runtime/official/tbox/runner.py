@@ -1,18 +1,20 @@
 """The runner that asks an agent of Ant Tbox."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from portway.runtime.official.tbox.chat import NAME, Chat
 from portway.runtime.official.tbox.settings import Settings, read_settings
 from portway.runtime.sdk import AgentRunner, HostApi, RunContext, RunResult
 from portway.runtime.sdk.service import (
     Answer,
+    Conversation,
     File,
     Json,
     Memory,
     Service,
     ServiceFailure,
-    bad_answer,
+    ended,
     open_service,
     person_of,
     read_attachments,
@@ -20,6 +22,12 @@ from portway.runtime.sdk.service import (
 from portway.runtime.sdk.service.reading import text_at
 
 _KINDS = {"image": "IMAGE", "audio": "AUDIO", "video": "VIDEO", "document": "FILE"}
+
+
+def is_forgotten(failure: ServiceFailure) -> bool:
+    """Whether Tbox has no such conversation. Nothing else that it may not find is named by its id alone."""
+    about = failure.detail.lower()
+    return failure.code == "service.not_found" or ("conversationid" in about and "无效" in about)
 
 
 class Tbox(AgentRunner):
@@ -30,8 +38,9 @@ class Tbox(AgentRunner):
         settings = read_settings(ctx.config)
         headers = {"authorization": settings.api_key}
         async with open_service(NAME, settings.service, headers=headers, secrets=(settings.api_key,)) as service:
-            async for result in _Talk(ctx, host, service, settings).results():
-                yield result
+            async with aclosing(service.told(_Talk(ctx, host, service, settings).results())) as results:
+                async for result in results:
+                    yield result
 
 
 class _Talk:
@@ -44,28 +53,23 @@ class _Talk:
         self._chat = Chat(service, self._answer)
         self._user = person_of(ctx)
         belongs_to = (settings.service.base_url, settings.app_id, self._user)
-        self._conversation = Memory(host, "tbox", "conversation", *belongs_to)
+        self._conversation = Conversation(Memory(host, "tbox", "conversation", *belongs_to), is_forgotten)
 
-    async def results(self) -> AsyncIterator[RunResult]:
+    async def results(self) -> AsyncGenerator[RunResult, None]:
         files = await self._upload()
-        known = await self._conversation.recall()
-        conversation_id = known if isinstance(known, str) else ""
-        try:
-            async for result in self._ask(files, conversation_id):
-                yield result
-        except ServiceFailure as failure:
-            # A conversation that is gone there is begun anew, once.
-            if not conversation_id or failure.code != "service.not_found" or self._answer.text:
-                raise
-            await self._conversation.forget()
-            async for result in self._ask(files, ""):
+
+        def ask(conversation_id: str) -> AsyncGenerator[RunResult, None]:
+            return self._ask(files, conversation_id)
+
+        async with aclosing(self._conversation.results(ask)) as results:
+            async for result in results:
                 yield result
         if not self._chat.complete:
-            raise bad_answer(NAME, "the stream ended before the answer did")
-        for result in self._answer.finish():
+            raise self._service.bad("the stream ended before the answer did")
+        async for result in ended(self._service, self._host, self._answer):
             yield result
 
-    async def _ask(self, files: list[dict[str, str]], conversation_id: str) -> AsyncIterator[RunResult]:
+    async def _ask(self, files: list[dict[str, str]], conversation_id: str) -> AsyncGenerator[RunResult, None]:
         body: Json = {
             "appId": self._settings.app_id,
             "query": self._ctx.input.text or "(a file)",
@@ -85,19 +89,15 @@ class _Talk:
                 document = await reply.json()
                 self._chat.check(document)
                 if self._settings.streaming:
-                    raise bad_answer(NAME, "it is JSON where a stream of events was expected")
+                    raise self._service.bad("it is JSON where a stream of events was expected")
                 for result in self._chat.take_whole(document):
                     yield result
-                await self._remember()
+                await self._conversation.keep(self._chat.conversation_id)
                 return
             async for event in reply.events():
                 for result in self._chat.take(event):
                     yield result
-                await self._remember()
-
-    async def _remember(self) -> None:
-        if self._chat.conversation_id:
-            await self._conversation.keep(self._chat.conversation_id)
+                await self._conversation.keep(self._chat.conversation_id)
 
     async def _upload(self) -> list[dict[str, str]]:
         sent = []
@@ -107,6 +107,6 @@ class _Talk:
             self._chat.check(uploaded)
             file_id = text_at(uploaded, "data")
             if not file_id:
-                raise bad_answer(NAME, "the upload of a file has no id")
+                raise self._service.bad("the upload of a file has no id")
             sent.append({"type": _KINDS[file.kind], "fileId": file_id})
         return sent

@@ -1,11 +1,11 @@
 """An agent's configuration of a runner that asks a service, read with messages for the operator."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from portway.runtime.sdk.service.reading import parse
 from portway.runtime.sdk.session.failures import RunFailure
 
 MISCONFIGURED = "service.misconfigured"
@@ -66,7 +66,7 @@ class Options:
         if not text:
             return {}
         try:
-            value = json.loads(text)
+            value = parse(text)
         except ValueError:
             value = None
         if not isinstance(value, dict):
@@ -76,10 +76,12 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class ServiceOptions:
-    """Where a service is and how long it may take: seconds to connect, of silence, and in all."""
+    """Where a service is and how long it may take: seconds to connect, to its first byte, of silence, and in all."""
 
     base_url: str
+    private_addresses: bool = False
     connect_seconds: float = 10.0
+    first_byte_seconds: float = 120.0
     read_seconds: float = 120.0
     total_seconds: float = 600.0
     max_file_bytes: int = 15 * MEBIBYTE
@@ -88,10 +90,13 @@ class ServiceOptions:
 
 def service_options(options: Options, default_url: str = "", *, field: str = "base_url") -> ServiceOptions:
     """What all such runners have in their configuration."""
+    read_seconds = options.number("read_seconds", 120, least=0.1)
     return ServiceOptions(
         base_url=_url(options.text(field, default_url or None), field),
+        private_addresses=options.flag("private_addresses", False),
         connect_seconds=options.number("connect_seconds", 10, least=0.1, most=600),
-        read_seconds=options.number("read_seconds", 120, least=0.1),
+        first_byte_seconds=options.number("first_byte_seconds", read_seconds, least=0.1),
+        read_seconds=read_seconds,
         total_seconds=options.number("total_seconds", 600, least=0.1),
         max_file_bytes=int(options.number("max_file_mb", 15, most=64) * MEBIBYTE),
     )
@@ -107,6 +112,8 @@ def _url(text: str, field: str) -> str:
         raise _wrong(field, "must begin with https:// or http:// and name a host")
     if parts.username or parts.password:
         raise _wrong(field, "must not hold a user or a password; there are fields for them")
+    if parts.fragment or (parts.query and field == "base_url"):
+        raise _wrong(field, "must not hold a ? or a #; there are fields for what is sent")
     return text.rstrip("/")
 
 

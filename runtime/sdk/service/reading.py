@@ -7,10 +7,33 @@ from typing import Any
 from portway.runtime.sdk.service.failures import bad_answer
 
 
+def parse(text: str | bytes) -> Any:
+    """JSON. Raises `ValueError` also for what is nested too deep, and for numbers that are none in JSON."""
+    try:
+        return json.loads(text, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def whole(text: str) -> str:
+    """Text in whole characters: halves that a service sent one after the other are joined, lone ones replaced."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
 def object_of(service: str, text: str) -> dict[str, Any]:
     """A JSON object, or the failure that a malformed one is."""
     try:
-        value = json.loads(text)
+        value = parse(text)
     except ValueError:
         raise bad_answer(service, "an event is no JSON") from None
     if not isinstance(value, dict):

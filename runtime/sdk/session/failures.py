@@ -1,5 +1,7 @@
 """How an exception that leaves a runner becomes the published code of a failed run."""
 
+from dataclasses import replace
+
 from portway.rpc.errors import PortwayError, Reason
 from portway.rpc.redaction import redact_text
 from portway.runtime.sdk.session.encode import ResultRefused
@@ -24,6 +26,11 @@ class RunFailure(Exception):
     def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
         super().__init__(message)
         self.error = RunError(code, message, retryable)
+
+    def reword(self, message: str) -> None:
+        """Gives it another message, for who passes it on and knows what must not be said."""
+        self.args = (message,)
+        self.error = replace(self.error, message=message)
 
 
 def failed(error: Exception) -> RunFailed:

@@ -12,8 +12,8 @@ from dataclasses import replace
 import httpx2
 import pytest
 
+from portway.rpc.addresses import Address, literal
 from portway.rpc.errors import NotPermitted
-from portway.server.outbound.addresses import Address, literal
 from portway.server.outbound.client import AnswerTooLarge, ClientOptions, OutboundRefused, open_client, refusal_in
 from portway.server.outbound.policy import Origin, OutboundPolicy
 

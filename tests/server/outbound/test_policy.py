@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from portway.rpc.addresses import literal
 from portway.rpc.errors import NotPermitted
-from portway.server.outbound.addresses import literal
 from portway.server.outbound.policy import OutboundPolicy
 
 INSIDE = [

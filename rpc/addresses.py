@@ -1,13 +1,16 @@
-"""What kind of address a request would reach, however it is spelled."""
+"""What kind of address a request would reach, however it is spelled, and to which addresses a name resolves."""
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 # Where clouds hand out the machine's own credentials, besides the link-local addresses.
@@ -72,3 +75,10 @@ def network(text: str) -> Network | None:
         return ipaddress.ip_network(text.strip("[]"), strict=False)
     except ValueError:
         return None
+
+
+async def system_resolver(host: str, port: int) -> Sequence[Address]:
+    """What this machine resolves the name to, in its order of preference. Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = (literal(str(where[0])) for *_, where in found)
+    return list(dict.fromkeys(one for one in addresses if one is not None))

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portway.runtime.sdk.service import split_reasoning
-from portway.runtime.sdk.service.addresses import refused_address
 from portway.runtime.sdk.service.events import (
     MAX_LINE_BYTES,
     EventReader,
@@ -63,30 +62,13 @@ def test_reasoning_is_told_apart_however_its_tags_are_cut(text: str, size: int) 
     assert "".join(piece for inside, piece in pieces if inside) == whole[1]
 
 
-@pytest.mark.parametrize(
-    ("address", "never"),
-    [
-        ("169.254.169.254", True),
-        ("::ffff:169.254.169.254", True),
-        ("fe80::1%eth0", True),
-        ("fd00:ec2::254", True),
-        ("100.100.100.200", True),
-        ("127.0.0.1", False),
-        ("10.0.0.7", False),
-        ("8.8.8.8", False),
-    ],
-)
-def test_addresses_behind_which_clouds_keep_credentials_are_known(address: str, never: bool) -> None:
-    assert refused_address(address) is never
-
-
 def test_what_a_service_says_about_an_error_is_told_without_secrets() -> None:
     body = b'{"code": "unauthorized", "message": "the key app-12345678 is\\nnot known"}'
     failure = refused("Dify", 401, body, ("app-12345678",))
     assert failure.code == "service.auth"
     assert "app-12345678" not in str(failure) and "***" in failure.error.message
     assert "\n" not in failure.error.message
-    assert refused("Dify", 418, b"<html>", ()).code == "service.bad_output"
+    assert refused("Dify", 418, b"<html>", ()).code == "service.bad_request"
 
 
 def test_the_sdk_loads_no_http_library() -> None:
