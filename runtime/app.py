@@ -24,8 +24,9 @@ from portway.rpc.traces.config import TelemetryConfig
 from portway.rpc.traces.export import export_spans
 from portway.rpc.traces.types import Recorder
 from portway.runtime.config import RuntimeConfig
-from portway.runtime.data_folder import ENVIRONMENTS, PLUGINS, open_data_folder
+from portway.runtime.data_folder import ENVIRONMENTS, KEPT, PLUGINS, open_data_folder
 from portway.runtime.harness.allowances import told_to_harnesses
+from portway.runtime.kept.folders import PluginFolders, watching
 from portway.runtime.metrics import RuntimeNumbers
 from portway.runtime.plugins.catalog import Catalog
 from portway.runtime.plugins.discover import find_plugins
@@ -79,6 +80,7 @@ async def _run(
         tell = log.warning if problem.warning else log.error
         tell("plugin problem", plugin=problem.plugin, location=problem.location, problem=problem.message)
     limits = WorkerLimits(start=config.start_seconds, drain=config.drain_seconds)
+    folders = PluginFolders(config.data.resolve() / KEPT)
     async with AsyncExitStack() as stack:
         supervisor = await stack.enter_async_context(
             supervise(
@@ -88,9 +90,11 @@ async def _run(
                 told_to_harnesses(config),
                 config.environments,
                 (config.data / ENVIRONMENTS).absolute(),
+                folders,
             )
         )
         supervisor.apply(catalog.contents.plugins)
+        await stack.enter_async_context(watching(folders, supervisor.running, supervisor.end))
         runs = ActiveRuns(config.max_runs)
         calls = CallCounts() if config.metrics.listen else None
         if calls is not None:
@@ -100,11 +104,12 @@ async def _run(
             catalog,
             supervisor,
             runs,
+            folders,
             Pages(CursorCodec(os.urandom(32))),
             version("portway"),
             datetime.now(UTC),
         )
-        service = Service(SERVICE, servicer, raw_methods=frozenset({"RunAgent"}))
+        service = Service(SERVICE, servicer, raw_methods=frozenset({"RunAgent", "RunComponent"}))
         async with serve(
             [service],
             address=config.listen,

@@ -10,6 +10,7 @@ from portway.rpc.errors import Reason, WrongState
 
 PLUGINS = "plugins"
 ENVIRONMENTS = "environments"
+KEPT = "plugin-data"
 _LOCK = "runtime.lock"
 
 

@@ -8,10 +8,12 @@ from portway.rpc.errors import NotFound
 from portway.runtime.plugins.discover import Found
 from portway.runtime.plugins.types import (
     BrokenPlugin,
+    ComponentDefinition,
     PluginDefinition,
     Problem,
     RunnerDefinition,
     ToolDefinition,
+    kind_of,
 )
 from portway.runtime.waiting import either
 
@@ -24,6 +26,7 @@ class Contents:
     broken: Mapping[str, BrokenPlugin]
     runners: Mapping[str, RunnerDefinition]
     tools: Mapping[str, ToolDefinition]
+    components: Mapping[str, ComponentDefinition]
     problems: Sequence[Problem]
     folder_problems: Sequence[Problem]
 
@@ -37,6 +40,7 @@ class Contents:
             broken={plugin.id: plugin for plugin in found.broken if plugin.id not in plugins},
             runners={runner.id: runner for plugin in found.plugins for runner in plugin.runners},
             tools={tool.id: tool for plugin in found.plugins for tool in plugin.tools},
+            components={component_key(one): one for plugin in found.plugins for one in (*plugin.tools, *plugin.others)},
             problems=(*found.problems, *own),
             folder_problems=found.problems,
         )
@@ -78,9 +82,21 @@ class Catalog:
             raise NotFound.of("tool", tool_id)
         return self.contents.plugins[tool_id.rpartition("/")[0]]
 
+    def component(self, kind: str, component_id: str) -> ComponentDefinition:
+        """A component that is no runner. Raises `NotFound`."""
+        found = self.contents.components.get(f"{kind}:{component_id}")
+        if found is None:
+            raise NotFound.of(kind, component_id)
+        return found
+
     async def watch(self, stop: asyncio.Event) -> AsyncIterator[Contents]:
         """The contents now, then after each reload until `stop`; a slow watcher sees only the latest."""
         while not stop.is_set():
             changed = self._changed
             yield self.contents
             await either(changed, stop)
+
+
+def component_key(component: ComponentDefinition) -> str:
+    """What tells a component from all others: two of different kinds may have the same id."""
+    return f"{kind_of(component)}:{component.id}"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from portway.runtime.plugins.component_kinds import read_kind
 from portway.runtime.plugins.config_schema import read_config_schema
 from portway.runtime.plugins.fields import Fields, Notes, suggestion
 from portway.runtime.plugins.permissions import read_permissions
@@ -11,23 +12,20 @@ from portway.runtime.plugins.types import (
     PROTOCOL_VERSION,
     Capability,
     Command,
+    ComponentDefinition,
+    ComponentKind,
     ContextFeature,
     Execution,
-    Idempotency,
     InterruptedPolicy,
     Problem,
     RunnerDefinition,
-    ToolDefinition,
 )
 from portway.runtime.plugins.yaml_file import UnreadableFile, read_yaml
 
-RUNNER, TOOL = "AgentRunner", "Tool"
-# Known to the contract; this version does not start them.
-_LATER = ("KnowledgeEngine", "Parser", "EventListener")
 _NAME = r"[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?"
 _CODE = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 
-Component = RunnerDefinition | ToolDefinition
+Component = RunnerDefinition | ComponentDefinition
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +47,13 @@ def read_component(file: Path, name: str, owner: Owner) -> tuple[Component | Non
         return None, notes.problems()
     kind = fields.text("kind", required=True)
     component: Component | None = None
-    if kind == RUNNER:
+    if kind == ComponentKind.RUNNER:
         component = _read_runner(fields, owner)
-    elif kind == TOOL:
-        component = _read_tool(fields, owner)
-    elif kind in _LATER:
-        notes.warn(fields.location("kind"), f"{kind} components are not available in this version; it is left out")
+    elif kind in set(ComponentKind):
+        code = _read_code(fields, owner)
+        component = read_kind(fields, ComponentKind(kind), _read_name(fields), code, owner.id, owner.version)
     elif kind:
-        fields.error("kind", f"{kind!r} is no kind of component{suggestion(kind, [RUNNER, TOOL, *_LATER])}")
+        fields.error("kind", f"{kind!r} is no kind of component{suggestion(kind, ComponentKind)}")
     return (None if notes.failed else component), notes.problems()
 
 
@@ -121,20 +118,3 @@ def _read_context_policy(fields: Fields) -> frozenset[ContextFeature]:
     found = frozenset(one for one in ContextFeature if fields.flag(one, default=one is not unusual))
     fields.finish()
     return found
-
-
-def _read_tool(fields: Fields, owner: Owner) -> ToolDefinition:
-    name = _read_name(fields)
-    fields.localized("label")
-    tool = ToolDefinition(
-        id=f"{owner.id}/{name}",
-        name=name,
-        code=_read_code(fields, owner),
-        description=fields.text("description", required=True, longest=16_000),
-        parameters=fields.json_object("parameters") or {"type": "object", "properties": {}},
-        idempotency=fields.choice("idempotency", Idempotency, Idempotency.NOT_IDEMPOTENT),
-    )
-    if tool.parameters.get("type") != "object":
-        fields.error("parameters", "must be a JSON Schema whose type is object")
-    fields.finish()
-    return tool

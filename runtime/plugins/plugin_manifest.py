@@ -14,7 +14,11 @@ from portway.runtime.plugins.requirements import read_requirements
 from portway.runtime.plugins.types import (
     BrokenPlugin,
     Command,
+    ComponentKind,
+    EngineDefinition,
     Execution,
+    ListenerDefinition,
+    ParserDefinition,
     PluginDefinition,
     Problem,
     ProcessLimits,
@@ -22,6 +26,7 @@ from portway.runtime.plugins.types import (
     RunnerDefinition,
     StartMode,
     ToolDefinition,
+    kind_of,
 )
 from portway.runtime.plugins.yaml_file import UnreadableFile, read_yaml
 
@@ -33,6 +38,7 @@ _NAME = r"[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?"
 _NAME_FORM = "is no name: lower-case letters, digits, - and _, at most 64"
 # What a plugin is given anyway, or what would let it pose as another.
 _RESERVED_PREFIX = "PORTWAY_"
+_OTHERS = (EngineDefinition, ParserDefinition, ListenerDefinition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,7 @@ def _definition(
         environment=header.environment,
         runners=tuple(one for one in components if isinstance(one, RunnerDefinition)),
         tools=tuple(one for one in components if isinstance(one, ToolDefinition)),
+        others=tuple(one for one in components if isinstance(one, _OTHERS)),
         problems=tuple(problems),
         digest=digest,
     )
@@ -172,6 +179,7 @@ def _read_limits(fields: Fields) -> ProcessLimits:
     limits = ProcessLimits(
         memory_mb=fields.integer("memory_mb", default=usual.memory_mb, low=64, high=65_536),
         open_files=fields.integer("open_files", default=usual.open_files, low=64, high=65_536),
+        data_mb=fields.integer("data_mb", default=usual.data_mb, low=1, high=65_536),
     )
     fields.finish()
     return limits
@@ -190,6 +198,7 @@ def _read_environment(fields: Fields) -> Sequence[str]:
 def _read_components(folder: Path, owner: Owner) -> tuple[Sequence[Component], Sequence[Problem]]:
     files = sorted(file for pattern in ("*.yaml", "*.yml") for file in (folder / COMPONENTS).glob(pattern))
     components: list[Component] = []
+    named: dict[tuple[ComponentKind, str], str] = {}
     problems: list[Problem] = []
     if len(files) > MAX_COMPONENTS:
         message = f"has {len(files)} files; {MAX_COMPONENTS} are read"
@@ -200,8 +209,9 @@ def _read_components(folder: Path, owner: Owner) -> tuple[Sequence[Component], S
         problems.extend(found)
         if component is None:
             continue
-        if any(component.id == other.id and type(component) is type(other) for other in components):
-            message = f"{component.name!r} is taken by another file; rename it"
+        taken = named.setdefault((kind_of(component), component.name), name)
+        if taken != name:
+            message = f"{component.name!r} is the name of the {kind_of(component)} in {taken}; rename one of the two"
             problems.append(Problem(owner.id, f"{name}: name", message))
         else:
             components.append(component)

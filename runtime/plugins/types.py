@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 PROTOCOL_VERSION = 1
+MIB = 1024 * 1024
 
 # Texts by BCP 47 tag; `en` is the fallback.
 Localized = Mapping[str, str]
@@ -168,16 +169,73 @@ class RunnerDefinition:
     metadata: Mapping[str, Any]
 
 
+class ComponentKind(StrEnum):
+    """What a plugin can bring. The names are those of manifests and of the contract."""
+
+    RUNNER = "AgentRunner"
+    TOOL = "Tool"
+    ENGINE = "KnowledgeEngine"
+    PARSER = "Parser"
+    LISTENER = "EventListener"
+
+
 @dataclass(frozen=True, slots=True)
-class ToolDefinition:
-    """A tool. `id` is `author/name/tool`; `parameters` is a JSON Schema."""
+class CallLimits:
+    """What one call of a component may use. `timeout` is in seconds, None for as long as its caller waits."""
+
+    timeout: float | None = None
+    concurrency: int = 16
+    input_bytes: int = 8 * MIB
+    output_bytes: int = 8 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentDefinition:
+    """A component that is no runner. `id` is `author/name/component`; `code` as in a runner."""
 
     id: str
     name: str
     code: str
-    description: str
+    label: Localized
+    description: Localized
+    plugin_version: str
+    permissions: frozenset[Permission]
+    limits: CallLimits
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDefinition(ComponentDefinition):
+    """A tool. `parameters` is a JSON Schema."""
+
     parameters: Mapping[str, Any]
     idempotency: Idempotency
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDefinition(ComponentDefinition):
+    """A knowledge engine. The schemas are JSON Schemas; `media_types` are those that it takes as bytes."""
+
+    capabilities: Sequence[str]
+    creation_schema: Mapping[str, Any]
+    retrieval_schema: Mapping[str, Any]
+    media_types: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ParserDefinition(ComponentDefinition):
+    """A parser of documents."""
+
+    media_types: Sequence[str]
+    extensions: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerDefinition(ComponentDefinition):
+    """An event listener. Empty filters let everything through; a type may end in `*`."""
+
+    event_types: Sequence[str]
+    sources: Sequence[str]
+    launcher_types: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +275,11 @@ Execution = PythonCode | Command
 
 @dataclass(frozen=True, slots=True)
 class ProcessLimits:
+    """`data_mb` is what the plugin may keep in its folder."""
+
     memory_mb: int = 512
     open_files: int = 1024
+    data_mb: int = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +299,7 @@ class PluginDefinition:
     environment: Sequence[str]
     runners: Sequence[RunnerDefinition]
     tools: Sequence[ToolDefinition]
+    others: Sequence[EngineDefinition | ParserDefinition | ListenerDefinition]
     problems: Sequence[Problem]
     digest: str
 
@@ -251,3 +313,16 @@ class BrokenPlugin:
     folder: Path
     bundled: bool
     problems: Sequence[Problem]
+
+
+def kind_of(component: RunnerDefinition | ComponentDefinition) -> ComponentKind:
+    return _KINDS[type(component)]
+
+
+_KINDS: Mapping[type, ComponentKind] = {
+    RunnerDefinition: ComponentKind.RUNNER,
+    ToolDefinition: ComponentKind.TOOL,
+    EngineDefinition: ComponentKind.ENGINE,
+    ParserDefinition: ComponentKind.PARSER,
+    ListenerDefinition: ComponentKind.LISTENER,
+}

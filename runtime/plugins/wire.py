@@ -1,6 +1,7 @@
 """How plugins and their components look on the wire."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct, Value
@@ -8,16 +9,22 @@ from google.protobuf.struct_pb2 import Struct, Value
 from portway.runtime.plugins.catalog import Contents
 from portway.runtime.plugins.types import (
     BrokenPlugin,
+    CallLimits,
+    ComponentDefinition,
     ConfigField,
+    EngineDefinition,
     InterruptedPolicy,
+    ListenerDefinition,
     Localized,
+    ParserDefinition,
     Permissions,
     PluginDefinition,
     Problem,
     RunnerDefinition,
     ToolDefinition,
+    kind_of,
 )
-from portway.v1 import runner_pb2, runtime_pb2
+from portway.v1 import component_pb2, runner_pb2, runtime_pb2
 
 
 def localized(texts: Localized) -> runner_pb2.LocalizedText:
@@ -83,15 +90,64 @@ def _config_field(field: ConfigField) -> runner_pb2.ConfigField:
 def tool(definition: ToolDefinition) -> runtime_pb2.PluginTool:
     return runtime_pb2.PluginTool(
         name=definition.id,
-        description=definition.description,
-        parameters=ParseDict(dict(definition.parameters), Struct()),
+        description=definition.description.get("en") or next(iter(definition.description.values()), ""),
+        parameters=_struct(definition.parameters),
         idempotency=definition.idempotency,
+        label=localized(definition.label),
+        descriptions=localized(definition.description),
+        plugin_version=definition.plugin_version,
+        permissions=sorted(definition.permissions),
+        limits=_limits(definition.limits),
     )
 
 
+def component(definition: ComponentDefinition) -> component_pb2.ComponentManifest:
+    message = component_pb2.ComponentManifest(
+        id=definition.id,
+        kind=kind_of(definition),
+        name=definition.name,
+        label=localized(definition.label),
+        description=localized(definition.description),
+        plugin_version=definition.plugin_version,
+        permissions=sorted(definition.permissions),
+        limits=_limits(definition.limits),
+    )
+    match definition:
+        case EngineDefinition():
+            message.knowledge_engine.MergeFrom(
+                component_pb2.KnowledgeEngineManifest(
+                    capabilities=definition.capabilities,
+                    creation_schema=_struct(definition.creation_schema),
+                    retrieval_schema=_struct(definition.retrieval_schema),
+                    media_types=definition.media_types,
+                )
+            )
+        case ParserDefinition():
+            message.parser.media_types.extend(definition.media_types)
+            message.parser.extensions.extend(definition.extensions)
+        case ListenerDefinition():
+            message.event_listener.event_types.extend(definition.event_types)
+            message.event_listener.sources.extend(definition.sources)
+            message.event_listener.launcher_types.extend(definition.launcher_types)
+    return message
+
+
+def _limits(limits: CallLimits) -> component_pb2.ComponentLimits:
+    message = component_pb2.ComponentLimits(
+        concurrency=limits.concurrency, input_bytes=limits.input_bytes, output_bytes=limits.output_bytes
+    )
+    if limits.timeout is not None:
+        message.timeout.FromMilliseconds(round(limits.timeout * 1000))
+    return message
+
+
+def _struct(content: Mapping[str, Any]) -> Struct:
+    return ParseDict(dict(content), Struct())
+
+
 def components(plugin: PluginDefinition) -> list[runtime_pb2.PluginComponent]:
-    runners = [runtime_pb2.PluginComponent(kind="AgentRunner", name=one.name, id=one.id) for one in plugin.runners]
-    return runners + [runtime_pb2.PluginComponent(kind="Tool", name=one.name, id=one.id) for one in plugin.tools]
+    every = (*plugin.runners, *plugin.tools, *plugin.others)
+    return [runtime_pb2.PluginComponent(kind=kind_of(one), name=one.name, id=one.id) for one in every]
 
 
 def broken(plugin: BrokenPlugin) -> runtime_pb2.Plugin:
@@ -114,6 +170,7 @@ def first(contents: Contents) -> Iterator[runtime_pb2.WatchRunnersResponse]:
         )
     )
     yield runtime_pb2.WatchRunnersResponse(tools_changed=runtime_pb2.ToolsChanged())
+    yield runtime_pb2.WatchRunnersResponse(components_changed=runtime_pb2.ComponentsChanged())
 
 
 def changes(before: Contents, after: Contents) -> Iterator[runtime_pb2.WatchRunnersResponse]:
@@ -127,6 +184,8 @@ def changes(before: Contents, after: Contents) -> Iterator[runtime_pb2.WatchRunn
             yield runtime_pb2.WatchRunnersResponse(changed=runner(definition))
     if dict(before.tools) != dict(after.tools):
         yield runtime_pb2.WatchRunnersResponse(tools_changed=runtime_pb2.ToolsChanged())
+    if dict(before.components) != dict(after.components):
+        yield runtime_pb2.WatchRunnersResponse(components_changed=runtime_pb2.ComponentsChanged())
     known = set(before.problems)
     for one in after.problems:
         if one not in known:

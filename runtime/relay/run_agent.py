@@ -63,7 +63,7 @@ class RunRelay:
                 for other in others:
                     other.cancel()
         except* grpc.aio.AioRpcError as broken:
-            raise await failure_of(worker, _first(broken)) from None
+            raise await failure_of(worker, first_failure(broken)) from None
         finally:
             upstream.cancel()
 
@@ -84,7 +84,8 @@ async def _to_host(call: RunCall, upstream: _Upstream) -> None:
         await call.write_bytes(cast(bytes, message))
 
 
-def _first(group: BaseExceptionGroup[grpc.aio.AioRpcError]) -> grpc.aio.AioRpcError:
+def first_failure(group: BaseExceptionGroup[grpc.aio.AioRpcError]) -> grpc.aio.AioRpcError:
+    """What broke first; the rest was cancelled by it."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -1,8 +1,14 @@
-"""For authors of plugins: runners, tools, the host they may ask, and what they give and get."""
+"""For authors of plugins: runners, tools, engines, parsers, listeners, the host, and what they give and get."""
 
+from portway.runtime.sdk.components.call import Caller, ComponentCall, PluginStorage
+from portway.runtime.sdk.components.documents import DocumentHead, IncomingDocument, Section
+from portway.runtime.sdk.components.knowledge import IndexedDocument, IndexState, KnowledgeEngine, Question
+from portway.runtime.sdk.components.listener import EventListener, ListenerCall, ObservedEvent
+from portway.runtime.sdk.components.parser import Parser
+from portway.runtime.sdk.components.tool import Tool, ToolCall
 from portway.runtime.sdk.host.api import HostApi
 from portway.runtime.sdk.host.box import BoxCommand, BoxEnding, BoxExit, BoxOutput, BoxProgram, ModelsPlace
-from portway.runtime.sdk.runner import AgentRunner, Tool, ToolCall
+from portway.runtime.sdk.runner import AgentRunner
 from portway.runtime.sdk.session.encode import ResultRefused
 from portway.runtime.sdk.session.failures import RunFailure
 from portway.runtime.sdk.types.content import (
@@ -51,6 +57,7 @@ from portway.runtime.sdk.types.models import (
 )
 from portway.runtime.sdk.types.pulled import (
     HistoryPage,
+    KnowledgeHit,
     SteeringMessage,
     StorageArea,
     ToolOutput,
@@ -90,12 +97,19 @@ __all__ = [
     "BoxOutput",
     "BoxProgram",
     "Budget",
+    "Caller",
     "CardPart",
+    "ComponentCall",
+    "DocumentHead",
+    "EventListener",
     "FilePart",
     "FinishReason",
     "HistoryPage",
     "HostApi",
     "ImagePart",
+    "IncomingDocument",
+    "IndexState",
+    "IndexedDocument",
     "Interaction",
     "InteractionAction",
     "InteractionAnswer",
@@ -103,6 +117,9 @@ __all__ = [
     "InteractionFieldType",
     "InteractionKind",
     "InteractionOption",
+    "KnowledgeEngine",
+    "KnowledgeHit",
+    "ListenerCall",
     "LocationPart",
     "MentionPart",
     "Message",
@@ -121,11 +138,15 @@ __all__ = [
     "ModelToolCallDelta",
     "ModelToolResult",
     "ModelsPlace",
+    "ObservedEvent",
+    "Parser",
     "Part",
     "PartDelta",
     "PlatformAction",
+    "PluginStorage",
     "Progress",
     "Provenance",
+    "Question",
     "QuotePart",
     "ReasoningDelta",
     "ResultRefused",
@@ -136,6 +157,7 @@ __all__ = [
     "RunFailure",
     "RunInput",
     "RunResult",
+    "Section",
     "SourceKind",
     "StateScope",
     "StateUpdated",

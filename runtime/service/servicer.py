@@ -4,10 +4,14 @@ from datetime import datetime
 from typing import Never
 
 from portway.rpc.call import Call
+from portway.runtime.kept.folders import PluginFolders
 from portway.runtime.plugins import wire
 from portway.runtime.plugins.catalog import Catalog
+from portway.runtime.plugins.types import kind_of
 from portway.runtime.relay.call_tool import ToolRelay
 from portway.runtime.relay.run_agent import RunRelay
+from portway.runtime.relay.run_component import ComponentRelay
+from portway.runtime.relay.turns import Turns
 from portway.runtime.runs.active import ActiveRuns
 from portway.runtime.service.pages import Pages
 from portway.runtime.service.plugins import Plugins
@@ -26,6 +30,7 @@ class RuntimeServicer:
         catalog: Catalog,
         supervisor: Supervisor,
         runs: ActiveRuns,
+        folders: PluginFolders,
         pages: Pages,
         version: str,
         start_time: datetime,
@@ -36,7 +41,9 @@ class RuntimeServicer:
         self._pages = pages
         self._plugins = Plugins(catalog, supervisor)
         self._run_relay = RunRelay(catalog, supervisor, runs)
-        self._tool_relay = ToolRelay(catalog, supervisor, runs)
+        turns = Turns()
+        self._tool_relay = ToolRelay(catalog, supervisor, runs, turns)
+        self._component_relay = ComponentRelay(catalog, supervisor, runs, turns, folders)
         self._version = version
         self._start_time = start_time
 
@@ -70,6 +77,15 @@ class RuntimeServicer:
         self, request: pb.RuntimeServiceCallToolRequest, call: Call[None, pb.RuntimeServiceCallToolResponse]
     ) -> None:
         await self._tool_relay.relay(request, call)
+
+    async def ListComponents(self, request: pb.ListComponentsRequest, call: Once) -> pb.ListComponentsResponse:
+        every = self._catalog.contents.components
+        wanted = {key: one for key, one in every.items() if request.kind in ("", kind_of(one))}
+        page, token = self._pages.take(f"components/{request.kind}", wanted, request.page_size, request.page_token)
+        return pb.ListComponentsResponse(components=[wire.component(one) for one in page], next_page_token=token)
+
+    async def RunComponent(self, call: Call[bytes, bytes]) -> None:
+        await self._component_relay.relay(call)
 
     async def ListPlugins(self, request: pb.ListPluginsRequest, call: Once) -> pb.ListPluginsResponse:
         page, token = self._pages.take("plugins", self._plugins.all(), request.page_size, request.page_token)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portway.runtime.environments.types import Environment
-from portway.runtime.plugins.types import PluginDefinition, PythonCode
-from portway.runtime.sdk.worker.settings import COMPONENTS, COOKIE_FILE, PLUGIN, RUNNER, SOCKET, TOOL
+from portway.runtime.plugins.types import PluginDefinition, PythonCode, kind_of
+from portway.runtime.sdk.worker.settings import COMPONENTS, COOKIE_FILE, PLUGIN, SOCKET
 
 _USUAL = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -58,9 +58,9 @@ def environment_of(
         COOKIE_FILE: str(folder.cookie_file),
     }
     if isinstance(plugin.execution, PythonCode):
-        runners = [{"kind": RUNNER, "name": one.name, "code": one.code} for one in plugin.runners]
-        tools = [{"kind": TOOL, "name": one.name, "code": one.code} for one in plugin.tools]
-        environment[COMPONENTS] = json.dumps(runners + tools)
+        every = (*plugin.runners, *plugin.tools, *plugin.others)
+        components = [{"kind": kind_of(one), "name": one.name, "code": one.code} for one in every]
+        environment[COMPONENTS] = json.dumps(components)
     return environment
 
 

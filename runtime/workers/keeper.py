@@ -19,6 +19,8 @@ from portway.runtime.workers.worker import Worker
 # A run that comes while the plugin backs off waits this long for it, and is refused where it would be longer.
 PATIENCE = 2.0
 MAX_REASON = 1000
+# A call that was just cancelled may be counted once more; one that goes on is counted each time.
+_LOOKS, _BETWEEN_LOOKS = 3, 0.3
 
 StartWorker = Callable[[PluginDefinition, int, PluginLog], Awaitable[Worker]]
 MakeReady = Callable[[PluginDefinition], Awaitable[object]]
@@ -39,6 +41,7 @@ class Keeper:
         self._current: Worker | None = None
         self._staged: Worker | None = None
         self._old: dict[Worker, asyncio.Task[None]] = {}
+        self._left: dict[Worker, asyncio.Task[None]] = {}
         self._starting: asyncio.Task[None] | None = None
         self._failure = ""
         # Why its packages cannot be had; unlike a failed start this does not pass by waiting.
@@ -243,6 +246,39 @@ class Keeper:
             "plugin crashed", end=str(worker.end.result()), generation=worker.generation, run_count=worker.run_count
         )
         await worker.clean_up()
+
+    def look_after(self, worker: Worker) -> None:
+        """A call on it was left before its end: a process in which it goes on all the same is replaced."""
+        if worker is self._current and worker not in self._left:
+            self._left[worker] = self._tasks.create_task(self._until_left(worker), name=f"settle {self.plugin.id}")
+
+    async def _until_left(self, worker: Worker) -> None:
+        try:
+            stubborn = await self._holds_on(worker)
+        finally:
+            del self._left[worker]
+        if stubborn and worker is self._current:
+            self._events.warning("plugin goes on after a cancel", generation=worker.generation)
+            self.recycle(worker.generation)
+
+    async def _holds_on(self, worker: Worker) -> bool:
+        """Whether it says several times that it holds more than it was given."""
+        await asyncio.wait([worker.end], timeout=self._limits.settle)
+        for _ in range(_LOOKS):
+            known = worker.run_count
+            told = None if worker.end.done() else await worker.under_way()
+            # One that does not answer is replaced, too; `recycle` finds out whether it can still be drained.
+            if worker.end.done() or (told is not None and told <= max(known, worker.run_count)):
+                return False
+            await asyncio.wait([worker.end], timeout=_BETWEEN_LOOKS)
+        return True
+
+    def end(self, reason: str) -> None:
+        """Ends the process at once, as a crash of its own would."""
+        worker = self._current
+        if worker is not None:
+            self._events.error("plugin ended", reason=reason, generation=worker.generation)
+            self._tasks.create_task(worker.kill(), name=f"end {self.plugin.id}")
 
     def replace(self, plugin: PluginDefinition) -> None:
         """The plugin's files changed: new runs get a process of the new ones."""

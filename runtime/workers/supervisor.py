@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,9 @@ import structlog
 from portway.rpc.errors import NotFound
 from portway.runtime.environments.prepare import Environments
 from portway.runtime.environments.types import Environment, EnvironmentsConfig
+from portway.runtime.kept.folders import PluginFolders
 from portway.runtime.plugins.types import PluginDefinition, PythonCode, Requirements, StartMode
+from portway.runtime.sdk.worker.settings import DATA
 from portway.runtime.workers.environment import WorkerFolder, environment_of
 from portway.runtime.workers.keeper import Keeper
 from portway.runtime.workers.log import PluginLog
@@ -25,7 +27,7 @@ from portway.runtime.workers.worker import Worker, start_worker
 class Supervisor:
     """`folder` is private to this runtime; it is removed at the end. `grants` are names of environment variables that
     the operator lets a plugin have; `given` are variables that the runtime itself tells a plugin. Environments of
-    packages are kept in `environments_folder`."""
+    packages are kept in `environments_folder`; `folders` are where plugins keep things."""
 
     def __init__(
         self,
@@ -36,7 +38,9 @@ class Supervisor:
         given: Mapping[str, Mapping[str, str]],
         environments: EnvironmentsConfig,
         environments_folder: Path,
+        folders: PluginFolders | None = None,
     ) -> None:
+        self._folders = folders
         self._folder = folder
         self._tasks = tasks
         self._limits = limits
@@ -65,6 +69,17 @@ class Supervisor:
         if plugin_id not in self._keepers:
             raise NotFound.of("plugin", plugin_id)
         return self._keepers[plugin_id]
+
+    def running(self) -> Iterator[PluginDefinition]:
+        """Plugins that have a process now."""
+        for keeper in self._keepers.values():
+            if keeper.status().pid:
+                yield keeper.plugin
+
+    def end(self, plugin_id: str, reason: str) -> None:
+        """Ends a plugin's process at once; the next call starts another."""
+        if plugin_id in self._keepers:
+            self._keepers[plugin_id].end(reason)
 
     def granted(self, plugin_id: str) -> Sequence[str]:
         return self._grants.get(plugin_id, ())
@@ -129,6 +144,8 @@ class Supervisor:
         folder = WorkerFolder(self._folder / f"w{self._worker_count}")
         environment = environment_of(plugin, folder, os.environ, self.granted(plugin.id), packages)
         environment |= self._given.get(plugin.id, {})
+        if self._folders is not None:
+            environment[DATA] = str(await asyncio.to_thread(self._folders.make, plugin.id))
         python = packages.python if packages else None
         return await start_worker(plugin, generation, folder, environment, self._spawner, log, self._limits, python)
 
@@ -155,11 +172,12 @@ async def supervise(
     given: Mapping[str, Mapping[str, str]],
     environments: EnvironmentsConfig,
     environments_folder: Path,
+    folders: PluginFolders | None = None,
 ) -> AsyncIterator[Supervisor]:
     """A supervisor for the time of the block. A bug in its background work ends the block."""
     failure: Exception | None = None
     async with asyncio.TaskGroup() as tasks:
-        supervisor = Supervisor(folder, tasks, limits, grants, given, environments, environments_folder)
+        supervisor = Supervisor(folder, tasks, limits, grants, given, environments, environments_folder, folders)
         try:
             await supervisor.start()
             yield supervisor

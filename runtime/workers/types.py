@@ -37,6 +37,8 @@ class WorkerLimits:
     ping: float = 1.0
     drain: float = 30.0
     kill: float = 2.0
+    # What a cancelled call may take to end; after that its process is replaced.
+    settle: float = 5.0
     longest_backoff: float = 30.0
     # A plugin that lives this long, or ends a run, has started well: its earlier crashes are forgotten.
     healthy_after: float = 10.0

@@ -17,7 +17,7 @@ from portway.rpc.errors import PortwayError, Reason, Unavailable
 from portway.rpc.limits import MESSAGE_BYTES
 from portway.rpc.status import error_from_rpc
 from portway.rpc.telemetry import TRACE_HEADER, current_trace
-from portway.runtime.plugins.types import Command, PluginDefinition
+from portway.runtime.plugins.types import Command, PluginDefinition, kind_of
 from portway.runtime.workers.environment import WorkerFolder
 from portway.runtime.workers.log import Output, PluginLog
 from portway.runtime.workers.messages import Start
@@ -108,6 +108,10 @@ class Worker:
         method: Any = self._channel.unary_stream(f"{SERVICE}CallTool")
         return cast("grpc.aio.UnaryStreamCall[Any, bytes]", method(request.SerializeToString(), metadata=self.metadata))
 
+    def open_component(self) -> "grpc.aio.StreamStreamCall[bytes, bytes]":
+        """The stream of a component's call, in bytes."""
+        return self._channel.stream_stream(f"{SERVICE}RunComponent")(metadata=self.metadata)
+
     async def shake_hands(self) -> None:
         """Waits until the process answers. Raises `Unavailable` with a reason for people."""
         asking = asyncio.ensure_future(self._shake_hands())
@@ -141,20 +145,24 @@ class Worker:
         if answer.protocol_version not in CONTRACT_VERSIONS:
             raise _unusable(f"speaks version {answer.protocol_version} of the worker contract, which is not known here")
         offered = {(one.kind, one.name) for one in answer.components}
-        wanted = {("AgentRunner", one.name) for one in self.plugin.runners}
-        wanted |= {("Tool", one.name) for one in self.plugin.tools}
+        every = (*self.plugin.runners, *self.plugin.tools, *self.plugin.others)
+        wanted = {(str(kind_of(one)), one.name) for one in every}
         if missing := sorted(wanted - offered):
             names = ", ".join(f"{kind} {name}" for kind, name in missing)
             raise _unusable(f"does not offer {names}, which its manifest names; correct one of the two")
 
-    async def is_alive(self) -> bool:
-        """Whether its loop still answers."""
+    async def under_way(self) -> int | None:
+        """How many runs and calls it says that it holds; None where it does not answer."""
         try:
             async with asyncio.timeout(self._limits.ping):
-                await self._ask("Ping", pb.PingRequest(), pb.PingResponse.FromString)
+                answer: pb.PingResponse = await self._ask("Ping", pb.PingRequest(), pb.PingResponse.FromString)
         except (TimeoutError, grpc.aio.AioRpcError):
-            return False
-        return True
+            return None
+        return answer.run_count
+
+    async def is_alive(self) -> bool:
+        """Whether its loop still answers."""
+        return await self.under_way() is not None
 
     async def drain(self) -> None:
         """Asks it to take nothing new and to end once it is idle."""
@@ -165,6 +173,10 @@ class Worker:
         except (TimeoutError, grpc.aio.AioRpcError):
             # It is stopped all the same, only less politely.
             return
+
+    async def kill(self) -> None:
+        """Ends the process and its group; whoever keeps it sees a crash."""
+        await self._signal(signal.SIGKILL)
 
     async def stop(self, *, kill: bool = False) -> None:
         """Ends the process and its group, waits for it, and cleans up."""

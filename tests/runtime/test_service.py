@@ -83,6 +83,7 @@ async def test_a_watch_begins_with_a_snapshot_and_tells_each_change(runtime: Liv
     first = await watch.read()
     assert BEHAVE in {runner.id for runner in first.snapshot.runners}
     assert (await watch.read()).HasField("tools_changed")
+    assert (await watch.read()).HasField("components_changed")
 
     plugin = write_plugin(folder)
     await runtime.stub.ReloadPlugins(pb.ReloadPluginsRequest())

@@ -10,6 +10,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from portway.v1 import component_pb2 as _component_pb2
 from portway.v1 import run_pull_pb2 as _run_pull_pb2
 from portway.v1 import run_result_pb2 as _run_result_pb2
 from portway.v1 import runner_pb2 as _runner_pb2
@@ -221,6 +222,7 @@ class WatchRunnersResponse(_message.Message):
     REMOVED_RUNNER_ID_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     TOOLS_CHANGED_FIELD_NUMBER: _builtins.int
+    COMPONENTS_CHANGED_FIELD_NUMBER: _builtins.int
     removed_runner_id: _builtins.str
     """A runner is gone: its id."""
     @_builtins.property
@@ -243,6 +245,10 @@ class WatchRunnersResponse(_message.Message):
     def tools_changed(self) -> Global___ToolsChanged:
         """The tools of plugins are others now: read them with ListTools. Also sent once after the snapshot."""
 
+    @_builtins.property
+    def components_changed(self) -> Global___ComponentsChanged:
+        """The other components of plugins are others now: read them with ListComponents. Also sent once after the snapshot."""
+
     def __init__(
         self,
         *,
@@ -252,16 +258,140 @@ class WatchRunnersResponse(_message.Message):
         removed_runner_id: _builtins.str = ...,
         failed: Global___ComponentProblem | None = ...,
         tools_changed: Global___ToolsChanged | None = ...,
+        components_changed: Global___ComponentsChanged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "changed", b"changed", "failed", b"failed", "kind", b"kind", "removed_runner_id", b"removed_runner_id", "snapshot", b"snapshot", "tools_changed", b"tools_changed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "changed", b"changed", "components_changed", b"components_changed", "failed", b"failed", "kind", b"kind", "removed_runner_id", b"removed_runner_id", "snapshot", b"snapshot", "tools_changed", b"tools_changed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "changed", b"changed", "failed", b"failed", "kind", b"kind", "removed_runner_id", b"removed_runner_id", "snapshot", b"snapshot", "tools_changed", b"tools_changed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "changed", b"changed", "components_changed", b"components_changed", "failed", b"failed", "kind", b"kind", "removed_runner_id", b"removed_runner_id", "snapshot", b"snapshot", "tools_changed", b"tools_changed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["snapshot", "added", "changed", "removed_runner_id", "failed", "tools_changed"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["snapshot", "added", "changed", "removed_runner_id", "failed", "tools_changed", "components_changed"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___WatchRunnersResponse: _TypeAlias = WatchRunnersResponse  # noqa: Y015
+
+@_typing.final
+class ComponentsChanged(_message.Message):
+    """ComponentsChanged tells that ListComponents answers differently than before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComponentsChanged: _TypeAlias = ComponentsChanged  # noqa: Y015
+
+@_typing.final
+class ListComponentsRequest(_message.Message):
+    """ListComponentsRequest asks for a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most so many, 50 if 0."""
+    page_token: _builtins.str
+    """Token of the last page."""
+    kind: _builtins.str
+    """Only this kind; empty: all."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        kind: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListComponentsRequest: _TypeAlias = ListComponentsRequest  # noqa: Y015
+
+@_typing.final
+class ListComponentsResponse(_message.Message):
+    """ListComponentsResponse is a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPONENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
+    @_builtins.property
+    def components(self) -> _containers.RepeatedCompositeFieldContainer[_component_pb2.ComponentManifest]:
+        """Components."""
+
+    def __init__(
+        self,
+        *,
+        components: _abc.Iterable[_component_pb2.ComponentManifest] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["components", b"components", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListComponentsResponse: _TypeAlias = ListComponentsResponse  # noqa: Y015
+
+@_typing.final
+class RunComponentRequest(_message.Message):
+    """RunComponentRequest carries frames to a component."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[_component_pb2.ComponentInputFrame]:
+        """Frames in order, at most 64."""
+
+    def __init__(
+        self,
+        *,
+        frames: _abc.Iterable[_component_pb2.ComponentInputFrame] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunComponentRequest: _TypeAlias = RunComponentRequest  # noqa: Y015
+
+@_typing.final
+class RunComponentResponse(_message.Message):
+    """RunComponentResponse carries frames of a component."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[_component_pb2.ComponentOutputFrame]:
+        """Frames in order."""
+
+    def __init__(
+        self,
+        *,
+        frames: _abc.Iterable[_component_pb2.ComponentOutputFrame] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunComponentResponse: _TypeAlias = RunComponentResponse  # noqa: Y015
 
 @_typing.final
 class ToolsChanged(_message.Message):
@@ -290,15 +420,38 @@ class PluginTool(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    DESCRIPTIONS_FIELD_NUMBER: _builtins.int
+    PLUGIN_VERSION_FIELD_NUMBER: _builtins.int
+    PERMISSIONS_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`author/name/tool`."""
     description: _builtins.str
     """What it does, for models."""
     idempotency: _builtins.str
     """`read_only`, `idempotent`, `reconcilable` (not idempotent, and the tool can tell what became of a call), `not_idempotent`."""
+    plugin_version: _builtins.str
+    """Version of its plugin."""
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
         """JSON Schema of its arguments."""
+
+    @_builtins.property
+    def label(self) -> _runner_pb2.LocalizedText:
+        """Label by language."""
+
+    @_builtins.property
+    def descriptions(self) -> _runner_pb2.LocalizedText:
+        """Description by language; `description` is the English one, or the first."""
+
+    @_builtins.property
+    def permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it may ask the host for: `storage.plugin`. With any, it is called by RunComponent."""
+
+    @_builtins.property
+    def limits(self) -> _component_pb2.ComponentLimits:
+        """What one call may use."""
 
     def __init__(
         self,
@@ -307,10 +460,15 @@ class PluginTool(_message.Message):
         description: _builtins.str = ...,
         parameters: _struct_pb2.Struct | None = ...,
         idempotency: _builtins.str = ...,
+        label: _runner_pb2.LocalizedText | None = ...,
+        descriptions: _runner_pb2.LocalizedText | None = ...,
+        plugin_version: _builtins.str = ...,
+        permissions: _abc.Iterable[_builtins.str] | None = ...,
+        limits: _component_pb2.ComponentLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["descriptions", b"descriptions", "label", b"label", "limits", b"limits", "parameters", b"parameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "idempotency", b"idempotency", "name", b"name", "parameters", b"parameters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "descriptions", b"descriptions", "idempotency", b"idempotency", "label", b"label", "limits", b"limits", "name", b"name", "parameters", b"parameters", "permissions", b"permissions", "plugin_version", b"plugin_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -381,6 +539,7 @@ class RuntimeServiceCallToolRequest(_message.Message):
     EFFECT_ID_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     RECONCILE_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`author/name/tool`."""
     effect_id: _builtins.str
@@ -393,6 +552,10 @@ class RuntimeServiceCallToolRequest(_message.Message):
     def arguments(self) -> _struct_pb2.Struct:
         """Arguments."""
 
+    @_builtins.property
+    def caller(self) -> _component_pb2.ComponentCaller:
+        """For whom."""
+
     def __init__(
         self,
         *,
@@ -401,10 +564,11 @@ class RuntimeServiceCallToolRequest(_message.Message):
         effect_id: _builtins.str = ...,
         run_id: _builtins.str = ...,
         reconcile: _builtins.bool = ...,
+        caller: _component_pb2.ComponentCaller | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "caller", b"caller"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "effect_id", b"effect_id", "name", b"name", "reconcile", b"reconcile", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "caller", b"caller", "effect_id", b"effect_id", "name", b"name", "reconcile", b"reconcile", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -419,6 +583,7 @@ class RuntimeServiceCallToolResponse(_message.Message):
     PARTIAL_TEXT_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
     partial_text: _builtins.str
     """A piece of output, provisional."""
     @_builtins.property
@@ -429,18 +594,23 @@ class RuntimeServiceCallToolResponse(_message.Message):
     def progress(self) -> _run_result_pb2.Progress:
         """A line about how far it is."""
 
+    @_builtins.property
+    def file(self) -> _component_pb2.ToolFilePiece:
+        """A piece of a file that the tool made."""
+
     def __init__(
         self,
         *,
         partial_text: _builtins.str = ...,
         result: _run_pull_pb2.ToolResult | None = ...,
         progress: _run_result_pb2.Progress | None = ...,
+        file: _component_pb2.ToolFilePiece | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "partial_text", b"partial_text", "progress", b"progress", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "kind", b"kind", "partial_text", b"partial_text", "progress", b"progress", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "partial_text", b"partial_text", "progress", b"progress", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "kind", b"kind", "partial_text", b"partial_text", "progress", b"progress", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["partial_text", "result", "progress"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["partial_text", "result", "progress", "file"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

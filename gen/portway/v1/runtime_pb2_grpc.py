@@ -61,6 +61,16 @@ class RuntimeServiceStub:
                 request_serializer=portway_dot_v1_dot_runtime__pb2.RuntimeServiceCallToolRequest.SerializeToString,
                 response_deserializer=portway_dot_v1_dot_runtime__pb2.RuntimeServiceCallToolResponse.FromString,
                 _registered_method=True)
+        self.ListComponents = channel.unary_unary(
+                '/portway.v1.RuntimeService/ListComponents',
+                request_serializer=portway_dot_v1_dot_runtime__pb2.ListComponentsRequest.SerializeToString,
+                response_deserializer=portway_dot_v1_dot_runtime__pb2.ListComponentsResponse.FromString,
+                _registered_method=True)
+        self.RunComponent = channel.stream_stream(
+                '/portway.v1.RuntimeService/RunComponent',
+                request_serializer=portway_dot_v1_dot_runtime__pb2.RunComponentRequest.SerializeToString,
+                response_deserializer=portway_dot_v1_dot_runtime__pb2.RunComponentResponse.FromString,
+                _registered_method=True)
         self.ListPlugins = channel.unary_unary(
                 '/portway.v1.RuntimeService/ListPlugins',
                 request_serializer=portway_dot_v1_dot_runtime__pb2.ListPluginsRequest.SerializeToString,
@@ -160,7 +170,27 @@ class RuntimeServiceServicer:
 
     def CallTool(self, request, context):
         """CallTool calls a plugin's tool. The last response has `result`.
-        Errors: NOT_FOUND, UNAVAILABLE (as RunAgent), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`). Cancelling stops the tool.
+        Errors: NOT_FOUND, UNAVAILABLE (as RunAgent), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`), RESOURCE_EXHAUSTED (calls at once,
+        size of the answer), DEADLINE_EXCEEDED (the tool's own limit), INTERNAL (it sent what is no answer). The header `portway-plugin-generation`
+        tells which process answers. Cancelling stops the tool; a process whose tool goes on all the same is replaced.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListComponents(self, request, context):
+        """ListComponents pages through the components that plugins bring besides runners, by kind and id.
+        Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RunComponent(self, request_iterator, context):
+        """RunComponent calls a tool, knowledge engine, parser or event listener. First request frame: `start`, once; the last response frame has `result`.
+        Errors: NOT_FOUND (component), INVALID_ARGUMENT (frames), UNAVAILABLE (as RunAgent), RESOURCE_EXHAUSTED (calls at once, bytes in or out, the plugin's
+        folder is full), DEADLINE_EXCEEDED (the component's own limit), INTERNAL (it sent what is no answer), those of the operation.
+        The headers are those of RunAgent. Cancelling (the end of the call) stops it; a process that goes on all the same is replaced.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -281,6 +311,16 @@ def add_RuntimeServiceServicer_to_server(servicer, server):
                     servicer.CallTool,
                     request_deserializer=portway_dot_v1_dot_runtime__pb2.RuntimeServiceCallToolRequest.FromString,
                     response_serializer=portway_dot_v1_dot_runtime__pb2.RuntimeServiceCallToolResponse.SerializeToString,
+            ),
+            'ListComponents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListComponents,
+                    request_deserializer=portway_dot_v1_dot_runtime__pb2.ListComponentsRequest.FromString,
+                    response_serializer=portway_dot_v1_dot_runtime__pb2.ListComponentsResponse.SerializeToString,
+            ),
+            'RunComponent': grpc.stream_stream_rpc_method_handler(
+                    servicer.RunComponent,
+                    request_deserializer=portway_dot_v1_dot_runtime__pb2.RunComponentRequest.FromString,
+                    response_serializer=portway_dot_v1_dot_runtime__pb2.RunComponentResponse.SerializeToString,
             ),
             'ListPlugins': grpc.unary_unary_rpc_method_handler(
                     servicer.ListPlugins,
@@ -474,6 +514,60 @@ class RuntimeService:
             '/portway.v1.RuntimeService/CallTool',
             portway_dot_v1_dot_runtime__pb2.RuntimeServiceCallToolRequest.SerializeToString,
             portway_dot_v1_dot_runtime__pb2.RuntimeServiceCallToolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListComponents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/portway.v1.RuntimeService/ListComponents',
+            portway_dot_v1_dot_runtime__pb2.ListComponentsRequest.SerializeToString,
+            portway_dot_v1_dot_runtime__pb2.ListComponentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RunComponent(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/portway.v1.RuntimeService/RunComponent',
+            portway_dot_v1_dot_runtime__pb2.RunComponentRequest.SerializeToString,
+            portway_dot_v1_dot_runtime__pb2.RunComponentResponse.FromString,
             options,
             channel_credentials,
             insecure,

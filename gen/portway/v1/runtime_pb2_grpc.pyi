@@ -56,7 +56,19 @@ class RuntimeServiceStub:
     """
     CallTool: _grpc.UnaryStreamMultiCallable[_runtime_pb2.RuntimeServiceCallToolRequest, _runtime_pb2.RuntimeServiceCallToolResponse]
     """CallTool calls a plugin's tool. The last response has `result`.
-    Errors: NOT_FOUND, UNAVAILABLE (as RunAgent), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`). Cancelling stops the tool.
+    Errors: NOT_FOUND, UNAVAILABLE (as RunAgent), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`), RESOURCE_EXHAUSTED (calls at once,
+    size of the answer), DEADLINE_EXCEEDED (the tool's own limit), INTERNAL (it sent what is no answer). The header `portway-plugin-generation`
+    tells which process answers. Cancelling stops the tool; a process whose tool goes on all the same is replaced.
+    """
+    ListComponents: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.ListComponentsRequest, _runtime_pb2.ListComponentsResponse]
+    """ListComponents pages through the components that plugins bring besides runners, by kind and id.
+    Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
+    """
+    RunComponent: _grpc.StreamStreamMultiCallable[_runtime_pb2.RunComponentRequest, _runtime_pb2.RunComponentResponse]
+    """RunComponent calls a tool, knowledge engine, parser or event listener. First request frame: `start`, once; the last response frame has `result`.
+    Errors: NOT_FOUND (component), INVALID_ARGUMENT (frames), UNAVAILABLE (as RunAgent), RESOURCE_EXHAUSTED (calls at once, bytes in or out, the plugin's
+    folder is full), DEADLINE_EXCEEDED (the component's own limit), INTERNAL (it sent what is no answer), those of the operation.
+    The headers are those of RunAgent. Cancelling (the end of the call) stops it; a process that goes on all the same is replaced.
     """
     ListPlugins: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.ListPluginsRequest, _runtime_pb2.ListPluginsResponse]
     """ListPlugins pages through the installed plugins, also those that are broken, with the reason.
@@ -130,7 +142,19 @@ class RuntimeServiceAsyncStub(RuntimeServiceStub):
     """
     CallTool: _aio.UnaryStreamMultiCallable[_runtime_pb2.RuntimeServiceCallToolRequest, _runtime_pb2.RuntimeServiceCallToolResponse]  # type: ignore[assignment]
     """CallTool calls a plugin's tool. The last response has `result`.
-    Errors: NOT_FOUND, UNAVAILABLE (as RunAgent), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`). Cancelling stops the tool.
+    Errors: NOT_FOUND, UNAVAILABLE (as RunAgent), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`), RESOURCE_EXHAUSTED (calls at once,
+    size of the answer), DEADLINE_EXCEEDED (the tool's own limit), INTERNAL (it sent what is no answer). The header `portway-plugin-generation`
+    tells which process answers. Cancelling stops the tool; a process whose tool goes on all the same is replaced.
+    """
+    ListComponents: _aio.UnaryUnaryMultiCallable[_runtime_pb2.ListComponentsRequest, _runtime_pb2.ListComponentsResponse]  # type: ignore[assignment]
+    """ListComponents pages through the components that plugins bring besides runners, by kind and id.
+    Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
+    """
+    RunComponent: _aio.StreamStreamMultiCallable[_runtime_pb2.RunComponentRequest, _runtime_pb2.RunComponentResponse]  # type: ignore[assignment]
+    """RunComponent calls a tool, knowledge engine, parser or event listener. First request frame: `start`, once; the last response frame has `result`.
+    Errors: NOT_FOUND (component), INVALID_ARGUMENT (frames), UNAVAILABLE (as RunAgent), RESOURCE_EXHAUSTED (calls at once, bytes in or out, the plugin's
+    folder is full), DEADLINE_EXCEEDED (the component's own limit), INTERNAL (it sent what is no answer), those of the operation.
+    The headers are those of RunAgent. Cancelling (the end of the call) stops it; a process that goes on all the same is replaced.
     """
     ListPlugins: _aio.UnaryUnaryMultiCallable[_runtime_pb2.ListPluginsRequest, _runtime_pb2.ListPluginsResponse]  # type: ignore[assignment]
     """ListPlugins pages through the installed plugins, also those that are broken, with the reason.
@@ -231,7 +255,31 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_runtime_pb2.RuntimeServiceCallToolResponse], _abc.AsyncIterator[_runtime_pb2.RuntimeServiceCallToolResponse]]:
         """CallTool calls a plugin's tool. The last response has `result`.
-        Errors: NOT_FOUND, UNAVAILABLE (as RunAgent), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`). Cancelling stops the tool.
+        Errors: NOT_FOUND, UNAVAILABLE (as RunAgent), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`), RESOURCE_EXHAUSTED (calls at once,
+        size of the answer), DEADLINE_EXCEEDED (the tool's own limit), INTERNAL (it sent what is no answer). The header `portway-plugin-generation`
+        tells which process answers. Cancelling stops the tool; a process whose tool goes on all the same is replaced.
+        """
+
+    @_abc_1.abstractmethod
+    def ListComponents(
+        self,
+        request: _runtime_pb2.ListComponentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_runtime_pb2.ListComponentsResponse, _abc.Awaitable[_runtime_pb2.ListComponentsResponse]]:
+        """ListComponents pages through the components that plugins bring besides runners, by kind and id.
+        Errors: INVALID_ARGUMENT (page token). Cancelling has no effect.
+        """
+
+    @_abc_1.abstractmethod
+    def RunComponent(
+        self,
+        request_iterator: _MaybeAsyncIterator[_runtime_pb2.RunComponentRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_runtime_pb2.RunComponentResponse], _abc.AsyncIterator[_runtime_pb2.RunComponentResponse]]:
+        """RunComponent calls a tool, knowledge engine, parser or event listener. First request frame: `start`, once; the last response frame has `result`.
+        Errors: NOT_FOUND (component), INVALID_ARGUMENT (frames), UNAVAILABLE (as RunAgent), RESOURCE_EXHAUSTED (calls at once, bytes in or out, the plugin's
+        folder is full), DEADLINE_EXCEEDED (the component's own limit), INTERNAL (it sent what is no answer), those of the operation.
+        The headers are those of RunAgent. Cancelling (the end of the call) stops it; a process that goes on all the same is replaced.
         """
 
     @_abc_1.abstractmethod

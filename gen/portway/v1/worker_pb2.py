@@ -23,13 +23,15 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from portway.v1 import component_pb2 as portway_dot_v1_dot_component__pb2
 from portway.v1 import options_pb2 as portway_dot_v1_dot_options__pb2
 from portway.v1 import run_agent_pb2 as portway_dot_v1_dot_run__agent__pb2
 from portway.v1 import run_pull_pb2 as portway_dot_v1_dot_run__pull__pb2
 from portway.v1 import run_result_pb2 as portway_dot_v1_dot_run__result__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17portway/v1/worker.proto\x12\nportway.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x18portway/v1/options.proto\x1a\x1aportway/v1/run_agent.proto\x1a\x19portway/v1/run_pull.proto\x1a\x1bportway/v1/run_result.proto\"Q\n\x1cWorkerServiceRunAgentRequest\x12\x31\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x19.portway.v1.RunInputFrameR\x06\x66rames\"S\n\x1dWorkerServiceRunAgentResponse\x12\x32\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1a.portway.v1.RunOutputFrameR\x06\x66rames\"\x88\x01\n\x10HandshakeRequest\x12+\n\x11protocol_versions\x18\x01 \x03(\x05R\x10protocolVersions\x12\'\n\x0fruntime_version\x18\x02 \x01(\tR\x0eruntimeVersion\x12\x1e\n\ngeneration\x18\x03 \x01(\x03R\ngeneration\"9\n\x0fWorkerComponent\x12\x12\n\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\"\x8d\x01\n\x11HandshakeResponse\x12)\n\x10protocol_version\x18\x01 \x01(\x05R\x0fprotocolVersion\x12;\n\ncomponents\x18\x02 \x03(\x0b\x32\x1b.portway.v1.WorkerComponentR\ncomponents\x12\x10\n\x03sdk\x18\x03 \x01(\tR\x03sdk\"\xbb\x01\n\x1cWorkerServiceCallToolRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x35\n\targuments\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\targuments\x12\x1b\n\teffect_id\x18\x03 \x01(\tR\x08\x65\x66\x66\x65\x63tId\x12\x15\n\x06run_id\x18\x04 \x01(\tR\x05runId\x12\x1c\n\treconcile\x18\x05 \x01(\x08R\treconcile\"\xb2\x01\n\x1dWorkerServiceCallToolResponse\x12#\n\x0cpartial_text\x18\x01 \x01(\tH\x00R\x0bpartialText\x12\x30\n\x06result\x18\x02 \x01(\x0b\x32\x16.portway.v1.ToolResultH\x00R\x06result\x12\x32\n\x08progress\x18\x03 \x01(\x0b\x32\x14.portway.v1.ProgressH\x00R\x08progressB\x06\n\x04kind\"\r\n\x0bPingRequest\"+\n\x0cPingResponse\x12\x1b\n\trun_count\x18\x01 \x01(\x05R\x08runCount\"7\n\x12\x44rainWorkerRequest\x12!\n\x0cgrace_millis\x18\x01 \x01(\x03R\x0bgraceMillis\"2\n\x13\x44rainWorkerResponse\x12\x1b\n\trun_count\x18\x01 \x01(\x05R\x08runCount2\xd9\x03\n\rWorkerService\x12Q\n\tHandshake\x12\x1c.portway.v1.HandshakeRequest\x1a\x1d.portway.v1.HandshakeResponse\"\x07\xa2\x9f\x19\x03\n\x01\x04\x12l\n\x08RunAgent\x12(.portway.v1.WorkerServiceRunAgentRequest\x1a).portway.v1.WorkerServiceRunAgentResponse\"\x07\xa2\x9f\x19\x03\n\x01\x04(\x01\x30\x01\x12j\n\x08\x43\x61llTool\x12(.portway.v1.WorkerServiceCallToolRequest\x1a).portway.v1.WorkerServiceCallToolResponse\"\x07\xa2\x9f\x19\x03\n\x01\x04\x30\x01\x12\x42\n\x04Ping\x12\x17.portway.v1.PingRequest\x1a\x18.portway.v1.PingResponse\"\x07\xa2\x9f\x19\x03\n\x01\x04\x12W\n\x0b\x44rainWorker\x12\x1e.portway.v1.DrainWorkerRequest\x1a\x1f.portway.v1.DrainWorkerResponse\"\x07\xa2\x9f\x19\x03\n\x01\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17portway/v1/worker.proto\x12\nportway.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aportway/v1/component.proto\x1a\x18portway/v1/options.proto\x1a\x1aportway/v1/run_agent.proto\x1a\x19portway/v1/run_pull.proto\x1a\x1bportway/v1/run_result.proto\"Q\n\x1cWorkerServiceRunAgentRequest\x12\x31\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x19.portway.v1.RunInputFrameR\x06\x66rames\"S\n\x1dWorkerServiceRunAgentResponse\x12\x32\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1a.portway.v1.RunOutputFrameR\x06\x66rames\"[\n WorkerServiceRunComponentRequest\x12\x37\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1f.portway.v1.ComponentInputFrameR\x06\x66rames\"]\n!WorkerServiceRunComponentResponse\x12\x38\n\x06\x66rames\x18\x01 \x03(\x0b\x32 .portway.v1.ComponentOutputFrameR\x06\x66rames\"\x88\x01\n\x10HandshakeRequest\x12+\n\x11protocol_versions\x18\x01 \x03(\x05R\x10protocolVersions\x12\'\n\x0fruntime_version\x18\x02 \x01(\tR\x0eruntimeVersion\x12\x1e\n\ngeneration\x18\x03 \x01(\x03R\ngeneration\"9\n\x0fWorkerComponent\x12\x12\n\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\"\x8d\x01\n\x11HandshakeResponse\x12)\n\x10protocol_version\x18\x01 \x01(\x05R\x0fprotocolVersion\x12;\n\ncomponents\x18\x02 \x03(\x0b\x32\x1b.portway.v1.WorkerComponentR\ncomponents\x12\x10\n\x03sdk\x18\x03 \x01(\tR\x03sdk\"\xa8\x02\n\x1cWorkerServiceCallToolRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x35\n\targuments\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\targuments\x12\x1b\n\teffect_id\x18\x03 \x01(\tR\x08\x65\x66\x66\x65\x63tId\x12\x15\n\x06run_id\x18\x04 \x01(\tR\x05runId\x12\x1c\n\treconcile\x18\x05 \x01(\x08R\treconcile\x12\x33\n\x06\x63\x61ller\x18\x06 \x01(\x0b\x32\x1b.portway.v1.ComponentCallerR\x06\x63\x61ller\x12\x36\n\x08\x64\x65\x61\x64line\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08\x64\x65\x61\x64line\"\xe3\x01\n\x1dWorkerServiceCallToolResponse\x12#\n\x0cpartial_text\x18\x01 \x01(\tH\x00R\x0bpartialText\x12\x30\n\x06result\x18\x02 \x01(\x0b\x32\x16.portway.v1.ToolResultH\x00R\x06result\x12\x32\n\x08progress\x18\x03 \x01(\x0b\x32\x14.portway.v1.ProgressH\x00R\x08progress\x12/\n\x04\x66ile\x18\x04 \x01(\x0b\x32\x19.portway.v1.ToolFilePieceH\x00R\x04\x66ileB\x06\n\x04kind\"\r\n\x0bPingRequest\"+\n\x0cPingResponse\x12\x1b\n\trun_count\x18\x01 \x01(\x05R\x08runCount\"7\n\x12\x44rainWorkerRequest\x12!\n\x0cgrace_millis\x18\x01 \x01(\x03R\x0bgraceMillis\"2\n\x13\x44rainWorkerResponse\x12\x1b\n\trun_count\x18\x01 \x01(\x05R\x08runCount2\xd3\x04\n\rWorkerService\x12Q\n\tHandshake\x12\x1c.portway.v1.HandshakeRequest\x1a\x1d.portway.v1.HandshakeResponse\"\x07\xa2\x9f\x19\x03\n\x01\x04\x12l\n\x08RunAgent\x12(.portway.v1.WorkerServiceRunAgentRequest\x1a).portway.v1.WorkerServiceRunAgentResponse\"\x07\xa2\x9f\x19\x03\n\x01\x04(\x01\x30\x01\x12j\n\x08\x43\x61llTool\x12(.portway.v1.WorkerServiceCallToolRequest\x1a).portway.v1.WorkerServiceCallToolResponse\"\x07\xa2\x9f\x19\x03\n\x01\x04\x30\x01\x12x\n\x0cRunComponent\x12,.portway.v1.WorkerServiceRunComponentRequest\x1a-.portway.v1.WorkerServiceRunComponentResponse\"\x07\xa2\x9f\x19\x03\n\x01\x04(\x01\x30\x01\x12\x42\n\x04Ping\x12\x17.portway.v1.PingRequest\x1a\x18.portway.v1.PingResponse\"\x07\xa2\x9f\x19\x03\n\x01\x04\x12W\n\x0b\x44rainWorker\x12\x1e.portway.v1.DrainWorkerRequest\x1a\x1f.portway.v1.DrainWorkerResponse\"\x07\xa2\x9f\x19\x03\n\x01\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,32 +44,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WORKERSERVICE'].methods_by_name['RunAgent']._serialized_options = b'\242\237\031\003\n\001\004'
   _globals['_WORKERSERVICE'].methods_by_name['CallTool']._loaded_options = None
   _globals['_WORKERSERVICE'].methods_by_name['CallTool']._serialized_options = b'\242\237\031\003\n\001\004'
+  _globals['_WORKERSERVICE'].methods_by_name['RunComponent']._loaded_options = None
+  _globals['_WORKERSERVICE'].methods_by_name['RunComponent']._serialized_options = b'\242\237\031\003\n\001\004'
   _globals['_WORKERSERVICE'].methods_by_name['Ping']._loaded_options = None
   _globals['_WORKERSERVICE'].methods_by_name['Ping']._serialized_options = b'\242\237\031\003\n\001\004'
   _globals['_WORKERSERVICE'].methods_by_name['DrainWorker']._loaded_options = None
   _globals['_WORKERSERVICE'].methods_by_name['DrainWorker']._serialized_options = b'\242\237\031\003\n\001\004'
-  _globals['_WORKERSERVICERUNAGENTREQUEST']._serialized_start=179
-  _globals['_WORKERSERVICERUNAGENTREQUEST']._serialized_end=260
-  _globals['_WORKERSERVICERUNAGENTRESPONSE']._serialized_start=262
-  _globals['_WORKERSERVICERUNAGENTRESPONSE']._serialized_end=345
-  _globals['_HANDSHAKEREQUEST']._serialized_start=348
-  _globals['_HANDSHAKEREQUEST']._serialized_end=484
-  _globals['_WORKERCOMPONENT']._serialized_start=486
-  _globals['_WORKERCOMPONENT']._serialized_end=543
-  _globals['_HANDSHAKERESPONSE']._serialized_start=546
-  _globals['_HANDSHAKERESPONSE']._serialized_end=687
-  _globals['_WORKERSERVICECALLTOOLREQUEST']._serialized_start=690
-  _globals['_WORKERSERVICECALLTOOLREQUEST']._serialized_end=877
-  _globals['_WORKERSERVICECALLTOOLRESPONSE']._serialized_start=880
-  _globals['_WORKERSERVICECALLTOOLRESPONSE']._serialized_end=1058
-  _globals['_PINGREQUEST']._serialized_start=1060
-  _globals['_PINGREQUEST']._serialized_end=1073
-  _globals['_PINGRESPONSE']._serialized_start=1075
-  _globals['_PINGRESPONSE']._serialized_end=1118
-  _globals['_DRAINWORKERREQUEST']._serialized_start=1120
-  _globals['_DRAINWORKERREQUEST']._serialized_end=1175
-  _globals['_DRAINWORKERRESPONSE']._serialized_start=1177
-  _globals['_DRAINWORKERRESPONSE']._serialized_end=1227
-  _globals['_WORKERSERVICE']._serialized_start=1230
-  _globals['_WORKERSERVICE']._serialized_end=1703
+  _globals['_WORKERSERVICERUNAGENTREQUEST']._serialized_start=240
+  _globals['_WORKERSERVICERUNAGENTREQUEST']._serialized_end=321
+  _globals['_WORKERSERVICERUNAGENTRESPONSE']._serialized_start=323
+  _globals['_WORKERSERVICERUNAGENTRESPONSE']._serialized_end=406
+  _globals['_WORKERSERVICERUNCOMPONENTREQUEST']._serialized_start=408
+  _globals['_WORKERSERVICERUNCOMPONENTREQUEST']._serialized_end=499
+  _globals['_WORKERSERVICERUNCOMPONENTRESPONSE']._serialized_start=501
+  _globals['_WORKERSERVICERUNCOMPONENTRESPONSE']._serialized_end=594
+  _globals['_HANDSHAKEREQUEST']._serialized_start=597
+  _globals['_HANDSHAKEREQUEST']._serialized_end=733
+  _globals['_WORKERCOMPONENT']._serialized_start=735
+  _globals['_WORKERCOMPONENT']._serialized_end=792
+  _globals['_HANDSHAKERESPONSE']._serialized_start=795
+  _globals['_HANDSHAKERESPONSE']._serialized_end=936
+  _globals['_WORKERSERVICECALLTOOLREQUEST']._serialized_start=939
+  _globals['_WORKERSERVICECALLTOOLREQUEST']._serialized_end=1235
+  _globals['_WORKERSERVICECALLTOOLRESPONSE']._serialized_start=1238
+  _globals['_WORKERSERVICECALLTOOLRESPONSE']._serialized_end=1465
+  _globals['_PINGREQUEST']._serialized_start=1467
+  _globals['_PINGREQUEST']._serialized_end=1480
+  _globals['_PINGRESPONSE']._serialized_start=1482
+  _globals['_PINGRESPONSE']._serialized_end=1525
+  _globals['_DRAINWORKERREQUEST']._serialized_start=1527
+  _globals['_DRAINWORKERREQUEST']._serialized_end=1582
+  _globals['_DRAINWORKERRESPONSE']._serialized_start=1584
+  _globals['_DRAINWORKERRESPONSE']._serialized_end=1634
+  _globals['_WORKERSERVICE']._serialized_start=1637
+  _globals['_WORKERSERVICE']._serialized_end=2232
 # @@protoc_insertion_point(module_scope)

@@ -7,7 +7,9 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from portway.v1 import component_pb2 as _component_pb2
 from portway.v1 import run_agent_pb2 as _run_agent_pb2
 from portway.v1 import run_pull_pb2 as _run_pull_pb2
 from portway.v1 import run_result_pb2 as _run_result_pb2
@@ -69,6 +71,54 @@ class WorkerServiceRunAgentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkerServiceRunAgentResponse: _TypeAlias = WorkerServiceRunAgentResponse  # noqa: Y015
+
+@_typing.final
+class WorkerServiceRunComponentRequest(_message.Message):
+    """WorkerServiceRunComponentRequest has the shape of RunComponentRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[_component_pb2.ComponentInputFrame]:
+        """Frames in order."""
+
+    def __init__(
+        self,
+        *,
+        frames: _abc.Iterable[_component_pb2.ComponentInputFrame] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerServiceRunComponentRequest: _TypeAlias = WorkerServiceRunComponentRequest  # noqa: Y015
+
+@_typing.final
+class WorkerServiceRunComponentResponse(_message.Message):
+    """WorkerServiceRunComponentResponse has the shape of RunComponentResponse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[_component_pb2.ComponentOutputFrame]:
+        """Frames in order."""
+
+    def __init__(
+        self,
+        *,
+        frames: _abc.Iterable[_component_pb2.ComponentOutputFrame] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerServiceRunComponentResponse: _TypeAlias = WorkerServiceRunComponentResponse  # noqa: Y015
 
 @_typing.final
 class HandshakeRequest(_message.Message):
@@ -171,6 +221,8 @@ class WorkerServiceCallToolRequest(_message.Message):
     EFFECT_ID_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     RECONCILE_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Tool."""
     effect_id: _builtins.str
@@ -183,6 +235,14 @@ class WorkerServiceCallToolRequest(_message.Message):
     def arguments(self) -> _struct_pb2.Struct:
         """Arguments."""
 
+    @_builtins.property
+    def caller(self) -> _component_pb2.ComponentCaller:
+        """For whom: as the host says, whatever the run says of itself."""
+
+    @_builtins.property
+    def deadline(self) -> _timestamp_pb2.Timestamp:
+        """When its time is over."""
+
     def __init__(
         self,
         *,
@@ -191,10 +251,12 @@ class WorkerServiceCallToolRequest(_message.Message):
         effect_id: _builtins.str = ...,
         run_id: _builtins.str = ...,
         reconcile: _builtins.bool = ...,
+        caller: _component_pb2.ComponentCaller | None = ...,
+        deadline: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "caller", b"caller", "deadline", b"deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "effect_id", b"effect_id", "name", b"name", "reconcile", b"reconcile", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "caller", b"caller", "deadline", b"deadline", "effect_id", b"effect_id", "name", b"name", "reconcile", b"reconcile", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -209,6 +271,7 @@ class WorkerServiceCallToolResponse(_message.Message):
     PARTIAL_TEXT_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
     partial_text: _builtins.str
     """A piece of output, provisional."""
     @_builtins.property
@@ -219,18 +282,23 @@ class WorkerServiceCallToolResponse(_message.Message):
     def progress(self) -> _run_result_pb2.Progress:
         """A line about how far it is."""
 
+    @_builtins.property
+    def file(self) -> _component_pb2.ToolFilePiece:
+        """A piece of a file that the tool made."""
+
     def __init__(
         self,
         *,
         partial_text: _builtins.str = ...,
         result: _run_pull_pb2.ToolResult | None = ...,
         progress: _run_result_pb2.Progress | None = ...,
+        file: _component_pb2.ToolFilePiece | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "partial_text", b"partial_text", "progress", b"progress", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "kind", b"kind", "partial_text", b"partial_text", "progress", b"progress", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "partial_text", b"partial_text", "progress", b"progress", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "kind", b"kind", "partial_text", b"partial_text", "progress", b"progress", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["partial_text", "result", "progress"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["partial_text", "result", "progress", "file"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -261,7 +329,7 @@ class PingResponse(_message.Message):
 
     RUN_COUNT_FIELD_NUMBER: _builtins.int
     run_count: _builtins.int
-    """Runs under way."""
+    """Runs and calls under way. One that goes on after the runtime has cancelled all of them is replaced."""
     def __init__(
         self,
         *,

@@ -52,6 +52,11 @@ class WorkerServiceStub:
                 request_serializer=portway_dot_v1_dot_worker__pb2.WorkerServiceCallToolRequest.SerializeToString,
                 response_deserializer=portway_dot_v1_dot_worker__pb2.WorkerServiceCallToolResponse.FromString,
                 _registered_method=True)
+        self.RunComponent = channel.stream_stream(
+                '/portway.v1.WorkerService/RunComponent',
+                request_serializer=portway_dot_v1_dot_worker__pb2.WorkerServiceRunComponentRequest.SerializeToString,
+                response_deserializer=portway_dot_v1_dot_worker__pb2.WorkerServiceRunComponentResponse.FromString,
+                _registered_method=True)
         self.Ping = channel.unary_unary(
                 '/portway.v1.WorkerService/Ping',
                 request_serializer=portway_dot_v1_dot_worker__pb2.PingRequest.SerializeToString,
@@ -94,6 +99,15 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RunComponent(self, request_iterator, context):
+        """RunComponent calls a component on a stream of its own, which carries documents, sections and files, and what the component asks the host.
+        First request frame: `start`; the last response frame has `result`. A worker that offers tools only may leave it out.
+        Errors: NOT_FOUND (component), INVALID_ARGUMENT (frames), those of the operation. Cancelling (the end of the call) stops the component.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Ping(self, request, context):
         """Ping tells that the worker's loop is alive, and how many runs it holds.
         Errors: none of its own. Cancelling has no effect.
@@ -127,6 +141,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.CallTool,
                     request_deserializer=portway_dot_v1_dot_worker__pb2.WorkerServiceCallToolRequest.FromString,
                     response_serializer=portway_dot_v1_dot_worker__pb2.WorkerServiceCallToolResponse.SerializeToString,
+            ),
+            'RunComponent': grpc.stream_stream_rpc_method_handler(
+                    servicer.RunComponent,
+                    request_deserializer=portway_dot_v1_dot_worker__pb2.WorkerServiceRunComponentRequest.FromString,
+                    response_serializer=portway_dot_v1_dot_worker__pb2.WorkerServiceRunComponentResponse.SerializeToString,
             ),
             'Ping': grpc.unary_unary_rpc_method_handler(
                     servicer.Ping,
@@ -223,6 +242,33 @@ class WorkerService:
             '/portway.v1.WorkerService/CallTool',
             portway_dot_v1_dot_worker__pb2.WorkerServiceCallToolRequest.SerializeToString,
             portway_dot_v1_dot_worker__pb2.WorkerServiceCallToolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RunComponent(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/portway.v1.WorkerService/RunComponent',
+            portway_dot_v1_dot_worker__pb2.WorkerServiceRunComponentRequest.SerializeToString,
+            portway_dot_v1_dot_worker__pb2.WorkerServiceRunComponentResponse.FromString,
             options,
             channel_credentials,
             insecure,

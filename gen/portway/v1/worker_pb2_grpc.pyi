@@ -48,6 +48,11 @@ class WorkerServiceStub:
     """CallTool calls a tool component. The last response has `result`.
     Errors: NOT_FOUND (tool), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`). Cancelling stops the tool.
     """
+    RunComponent: _grpc.StreamStreamMultiCallable[_worker_pb2.WorkerServiceRunComponentRequest, _worker_pb2.WorkerServiceRunComponentResponse]
+    """RunComponent calls a component on a stream of its own, which carries documents, sections and files, and what the component asks the host.
+    First request frame: `start`; the last response frame has `result`. A worker that offers tools only may leave it out.
+    Errors: NOT_FOUND (component), INVALID_ARGUMENT (frames), those of the operation. Cancelling (the end of the call) stops the component.
+    """
     Ping: _grpc.UnaryUnaryMultiCallable[_worker_pb2.PingRequest, _worker_pb2.PingResponse]
     """Ping tells that the worker's loop is alive, and how many runs it holds.
     Errors: none of its own. Cancelling has no effect.
@@ -76,6 +81,11 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     CallTool: _aio.UnaryStreamMultiCallable[_worker_pb2.WorkerServiceCallToolRequest, _worker_pb2.WorkerServiceCallToolResponse]  # type: ignore[assignment]
     """CallTool calls a tool component. The last response has `result`.
     Errors: NOT_FOUND (tool), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`). Cancelling stops the tool.
+    """
+    RunComponent: _aio.StreamStreamMultiCallable[_worker_pb2.WorkerServiceRunComponentRequest, _worker_pb2.WorkerServiceRunComponentResponse]  # type: ignore[assignment]
+    """RunComponent calls a component on a stream of its own, which carries documents, sections and files, and what the component asks the host.
+    First request frame: `start`; the last response frame has `result`. A worker that offers tools only may leave it out.
+    Errors: NOT_FOUND (component), INVALID_ARGUMENT (frames), those of the operation. Cancelling (the end of the call) stops the component.
     """
     Ping: _aio.UnaryUnaryMultiCallable[_worker_pb2.PingRequest, _worker_pb2.PingResponse]  # type: ignore[assignment]
     """Ping tells that the worker's loop is alive, and how many runs it holds.
@@ -120,6 +130,17 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_worker_pb2.WorkerServiceCallToolResponse], _abc.AsyncIterator[_worker_pb2.WorkerServiceCallToolResponse]]:
         """CallTool calls a tool component. The last response has `result`.
         Errors: NOT_FOUND (tool), FAILED_PRECONDITION with reason EFFECT_UNKNOWN (with `reconcile`). Cancelling stops the tool.
+        """
+
+    @_abc_1.abstractmethod
+    def RunComponent(
+        self,
+        request_iterator: _MaybeAsyncIterator[_worker_pb2.WorkerServiceRunComponentRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_worker_pb2.WorkerServiceRunComponentResponse], _abc.AsyncIterator[_worker_pb2.WorkerServiceRunComponentResponse]]:
+        """RunComponent calls a component on a stream of its own, which carries documents, sections and files, and what the component asks the host.
+        First request frame: `start`; the last response frame has `result`. A worker that offers tools only may leave it out.
+        Errors: NOT_FOUND (component), INVALID_ARGUMENT (frames), those of the operation. Cancelling (the end of the call) stops the component.
         """
 
     @_abc_1.abstractmethod

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError, Message
 from portway.rpc.errors import Cancelled, InternalError, InvalidInput, NotAuthenticated, PortwayError, Reason
 from portway.rpc.status import to_wire
 from portway.runtime.sdk.worker.service import WorkerServicer
-from portway.runtime.sdk.worker.settings import RUNNER, TOOL, WorkerSettings, load
+from portway.runtime.sdk.worker.settings import WorkerSettings, load
 from portway.v1 import worker_pb2 as pb
 
 SERVICE = "portway.v1.WorkerService"
@@ -51,13 +51,11 @@ class _Stream:
 def serve(settings: WorkerSettings) -> None:
     """Runs until the drain or the signal to stop is done. Loads the components first, so that errors come at once."""
     classes = {(one.kind, one.name): load(one) for one in settings.components}
-    runners = {name: cls for (kind, name), cls in classes.items() if kind == RUNNER}
-    tools = {name: cls for (kind, name), cls in classes.items() if kind == TOOL}
-    asyncio.run(_serve(settings, runners, tools))
+    asyncio.run(_serve(settings, classes))
 
 
-async def _serve(settings: WorkerSettings, runners: dict[str, type], tools: dict[str, type]) -> None:
-    servicer = WorkerServicer(settings.plugin_id, runners, tools)
+async def _serve(settings: WorkerSettings, classes: dict[tuple[str, str], type]) -> None:
+    servicer = WorkerServicer(settings.plugin_id, classes)
     server = grpc.aio.server(options=_OPTIONS)
     handlers = _handlers(servicer, f"Bearer {settings.cookie}")
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
@@ -86,6 +84,10 @@ def _handlers(servicer: WorkerServicer, bearer: str) -> dict[str, "grpc.RpcMetho
         stream = _Stream(context)
         await _answer(context, bearer, servicer.run_agent(stream))
 
+    async def run_component(_requests: object, context: _Context) -> None:
+        stream = _Stream(context)
+        await _answer(context, bearer, servicer.run_component(stream))
+
     def once(handler: _Handler) -> "grpc.RpcMethodHandler[Any, Any]":
         async def answer(raw: bytes, context: _Context) -> None:
             await _answer(context, bearer, handler(_Stream(context), raw))
@@ -97,6 +99,7 @@ def _handlers(servicer: WorkerServicer, bearer: str) -> dict[str, "grpc.RpcMetho
         "Ping": once(ping),
         "DrainWorker": once(drain),
         "CallTool": once(call_tool),
+        "RunComponent": grpc.stream_stream_rpc_method_handler(run_component),
         "RunAgent": grpc.stream_stream_rpc_method_handler(run_agent),
     }
 

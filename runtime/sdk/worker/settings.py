@@ -6,15 +6,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from portway.runtime.sdk.runner import AgentRunner, Tool
+from portway.runtime.sdk.components.knowledge import KnowledgeEngine
+from portway.runtime.sdk.components.listener import EventListener
+from portway.runtime.sdk.components.parser import Parser
+from portway.runtime.sdk.components.tool import Tool
+from portway.runtime.sdk.runner import AgentRunner
 
 SOCKET = "PORTWAY_SOCKET"
 COOKIE_FILE = "PORTWAY_COOKIE_FILE"
 PLUGIN = "PORTWAY_PLUGIN"
 COMPONENTS = "PORTWAY_COMPONENTS"
+DATA = "PORTWAY_DATA"
 
 RUNNER, TOOL = "AgentRunner", "Tool"
-_BASES: dict[str, type] = {RUNNER: AgentRunner, TOOL: Tool}
+_BASES: dict[str, type] = {
+    RUNNER: AgentRunner,
+    TOOL: Tool,
+    "KnowledgeEngine": KnowledgeEngine,
+    "Parser": Parser,
+    "EventListener": EventListener,
+}
 
 
 class UnusableCode(Exception):
