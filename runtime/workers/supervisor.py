@@ -13,7 +13,7 @@ from portway.rpc.errors import NotFound
 from portway.runtime.environments.prepare import Environments
 from portway.runtime.environments.types import Environment, EnvironmentsConfig
 from portway.runtime.kept.folders import PluginFolders
-from portway.runtime.plugins.types import PluginDefinition, PythonCode, Requirements, StartMode
+from portway.runtime.plugins.types import EngineDefinition, PluginDefinition, PythonCode, Requirements, StartMode
 from portway.runtime.sdk.worker.settings import DATA
 from portway.runtime.workers.environment import WorkerFolder, environment_of
 from portway.runtime.workers.keeper import Keeper
@@ -144,7 +144,8 @@ class Supervisor:
         folder = WorkerFolder(self._folder / f"w{self._worker_count}")
         environment = environment_of(plugin, folder, os.environ, self.granted(plugin.id), packages)
         environment |= self._given.get(plugin.id, {})
-        if self._folders is not None:
+        # What a runner or tool keeps is the host's; an engine's index is made of what the host has.
+        if self._folders is not None and any(isinstance(one, EngineDefinition) for one in plugin.others):
             environment[DATA] = str(await asyncio.to_thread(self._folders.make, plugin.id))
         python = packages.python if packages else None
         return await start_worker(plugin, generation, folder, environment, self._spawner, log, self._limits, python)

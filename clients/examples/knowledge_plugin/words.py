@@ -1,4 +1,4 @@
-"""Words of texts and of questions. Chinese, Japanese and Korean have no spaces: there each pair of characters is one."""
+"""Words of texts and questions. Chinese, Japanese and Korean have no spaces: there each pair of characters is one."""
 
 import re
 import unicodedata

@@ -95,7 +95,8 @@ class ComponentCall:
     @property
     def folder(self) -> Path:
         """A folder for this workspace that outlives the process and upgrades of the plugin. It may be lost: only what
-        can be made again belongs there. Raises `WrongState` where there is none."""
+        can be made again belongs there. Raises `WrongState` where there is none: plugins with a knowledge engine have
+        one."""
         root = os.environ.get(DATA)
         if not root:
             raise WrongState("the plugin has no folder for what it keeps", reason=Reason.NOT_CONFIGURED)
