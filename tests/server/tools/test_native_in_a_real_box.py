@@ -33,7 +33,7 @@ from portway.server.tools.types import BoxSession, ToolCall, ToolResult, ToolSco
 from tests.box import roots
 from tests.sandbox import why_no_sandbox
 from tests.server.tools.real_box import RealBox, running_box
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until_told
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +176,16 @@ async def own_box(folder: Path) -> AsyncIterator[tuple[RealBox, Desk, Box, BoxLi
             yield box, Desk(client, link, "kill"), client, link
 
 
+async def killed(box: RealBox, client: Box) -> None:
+    """Kills the box, and sees that its connection is known to be gone: what is sent before that may have got there."""
+    box.kill()
+
+    async def gone() -> bool:
+        return not await client.reachable(0)
+
+    await until_told(gone)
+
+
 async def back_again(box: RealBox, link: BoxLink) -> None:
     """Kills the box, sees that this is noticed, and starts it on the same data."""
     box.kill()
@@ -219,9 +229,9 @@ async def test_a_box_that_is_being_started_anew_is_waited_for(
 ) -> None:
     # That it is waited for is tried here, and not how long: on a busy machine a start may take longer than that.
     monkeypatch.setattr(box_client, "_AWAY_SECONDS", 60.0)
-    async with own_box(tmp_path) as (box, mine, _, _link):
+    async with own_box(tmp_path) as (box, mine, client, _):
         await mine.call("exec", "eff_before", command="true")
-        box.kill()
+        await killed(box, client)
         running = asyncio.create_task(mine.call("exec", "eff_meanwhile", command="echo ran"))
         known = ToolCall("exec", {"command": "true"}, "eff_before")
         asking = asyncio.create_task(mine.registry.reconcile(mine.scope, known))
@@ -234,9 +244,9 @@ async def test_a_command_for_a_box_that_nobody_reaches_is_known_not_to_have_run(
     tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(box_client, "_AWAY_SECONDS", 0.2)
-    async with own_box(tmp_path) as (box, mine, _, _link):
+    async with own_box(tmp_path) as (box, mine, client, _):
         await mine.call("exec", "eff_before", command="true")
-        box.kill()
+        await killed(box, client)
         with pytest.raises(WrongState, match="nothing was run") as refused:
             await mine.call("exec", "eff_after", command="true")
         assert refused.value.reason == Reason.TOOL_UNAVAILABLE

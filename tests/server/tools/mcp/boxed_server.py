@@ -12,6 +12,7 @@ from pathlib import Path
 import mcp
 
 from portway.v1 import session_pb2, tool_pb2
+from tests.waiting import text_of
 
 PROGRAM_FOLDER = Path(__file__).resolve().parent
 PACKAGES = Path(mcp.__file__).resolve().parents[1]
@@ -50,8 +51,7 @@ class BoxedServer:
 
     @property
     def counted(self) -> list[str]:
-        file = self.folder / "count"
-        return file.read_text().split() if file.exists() else []
+        return text_of(self.folder / "count").split()
 
     def written(self, program: str = "server_program.py", **more: object) -> tool_pb2.McpServer:
         message = tool_pb2.McpServer(

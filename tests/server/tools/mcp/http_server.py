@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.waiting import until
+from tests.waiting import text_of, until
 
 PROGRAM = Path(__file__).parent / "server_program.py"
 
@@ -29,8 +29,7 @@ class HttpServer:
 
     @property
     def counted(self) -> list[str]:
-        file = self.folder / "count"
-        return file.read_text().split() if file.exists() else []
+        return text_of(self.folder / "count").split()
 
     async def start(self) -> None:
         with (self.folder / "server.log").open("ab") as log:
