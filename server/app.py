@@ -27,6 +27,7 @@ from portway.server.audit.recorder import AuditRecorder
 from portway.server.audit.refusals import Refusals
 from portway.server.bindings.directory import BindingDirectory
 from portway.server.bindings.store import StoredBindings
+from portway.server.bridge.build import build_bridge
 from portway.server.config import Config, HostConfig
 from portway.server.conversations.store import StoredConversations
 from portway.server.declarations.apply import Declarations
@@ -42,8 +43,8 @@ from portway.server.events.guards import Guards
 from portway.server.events.routing import Router
 from portway.server.events.store import StoredEventLog
 from portway.server.gateway.app import gateway_application
-from portway.server.gateway.build import gateway_url, serve_gateway
-from portway.server.gateway.inside import ModelSockets
+from portway.server.gateway.inside import RunSockets
+from portway.server.http.build import ProgramUrls, program_urls, serve_programs
 from portway.server.http.listener import bound
 from portway.server.http.relayed import RelayedHttp
 from portway.server.interactions.build import build_answers, build_decisions
@@ -51,7 +52,7 @@ from portway.server.metrics.build import show_host_metrics
 from portway.server.models.kept.build import build_models
 from portway.server.operations.build import build_operations
 from portway.server.parts import Parts, Stores
-from portway.server.runner_calls.box import BoxCalls
+from portway.server.runner_calls.box import BRIDGE, MODELS, BoxCalls
 from portway.server.runner_calls.build import build_calls
 from portway.server.runs.build import build_preparer
 from portway.server.runs.cancel import Canceller
@@ -125,7 +126,7 @@ async def run_host(config: Config) -> AsyncIterator[RunningHost]:
             open_database(DatabaseOptions(url=host.database_url, folder=host.data))
         )
         http = stack.enter_context(bound(host.http_listen, host.tls)) if host.serves_http else None
-        parts = _build(config, _stores(host, database), gateway_url(host, http))
+        parts = _build(config, _stores(host, database), program_urls(host, http))
         recorder = await stack.enter_async_context(export_spans(config.telemetry, "host", host.name))
         attach_traces(parts, recorder)
         stack.push_async_callback(parts.models.close)
@@ -134,7 +135,7 @@ async def run_host(config: Config) -> AsyncIterator[RunningHost]:
         await _first_contact(parts)
         await Recovery(database.writer, parts.stores.runs, parts.stores.runs, parts.closer, parts.dispatcher).recover()
         if http is not None:
-            await stack.enter_async_context(serve_gateway(parts, *http))
+            await stack.enter_async_context(serve_programs(parts, *http))
         calls = CallCounts() if host.metrics.listen else None
         metrics_url = await stack.enter_async_context(show_host_metrics(parts, calls)) if calls else ""
         server = await stack.enter_async_context(_serve(parts, calls, recorder))
@@ -170,7 +171,7 @@ def _stores(host: HostConfig, database: Database) -> Stores:
     )
 
 
-def _build(config: Config, stores: Stores, programs: str) -> Parts:
+def _build(config: Config, stores: Stores, programs: ProgramUrls) -> Parts:
     host, database = config.host, stores.database
     writer = database.writer
     models = build_models(config, stores)
@@ -189,14 +190,16 @@ def _build(config: Config, stores: Stores, programs: str) -> Parts:
     run_tokens = RunTokens(live, stores.runs)
     spending = SpendingAccounts(writer, access.directory, audit)
     people = build_decisions(database, stores.events, stores.deliveries, stores.transcript, outbox, audit)
-    sockets = ModelSockets(
-        box_client,
+    services = {
         # Made when the first run wants it, and the calls are there.
-        RelayedHttp(lambda: gateway_application(calls.models, run_tokens, live, host.gateway)),
-        database.epoch,
-    )
+        MODELS: RelayedHttp(lambda: gateway_application(calls.models, run_tokens, live, host.gateway)),
+        BRIDGE: RelayedHttp(lambda: bridge),
+    }
+    sockets = RunSockets(box_client, services, database.epoch)
     box_calls = BoxCalls(box_client, native.availability, people.gate, access.switches, sockets)
     calls = build_calls(stores, models, tools, access, people, box_calls)
+    operations = calls.operations()
+    bridge = build_bridge(host, operations, run_tokens, live, version("portway"))
     grants = GrantBook(models, tools)
     facts = HostFacts(host.name, version("portway"))
     means = Means(
@@ -213,7 +216,7 @@ def _build(config: Config, stores: Stores, programs: str) -> Parts:
         ledgers=stores.runs,
         calls=calls,
         decisions=people.decisions,
-        operations=calls.operations(),
+        operations=operations,
         spending=spending,
         grace=host.limits.stop_grace,
     )
@@ -273,6 +276,7 @@ def _build(config: Config, stores: Stores, programs: str) -> Parts:
         box_tokens=BoxTokens(stores.keyring, host.pass_keys_file, writer, has_box=box is not None),
         erasures=erasures,
         calls=calls,
+        bridge=bridge,
         grants=grants,
         means=means,
         closer=closer,

@@ -10,6 +10,7 @@ from portway.rpc.limits import Limits
 from portway.rpc.metrics.config import MetricsConfig
 from portway.rpc.serving import TlsConfig
 from portway.rpc.traces.config import TelemetryConfig
+from portway.server.bridge.config import BridgeLimits
 from portway.server.gateway.config import GatewayLimits
 from portway.server.models.config import ModelsConfig
 from portway.server.outbound.policy import OutboundPolicy
@@ -65,8 +66,8 @@ class HostConfig:
 
     `runtime` and `box` are addresses, or ready files; '' for none. Credentials are files with one token each.
     `pass_keys_file` is where the box finds the public keys of tokens that the host signs for it.
-    `http_listen` is where HTTP is served (the model gateway); '' or `off` for nowhere. `http_url` is what programs are
-    told instead of it, where they reach it under another name.
+    `http_listen` is where HTTP is served (the model gateway, the bridges of runs); '' or `off` for nowhere. `http_url`
+    is what programs are told instead of it, where they reach it under another name.
     `mcp_commands` are patterns of the programs that MCP servers made over the API may be; the file's may be any.
     `runtime_tls` and `box_tls` (`ca: FILE`) are for those that serve over TLS themselves.
     """
@@ -92,6 +93,7 @@ class HostConfig:
     http_url: str = ""
     mcp_commands: tuple[str, ...] = ("*",)
     gateway: GatewayLimits = GatewayLimits()
+    bridge: BridgeLimits = BridgeLimits()
     metrics: MetricsConfig = MetricsConfig()
 
     @property

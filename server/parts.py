@@ -21,6 +21,7 @@ from portway.server.events.accept import Acceptor
 from portway.server.events.guards import Guards
 from portway.server.events.routing import Router
 from portway.server.events.store import StoredEventLog
+from portway.server.http.listener import Application
 from portway.server.interactions.answer import Answers
 from portway.server.interactions.build import DecisionParts
 from portway.server.models.kept.directory import ModelDirectory
@@ -107,6 +108,7 @@ class Parts:
     authenticator: TokenAuthenticator
     box_tokens: BoxTokens
     calls: RunnerCalls
+    bridge: Application
     grants: GrantBook
     means: Means
     closer: Closer

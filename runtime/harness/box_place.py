@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from portway.rpc.errors import InvalidInput, PortwayError, Unavailable
 from portway.runtime.harness.failures import CONFIG, LOST, NO_PLACE, excerpt
-from portway.runtime.harness.places import Files, Folders, Link, ModelUrls
+from portway.runtime.harness.places import BridgeWay, Files, Folders, Link, ModelUrls
 from portway.runtime.harness.program import Errors, Launch
 from portway.runtime.sdk import (
     BoxCommand,
@@ -40,7 +40,7 @@ class BoxPlace:
         self.skills: Sequence[tuple[str, str]] = tuple(
             (one.name, f"{WORK}/.skills/{one.name}") for one in ctx.resources.skills
         )
-        self._socket = f"run-{ctx.run_id[-24:].lower().replace('_', '-').lstrip('-')}"
+        self._name = ctx.run_id[-24:].lower().replace("_", "-").lstrip("-")
         self._host = host
 
     async def write(self, files: Files) -> None:
@@ -52,8 +52,13 @@ class BoxPlace:
 
     @asynccontextmanager
     async def models(self) -> AsyncIterator[ModelUrls]:
-        async with self._host.box.serve_models(self._socket) as place:
+        async with self._host.box.serve_models(f"run-{self._name}") as place:
             yield ModelUrls(place.openai_base_url, place.anthropic_base_url)
+
+    @asynccontextmanager
+    async def bridge(self) -> AsyncIterator[BridgeWay | None]:
+        async with self._host.box.serve_bridge(f"mcp-{self._name}") as place:
+            yield BridgeWay(place.url, place.path)
 
     @asynccontextmanager
     async def start(self, launch: Launch) -> AsyncIterator[BoxProgram]:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import shutil
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 from portway.runtime.harness.failures import CONFIG, NO_PLACE
 from portway.runtime.harness.machine_policy import MachinePolicy, allowed_directory, machine_policy
 from portway.runtime.harness.machine_program import MachineProgram, start_program
-from portway.runtime.harness.places import Files, Folders, Link, ModelUrls
+from portway.runtime.harness.places import BridgeWay, Files, Folders, Link, ModelUrls
 from portway.runtime.harness.program import Launch
 from portway.runtime.sdk import RunContext, RunFailure
 
@@ -31,6 +32,7 @@ class MachinePlace:
         self.skills: Sequence[tuple[str, str]] = ()
         self._policy = policy
         self._url = ctx.runtime.model_gateway_url
+        self._bridge_url = ctx.runtime.bridge_url
         # Lies in the plugin's own folder: what has it in its environment is ended with the plugin.
         self._tmp = f"{os.environ['TMPDIR']}/{ctx.run_id}"
 
@@ -67,6 +69,10 @@ class MachinePlace:
                 NO_PLACE, "the host serves no model gateway for programs of this machine: set host.http_listen"
             )
         yield ModelUrls(f"{self._url}/openai/v1", f"{self._url}/anthropic")
+
+    @asynccontextmanager
+    async def bridge(self) -> AsyncIterator[BridgeWay | None]:
+        yield BridgeWay(self._bridge_url, python=sys.executable) if self._bridge_url else None
 
     @asynccontextmanager
     async def start(self, launch: Launch) -> AsyncIterator[MachineProgram]:

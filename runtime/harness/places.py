@@ -35,6 +35,17 @@ class ModelUrls:
     anthropic: str
 
 
+@dataclass(frozen=True, slots=True)
+class BridgeWay:
+    """How a program reaches the run's MCP bridge: over HTTP at `url`, or at `path` where that is a socket.
+
+    `python` is the program that runs what speaks over standard streams; empty: the one that the session may have."""
+
+    url: str
+    path: str = ""
+    python: str = ""
+
+
 Files = Mapping[str, bytes | Link]
 
 
@@ -54,6 +65,10 @@ class Place(Protocol):
 
     def models(self) -> AbstractAsyncContextManager[ModelUrls]:
         """The run's models, while the block runs."""
+        ...
+
+    def bridge(self) -> AbstractAsyncContextManager[BridgeWay | None]:
+        """The run's MCP bridge, while the block runs; None where the host serves none for this place."""
         ...
 
     def start(self, launch: Launch) -> AbstractAsyncContextManager[Program]:

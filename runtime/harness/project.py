@@ -23,8 +23,9 @@ def context_document(ctx: RunContext) -> dict[str, Any]:
     write(ctx, message)
     whole = MessageToDict(message, preserving_proto_field_name=True)
     runtime = whole.get("runtime", {})
-    # Where the program finds models is told in its environment, as it is reached from where it runs.
-    runtime.pop("model_gateway_url", None)
+    # Where the program finds models and the bridge is told as it reaches them from where it runs.
+    for name in ("model_gateway_url", "bridge_url"):
+        runtime.pop(name, None)
     document = {"schema": SCHEMA, "schema_version": VERSION, "run_id": ctx.run_id}
     return document | {name: whole.get(name, {}) for name in _PARTS}
 

@@ -1,6 +1,6 @@
-"""The model gateway as a socket in the session of a run: for programs without network or any key but the run's."""
+"""What a run's programs may ask the host for, as sockets in its session: without network or any key but the run's."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from portway.clients.sockets.serve import ServedSocket
@@ -17,17 +17,20 @@ _LIMITS = HttpLimits(connections=64)
 _GENERATIONS_OF_AN_EPOCH = 1 << 32
 
 
-class ModelSockets:
-    """Offers them. Generations grow with the host's epoch: one that was started again has its names back at once."""
+class RunSockets:
+    """Offers them: `services` by their kind. Generations grow with the host's epoch: one that was started again has
+    its names back at once."""
 
-    def __init__(self, box: BoxClient, http: RelayedHttp, epoch: int) -> None:
+    def __init__(self, box: BoxClient, services: Mapping[str, RelayedHttp], epoch: int) -> None:
         self._box = box
-        self._http = http
+        self._services = services
         self._generation = epoch * _GENERATIONS_OF_AN_EPOCH
         self._served: set[tuple[str, str, str]] = set()
 
     @asynccontextmanager
-    async def offered(self, run: RunScope, session: BoxSession, name: str, port: int) -> AsyncIterator[ServedSocket]:
+    async def offered(
+        self, run: RunScope, session: BoxSession, kind: str, name: str, port: int
+    ) -> AsyncIterator[ServedSocket]:
         """While the block runs. Raises Conflict where a live run offers the name there, and what the box says."""
         key = (session.workspace_id, session.session_id, name)
         if key in self._served:
@@ -35,7 +38,7 @@ class ModelSockets:
         self._served.add(key)
         self._generation += 1
         try:
-            with self._http.protocols({ONLY_RUN: run.run_id}, _LIMITS) as protocols:
+            with self._services[kind].protocols({ONLY_RUN: run.run_id}, _LIMITS) as protocols:
                 async with self._box.serve_socket(session, name, protocols, port, self._generation) as served:
                     yield served
         finally:

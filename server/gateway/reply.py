@@ -1,7 +1,7 @@
 """One HTTP answer on its way out: whole, or piece by piece to a program that may read too slowly."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from portway.rpc.ids import new_id
@@ -23,7 +23,9 @@ class Reply:
         self.started = False
         self.ended = False
 
-    async def json(self, body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+    async def json(
+        self, body: Mapping[str, Any] | Sequence[Any], status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
         data = sse.compact(body)
         await self._start(status, _JSON, {"content-length": str(len(data)), **(headers or {})})
         await self._body(data, last=True)
@@ -31,6 +33,13 @@ class Reply:
     async def refuse(self, refusal: Refusal) -> None:
         # Part of the body may be unread: the connection is not used again.
         await self.json(refusal.body, refusal.status, {**refusal.headers, "connection": "close"})
+
+    async def empty(self, status: int) -> None:
+        """An answer without a body."""
+        self.started = True
+        headers = [(b"content-length", b"0"), (b"x-request-id", self.request_id.encode())]
+        await self._out({"type": "http.response.start", "status": status, "headers": headers})
+        await self._body(b"", last=True)
 
     async def pieces(self, pieces: Iterable[bytes]) -> None:
         """Pieces of a stream; the first ones begin it."""

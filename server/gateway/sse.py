@@ -1,7 +1,7 @@
 """Server-sent events."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -15,5 +15,5 @@ def event(name: str, body: Mapping[str, Any]) -> bytes:
     return b"event: " + name.encode() + b"\n" + data(body)
 
 
-def compact(body: Mapping[str, Any]) -> bytes:
+def compact(body: Mapping[str, Any] | Sequence[Any]) -> bytes:
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()

@@ -30,15 +30,16 @@ from portway.v1 import process_pb2
 from portway.v1 import run_pull_pb2 as pb
 
 _CALL_SECONDS = 90.0
+MODELS, BRIDGE = "models", "bridge"
 
 Frames = AsyncIterator[pb.RunBoxRequest]
 
 
-class ModelSockets(Protocol):
-    """Offers a run's models inside its session."""
+class RunSockets(Protocol):
+    """Offers a run's models and its bridge inside its session."""
 
     def offered(
-        self, run: RunScope, session: BoxSession, name: str, port: int
+        self, run: RunScope, session: BoxSession, kind: str, name: str, port: int
     ) -> AbstractAsyncContextManager[ServedSocket]:
         """While the block runs. Raises Conflict (name, port)."""
 
@@ -52,20 +53,20 @@ class BoxCalls:
         state: Callable[[], Availability],
         gate: ApprovalGate,
         switches: KillSwitches,
-        models: ModelSockets,
+        sockets: RunSockets,
     ) -> None:
         self._box = box
         self._state = state
         self._gate = gate
         self._switches = switches
-        self._models = models
+        self._sockets = sockets
 
     async def run_box(self, run: RunScope, frames: Frames, emit: Emit) -> None:
         first = await anext(frames, None)
         kind = first.WhichOneof("kind") if first is not None else None
         if first is None or kind is None:
             raise InvalidInput.field("kind", "the first frame says what is to be done")
-        run.allow("box_exec" if kind in ("exec", "serve_models") else "box_processes", "RunBox")
+        run.allow("box_exec" if kind in ("exec", "serve_models", "serve_bridge") else "box_processes", "RunBox")
         if kind == "serve_models" and "models_invoke" not in run.snapshot.permissions.allowed:
             run.allow("models_stream", "RunBox")
         # It is what the tool `exec` does, by another way.
@@ -78,6 +79,8 @@ class BoxCalls:
         if kind == "serve_models":
             # As long as the run, whose clock may stand still meanwhile.
             return await self._serve_models(run, session, first.serve_models, emit)
+        if kind == "serve_bridge":
+            return await self._serve_bridge(run, session, first.serve_bridge, emit)
         # Before the clock of the call: while a person is asked, the run's own stands still.
         if kind == "exec":
             await self._approved(run, first.exec.start.command)
@@ -164,23 +167,22 @@ class BoxCalls:
 
     async def _serve_models(self, run: RunScope, session: BoxSession, wanted: pb.ServeModels, emit: Emit) -> None:
         """Until the call is cancelled, or the run ends."""
-        async with self._models.offered(run, session, wanted.name or "models", wanted.port) as served:
+        async with self._sockets.offered(run, session, MODELS, wanted.name or "models", wanted.port) as served:
             port = served.place.port
             base = f"http://127.0.0.1:{port}"
             place = pb.ModelsSocket(
                 path=served.place.path, port=port, openai_base_url=f"{base}/v1", anthropic_base_url=base
             )
             await emit(pb.RunBoxResponse(models_socket=place), False)
-            over = asyncio.ensure_future(run.over.wait())
-            ended = asyncio.ensure_future(served.ended())
-            try:
-                await asyncio.wait([over, ended], return_when=asyncio.FIRST_COMPLETED)
-                if ended.done():
-                    ended.result()
-            finally:
-                for one in (over, ended):
-                    one.cancel()
-                await asyncio.gather(over, ended, return_exceptions=True)
+            await _while_served(run, served)
+
+    async def _serve_bridge(self, run: RunScope, session: BoxSession, wanted: pb.ServeBridge, emit: Emit) -> None:
+        """As the models."""
+        async with self._sockets.offered(run, session, BRIDGE, wanted.name or "bridge", wanted.port) as served:
+            port = served.place.port
+            place = pb.BridgeSocket(path=served.place.path, port=port, url=f"http://127.0.0.1:{port}/mcp")
+            await emit(pb.RunBoxResponse(bridge_socket=place), False)
+            await _while_served(run, served)
 
     async def _approved(self, run: RunScope, command: process_pb2.Command) -> None:
         """Wait for a person, where the agent's policy says so."""
@@ -193,6 +195,20 @@ class BoxCalls:
                     kind="command", name="exec", call_id=new_id("call"), title=what[:500], arguments={"command": line}
                 ),
             )
+
+
+async def _while_served(run: RunScope, served: ServedSocket) -> None:
+    """Until the run ends. Raises what ended the socket before that."""
+    over = asyncio.ensure_future(run.over.wait())
+    ended = asyncio.ensure_future(served.ended())
+    try:
+        await asyncio.wait([over, ended], return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            ended.result()
+    finally:
+        for one in (over, ended):
+            one.cancel()
+        await asyncio.gather(over, ended, return_exceptions=True)
 
 
 def session_of(snapshot: Snapshot, workspace_id: str, conversation_id: str) -> BoxSession:

@@ -17,6 +17,7 @@ from portway.rpc.errors import (
     WrongState,
 )
 from portway.server.audit.types import NewAuditRecord
+from portway.server.bridge.sessions import BridgeSessions
 from portway.server.effects.types import Effect
 from portway.server.events.facts import EventFacts
 from portway.server.events.guards import Audit
@@ -80,6 +81,7 @@ class RunScope:
     asked_approvals: dict[str, tuple[bytes, "asyncio.Future[str]"]] = field(default_factory=dict)
     actions: dict[str, "asyncio.Future[tuple[bytes, run_pull_pb2.RequestActionResponse]]"] = field(default_factory=dict)
     held: Holdings = field(default_factory=Holdings)
+    bridge: BridgeSessions = field(default_factory=BridgeSessions)
     _in_tool_round: bool = False
     _stood_still: float | None = None
     _bounds: set[asyncio.Timeout] = field(default_factory=set)

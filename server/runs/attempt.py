@@ -51,6 +51,7 @@ class Attempt:
     journal: Journal
     results: Results
     token: MintedToken
+    bridge_token: MintedToken
     clock: RunClock
     sign: Sign
     grace: float = GRACE_SECONDS
@@ -235,6 +236,7 @@ class Attempt:
             context=self.assignment.context,
             credit_bytes=CREDIT_BYTES,
             run_token=self.token.text,
+            bridge_token=self.bridge_token.text,
         )
         frame = run_agent_pb2.RunInputFrame(start=start)
         return run_agent_pb2.RunAgentRequest(frames=[frame]).SerializeToString()

@@ -4,6 +4,7 @@ from portway.server.agents.config_secrets import ConfigSecrets
 from portway.server.agents.directory import AgentDirectory
 from portway.server.config import HostConfig
 from portway.server.events.place import Places
+from portway.server.http.build import ProgramUrls
 from portway.server.parts import Stores
 from portway.server.runs.prepare import Preparer
 from portway.server.runtimes.link import RuntimeLink
@@ -23,7 +24,7 @@ def build_preparer(
     grants: GrantBook,
     facts: HostFacts,
     access: Access,
-    programs: str,
+    programs: ProgramUrls,
 ) -> Preparer:
     return Preparer(
         runs=stores.runs,
@@ -40,5 +41,6 @@ def build_preparer(
         contexts=ContextWriter(facts, stores.cursors),
         switches=access.switches,
         patience=host.limits.runner_patience,
-        gateway_url=programs,
+        gateway_url=programs.gateway,
+        bridge_url=programs.bridge,
     )

@@ -12,6 +12,7 @@ from portway.rpc.tokens import mint_token
 from portway.rpc.traces.span import spanning
 from portway.server.approvals.decide import Decisions
 from portway.server.approvals.policy import may_wait
+from portway.server.bridge.door import BRIDGE_KIND
 from portway.server.deliveries.compose import place_of
 from portway.server.deliveries.typing_signs import Sign, TypingSigns
 from portway.server.effects.store import Effects
@@ -217,6 +218,8 @@ class Execution:
         usage = UsageSum()
         voice.model_of = lambda: usage.model_id
         token = mint_token(TOKEN_KIND)
+        # It opens the bridge alone, is found as the run's own is, and dies with it; nothing of it is kept.
+        bridge_token = mint_token(BRIDGE_KIND, token.token_id)
         left = (assignment.deadline - now()) / SECOND
         scope = RunScope(
             fence=journal.fence,
@@ -239,7 +242,7 @@ class Execution:
         results = Results(journal=journal, feed=feed, voice=voice, effects=effects, usage=usage, streams=streams)
         sign = Sign(means.signs, place_of(addressee.facts) if addressee.replies else None)
         clock = _clock(assignment, scope, sign)
-        attempt = Attempt(assignment, scope, journal, results, token, clock, sign, grace=means.grace)
+        attempt = Attempt(assignment, scope, journal, results, token, bridge_token, clock, sign, grace=means.grace)
         scope.stage = Stage(
             journal=journal,
             voice=voice,

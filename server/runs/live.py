@@ -69,6 +69,14 @@ class RunTokens:
             return Caller(Role.RUNNER, attempt.scope.workspace_id, token.token_id, attempt.scope.run_id)
         raise await self._past(token)
 
+    def of_bridge(self, token: ParsedToken) -> RunScope:
+        """The run of a bridge token whose attempt is live. Raises NotAuthenticated, and what `check_alive` raises."""
+        attempt = self._live.of_token(token.token_id)
+        if attempt is None or not same_secret(attempt.bridge_token.secret_hash, token.secret_hash):
+            raise NotAuthenticated("the bridge token is not valid: it is wrong, or its run has ended")
+        attempt.scope.check_alive()
+        return attempt.scope
+
     def scope(self, caller: Caller) -> RunScope:
         """The run of an authenticated caller. Raises WrongState where it has ended meanwhile or there is none."""
         if caller.role is not Role.RUNNER:

@@ -52,6 +52,7 @@ class Preparer:
         switches: KillSwitches,
         patience: float,
         gateway_url: str = "",
+        bridge_url: str = "",
     ) -> None:
         self._runs = runs
         self._events = events
@@ -68,6 +69,7 @@ class Preparer:
         self._switches = switches
         self._patience = patience
         self._gateway_url = gateway_url
+        self._bridge_url = bridge_url
 
     async def address(self, run: QueuedRun) -> Addressee:
         """Whom the run answers. Raises NotFound where its event is gone."""
@@ -115,6 +117,7 @@ class Preparer:
         context.attempt = attempt
         context.runtime.trace_id = run.trace_id
         context.runtime.model_gateway_url = self._gateway_url
+        context.runtime.bridge_url = self._bridge_url
         context.runtime.deadline.FromMicroseconds(deadline)
         if snapshot.state:
             values = await self._state.snapshot(tuple(snapshot.state.values()), STATE_VALUES)

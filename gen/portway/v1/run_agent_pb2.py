@@ -30,7 +30,7 @@ from portway.v1 import run_pull_pb2 as portway_dot_v1_dot_run__pull__pb2
 from portway.v1 import run_result_pb2 as portway_dot_v1_dot_run__result__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aportway/v1/run_agent.proto\x12\nportway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x18portway/v1/options.proto\x1a\x19portway/v1/run_call.proto\x1a\x1cportway/v1/run_context.proto\x1a\x19portway/v1/run_pull.proto\x1a\x1bportway/v1/run_result.proto\"\xab\x01\n\x08RunStart\x12\'\n\trunner_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x08runnerId\x12\x30\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x16.portway.v1.RunContextR\x07\x63ontext\x12!\n\x0c\x63redit_bytes\x18\x03 \x01(\x03R\x0b\x63reditBytes\x12!\n\trun_token\x18\x04 \x01(\tB\x04\xa8\x9f\x19\x01R\x08runToken\"#\n\tRunCancel\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\"\x8c\x01\n\x0bRunApproval\x12\x1f\n\x0b\x61pproval_id\x18\x01 \x01(\tR\napprovalId\x12\x17\n\x07\x63\x61ll_id\x18\x02 \x01(\tR\x06\x63\x61llId\x12/\n\x05state\x18\x03 \x01(\x0e\x32\x19.portway.v1.ApprovalStateR\x05state\x12\x12\n\x04note\x18\x04 \x01(\tR\x04note\"!\n\tRunCredit\x12\x14\n\x05\x62ytes\x18\x01 \x01(\x03R\x05\x62ytes\"\xc4\x02\n\rRunInputFrame\x12,\n\x05start\x18\x01 \x01(\x0b\x32\x14.portway.v1.RunStartH\x00R\x05start\x12/\n\x06\x63\x61ncel\x18\x02 \x01(\x0b\x32\x15.portway.v1.RunCancelH\x00R\x06\x63\x61ncel\x12\x33\n\x05steer\x18\x03 \x01(\x0b\x32\x1b.portway.v1.SteeringMessageH\x00R\x05steer\x12/\n\x06\x61nswer\x18\x04 \x01(\x0b\x32\x15.portway.v1.RunAnswerH\x00R\x06\x61nswer\x12\x35\n\x08\x61pproval\x18\x05 \x01(\x0b\x32\x17.portway.v1.RunApprovalH\x00R\x08\x61pproval\x12/\n\x06\x63redit\x18\x06 \x01(\x0b\x32\x15.portway.v1.RunCreditH\x00R\x06\x63reditB\x06\n\x04kind\"t\n\x0eRunOutputFrame\x12/\n\x06result\x18\x01 \x01(\x0b\x32\x15.portway.v1.RunResultH\x00R\x06result\x12)\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32\x13.portway.v1.RunCallH\x00R\x04\x63\x61llB\x06\n\x04kind\"D\n\x0fRunAgentRequest\x12\x31\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x19.portway.v1.RunInputFrameR\x06\x66rames\"F\n\x10RunAgentResponse\x12\x32\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1a.portway.v1.RunOutputFrameR\x06\x66rames*\xd7\x01\n\rApprovalState\x12\x1e\n\x1a\x41PPROVAL_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41PPROVAL_STATE_PENDING\x10\x01\x12\x1b\n\x17\x41PPROVAL_STATE_APPROVED\x10\x02\x12\x19\n\x15\x41PPROVAL_STATE_DENIED\x10\x03\x12\x1a\n\x16\x41PPROVAL_STATE_EXPIRED\x10\x04\x12\x18\n\x14\x41PPROVAL_STATE_STALE\x10\x05\x12\x1c\n\x18\x41PPROVAL_STATE_WITHDRAWN\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aportway/v1/run_agent.proto\x12\nportway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x18portway/v1/options.proto\x1a\x19portway/v1/run_call.proto\x1a\x1cportway/v1/run_context.proto\x1a\x19portway/v1/run_pull.proto\x1a\x1bportway/v1/run_result.proto\"\xd4\x01\n\x08RunStart\x12\'\n\trunner_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x08runnerId\x12\x30\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x16.portway.v1.RunContextR\x07\x63ontext\x12!\n\x0c\x63redit_bytes\x18\x03 \x01(\x03R\x0b\x63reditBytes\x12!\n\trun_token\x18\x04 \x01(\tB\x04\xa8\x9f\x19\x01R\x08runToken\x12\'\n\x0c\x62ridge_token\x18\x05 \x01(\tB\x04\xa8\x9f\x19\x01R\x0b\x62ridgeToken\"#\n\tRunCancel\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\"\x8c\x01\n\x0bRunApproval\x12\x1f\n\x0b\x61pproval_id\x18\x01 \x01(\tR\napprovalId\x12\x17\n\x07\x63\x61ll_id\x18\x02 \x01(\tR\x06\x63\x61llId\x12/\n\x05state\x18\x03 \x01(\x0e\x32\x19.portway.v1.ApprovalStateR\x05state\x12\x12\n\x04note\x18\x04 \x01(\tR\x04note\"!\n\tRunCredit\x12\x14\n\x05\x62ytes\x18\x01 \x01(\x03R\x05\x62ytes\"\xc4\x02\n\rRunInputFrame\x12,\n\x05start\x18\x01 \x01(\x0b\x32\x14.portway.v1.RunStartH\x00R\x05start\x12/\n\x06\x63\x61ncel\x18\x02 \x01(\x0b\x32\x15.portway.v1.RunCancelH\x00R\x06\x63\x61ncel\x12\x33\n\x05steer\x18\x03 \x01(\x0b\x32\x1b.portway.v1.SteeringMessageH\x00R\x05steer\x12/\n\x06\x61nswer\x18\x04 \x01(\x0b\x32\x15.portway.v1.RunAnswerH\x00R\x06\x61nswer\x12\x35\n\x08\x61pproval\x18\x05 \x01(\x0b\x32\x17.portway.v1.RunApprovalH\x00R\x08\x61pproval\x12/\n\x06\x63redit\x18\x06 \x01(\x0b\x32\x15.portway.v1.RunCreditH\x00R\x06\x63reditB\x06\n\x04kind\"t\n\x0eRunOutputFrame\x12/\n\x06result\x18\x01 \x01(\x0b\x32\x15.portway.v1.RunResultH\x00R\x06result\x12)\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32\x13.portway.v1.RunCallH\x00R\x04\x63\x61llB\x06\n\x04kind\"D\n\x0fRunAgentRequest\x12\x31\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x19.portway.v1.RunInputFrameR\x06\x66rames\"F\n\x10RunAgentResponse\x12\x32\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1a.portway.v1.RunOutputFrameR\x06\x66rames*\xd7\x01\n\rApprovalState\x12\x1e\n\x1a\x41PPROVAL_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41PPROVAL_STATE_PENDING\x10\x01\x12\x1b\n\x17\x41PPROVAL_STATE_APPROVED\x10\x02\x12\x19\n\x15\x41PPROVAL_STATE_DENIED\x10\x03\x12\x1a\n\x16\x41PPROVAL_STATE_EXPIRED\x10\x04\x12\x18\n\x14\x41PPROVAL_STATE_STALE\x10\x05\x12\x1c\n\x18\x41PPROVAL_STATE_WITHDRAWN\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,22 +41,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNSTART'].fields_by_name['runner_id']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
   _globals['_RUNSTART'].fields_by_name['run_token']._loaded_options = None
   _globals['_RUNSTART'].fields_by_name['run_token']._serialized_options = b'\250\237\031\001'
-  _globals['_APPROVALSTATE']._serialized_start=1187
-  _globals['_APPROVALSTATE']._serialized_end=1402
+  _globals['_RUNSTART'].fields_by_name['bridge_token']._loaded_options = None
+  _globals['_RUNSTART'].fields_by_name['bridge_token']._serialized_options = b'\250\237\031\001'
+  _globals['_APPROVALSTATE']._serialized_start=1228
+  _globals['_APPROVALSTATE']._serialized_end=1443
   _globals['_RUNSTART']._serialized_start=211
-  _globals['_RUNSTART']._serialized_end=382
-  _globals['_RUNCANCEL']._serialized_start=384
-  _globals['_RUNCANCEL']._serialized_end=419
-  _globals['_RUNAPPROVAL']._serialized_start=422
-  _globals['_RUNAPPROVAL']._serialized_end=562
-  _globals['_RUNCREDIT']._serialized_start=564
-  _globals['_RUNCREDIT']._serialized_end=597
-  _globals['_RUNINPUTFRAME']._serialized_start=600
-  _globals['_RUNINPUTFRAME']._serialized_end=924
-  _globals['_RUNOUTPUTFRAME']._serialized_start=926
-  _globals['_RUNOUTPUTFRAME']._serialized_end=1042
-  _globals['_RUNAGENTREQUEST']._serialized_start=1044
-  _globals['_RUNAGENTREQUEST']._serialized_end=1112
-  _globals['_RUNAGENTRESPONSE']._serialized_start=1114
-  _globals['_RUNAGENTRESPONSE']._serialized_end=1184
+  _globals['_RUNSTART']._serialized_end=423
+  _globals['_RUNCANCEL']._serialized_start=425
+  _globals['_RUNCANCEL']._serialized_end=460
+  _globals['_RUNAPPROVAL']._serialized_start=463
+  _globals['_RUNAPPROVAL']._serialized_end=603
+  _globals['_RUNCREDIT']._serialized_start=605
+  _globals['_RUNCREDIT']._serialized_end=638
+  _globals['_RUNINPUTFRAME']._serialized_start=641
+  _globals['_RUNINPUTFRAME']._serialized_end=965
+  _globals['_RUNOUTPUTFRAME']._serialized_start=967
+  _globals['_RUNOUTPUTFRAME']._serialized_end=1083
+  _globals['_RUNAGENTREQUEST']._serialized_start=1085
+  _globals['_RUNAGENTREQUEST']._serialized_end=1153
+  _globals['_RUNAGENTRESPONSE']._serialized_start=1155
+  _globals['_RUNAGENTRESPONSE']._serialized_end=1225
 # @@protoc_insertion_point(module_scope)

@@ -73,12 +73,15 @@ class RunStart(_message.Message):
     CONTEXT_FIELD_NUMBER: _builtins.int
     CREDIT_BYTES_FIELD_NUMBER: _builtins.int
     RUN_TOKEN_FIELD_NUMBER: _builtins.int
+    BRIDGE_TOKEN_FIELD_NUMBER: _builtins.int
     runner_id: _builtins.str
     """`plugin:author/name/runner`."""
     credit_bytes: _builtins.int
     """Bytes of frames that may be under way towards the host before it sends RunCredit; 0: no limit."""
     run_token: _builtins.str
     """Bearer token for RunnerService, for what a runner starts beside its own stream (an MCP bridge, a program in the box). Dead when the run ends."""
+    bridge_token: _builtins.str
+    """Bearer token for the run's MCP bridge and for nothing else, so that what is given it can ask no more than the bridge's tools. Dead when the run ends."""
     @_builtins.property
     def context(self) -> _run_context_pb2.RunContext:
         """Everything the runner is given."""
@@ -90,10 +93,11 @@ class RunStart(_message.Message):
         context: _run_context_pb2.RunContext | None = ...,
         credit_bytes: _builtins.int = ...,
         run_token: _builtins.str = ...,
+        bridge_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "credit_bytes", b"credit_bytes", "run_token", b"run_token", "runner_id", b"runner_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bridge_token", b"bridge_token", "context", b"context", "credit_bytes", b"credit_bytes", "run_token", b"run_token", "runner_id", b"runner_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -916,6 +916,7 @@ class RuntimeContext(_message.Message):
     BUDGET_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     MODEL_GATEWAY_URL_FIELD_NUMBER: _builtins.int
+    BRIDGE_URL_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """Name of the host."""
     host_version: _builtins.str
@@ -932,6 +933,8 @@ class RuntimeContext(_message.Message):
     """Where the host serves models in the shapes of OpenAI (`/openai/v1`) and Anthropic (`/anthropic`) to programs that a run starts; they show the run's token.
     Empty: it does not.
     """
+    bridge_url: _builtins.str
+    """Where the host serves the run's MCP bridge over streamable HTTP to programs outside of a session; they show the run's bridge token. Empty: it does not."""
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
         """When the run must have ended."""
@@ -962,10 +965,11 @@ class RuntimeContext(_message.Message):
         budget: _usage_pb2.Budget | None = ...,
         metadata: _struct_pb2.Struct | None = ...,
         model_gateway_url: _builtins.str = ...,
+        bridge_url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "deadline", b"deadline", "metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "deadline", b"deadline", "host", b"host", "host_version", b"host_version", "locale", b"locale", "metadata", b"metadata", "model_gateway_url", b"model_gateway_url", "protocol_version", b"protocol_version", "static_refs", b"static_refs", "time_zone", b"time_zone", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bridge_url", b"bridge_url", "budget", b"budget", "deadline", b"deadline", "host", b"host", "host_version", b"host_version", "locale", b"locale", "metadata", b"metadata", "model_gateway_url", b"model_gateway_url", "protocol_version", b"protocol_version", "static_refs", b"static_refs", "time_zone", b"time_zone", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1748,6 +1748,7 @@ class RunBoxRequest(_message.Message):
     START_PROCESS_FIELD_NUMBER: _builtins.int
     STOP_PROCESS_FIELD_NUMBER: _builtins.int
     SERVE_MODELS_FIELD_NUMBER: _builtins.int
+    SERVE_BRIDGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def exec(self) -> _process_pb2.ExecRequest:
         """A frame of a command; session ids in it are ignored, the run's session is used."""
@@ -1771,6 +1772,13 @@ class RunBoxRequest(_message.Message):
         Errors of its own: ALREADY_EXISTS (the name is in use in this session by this or another run, or the port by a program).
         """
 
+    @_builtins.property
+    def serve_bridge(self) -> Global___ServeBridge:
+        """Offers the run's MCP bridge to programs in its session, as `serve_models` does its models: the answer is `bridge_socket`, and it lasts
+        until the call is cancelled or the run ends. Needs the permission box.exec; what a tool of the bridge does needs that of the same pull call.
+        Errors of its own: ALREADY_EXISTS (name, port), as for `serve_models`.
+        """
+
     def __init__(
         self,
         *,
@@ -1779,16 +1787,73 @@ class RunBoxRequest(_message.Message):
         start_process: _process_pb2.StartProcessRequest | None = ...,
         stop_process: _process_pb2.StopProcessRequest | None = ...,
         serve_models: Global___ServeModels | None = ...,
+        serve_bridge: Global___ServeBridge | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "kind", b"kind", "serve_models", b"serve_models", "start_process", b"start_process", "stop_process", b"stop_process"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "kind", b"kind", "serve_bridge", b"serve_bridge", "serve_models", b"serve_models", "start_process", b"start_process", "stop_process", b"stop_process"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "kind", b"kind", "serve_models", b"serve_models", "start_process", b"start_process", "stop_process", b"stop_process"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "kind", b"kind", "serve_bridge", b"serve_bridge", "serve_models", b"serve_models", "start_process", b"start_process", "stop_process", b"stop_process"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["exec", "attach", "start_process", "stop_process", "serve_models"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["exec", "attach", "start_process", "stop_process", "serve_models", "serve_bridge"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___RunBoxRequest: _TypeAlias = RunBoxRequest  # noqa: Y015
+
+@_typing.final
+class ServeBridge(_message.Message):
+    """ServeBridge offers the run's MCP bridge as a socket in its session. The run's bridge token opens it, and no other does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the socket, as in SocketListen; empty: `bridge`."""
+    port: _builtins.int
+    """Port of 127.0.0.1 inside; 0 lets the session choose a free one."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        port: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServeBridge: _TypeAlias = ServeBridge  # noqa: Y015
+
+@_typing.final
+class BridgeSocket(_message.Message):
+    """BridgeSocket is where programs in the session find the run's MCP bridge."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Unix socket, for programs that speak HTTP over one."""
+    port: _builtins.int
+    """Port of 127.0.0.1 inside."""
+    url: _builtins.str
+    """Address for MCP clients over streamable HTTP: `http://127.0.0.1:PORT/mcp`."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        port: _builtins.int = ...,
+        url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "port", b"port", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BridgeSocket: _TypeAlias = BridgeSocket  # noqa: Y015
 
 @_typing.final
 class ServeModels(_message.Message):
@@ -1861,6 +1926,7 @@ class RunBoxResponse(_message.Message):
     PROCESS_FIELD_NUMBER: _builtins.int
     TAKEN_BYTES_FIELD_NUMBER: _builtins.int
     MODELS_SOCKET_FIELD_NUMBER: _builtins.int
+    BRIDGE_SOCKET_FIELD_NUMBER: _builtins.int
     taken_bytes: _builtins.int
     """Bytes of input that have been taken since the last such frame. On a run's own stream at most 1 MiB of input may be under way."""
     @_builtins.property
@@ -1879,6 +1945,10 @@ class RunBoxResponse(_message.Message):
     def models_socket(self) -> Global___ModelsSocket:
         """Programs can connect."""
 
+    @_builtins.property
+    def bridge_socket(self) -> Global___BridgeSocket:
+        """Programs can connect."""
+
     def __init__(
         self,
         *,
@@ -1887,12 +1957,13 @@ class RunBoxResponse(_message.Message):
         process: _process_pb2.Process | None = ...,
         taken_bytes: _builtins.int = ...,
         models_socket: Global___ModelsSocket | None = ...,
+        bridge_socket: Global___BridgeSocket | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "kind", b"kind", "models_socket", b"models_socket", "process", b"process", "taken_bytes", b"taken_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "bridge_socket", b"bridge_socket", "exec", b"exec", "kind", b"kind", "models_socket", b"models_socket", "process", b"process", "taken_bytes", b"taken_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "kind", b"kind", "models_socket", b"models_socket", "process", b"process", "taken_bytes", b"taken_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "bridge_socket", b"bridge_socket", "exec", b"exec", "kind", b"kind", "models_socket", b"models_socket", "process", b"process", "taken_bytes", b"taken_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["exec", "attach", "process", "taken_bytes", "models_socket"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["exec", "attach", "process", "taken_bytes", "models_socket", "bridge_socket"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

@@ -64,7 +64,8 @@ class Acp(AgentRunner):
             if flag(ctx.config, "models", True):
                 models = await stack.enter_async_context(place.models())
             servers = await stack.enter_async_context(bridge_servers(ctx, host, place))
-            await place.write(context_files(ctx, place.folders.run))
+            files = [context_files(ctx, place.folders.run), *(server.files for server in servers)]
+            await place.write({path: data for some in files for path, data in some.items()})
             environment = {**base_environment(place), **_keys(models, host.run_token), **settings.environment}
             argv = (*settings.command, *settings.arguments)
             program = await stack.enter_async_context(
@@ -107,8 +108,10 @@ async def _ask(connection: Any, talk: Talk, turn: _Turn) -> None:
     """A session, old or new, and one prompt in it."""
     about = Implementation(name="portway", version="1")
     hello = await connection.initialize(protocol_version=PROTOCOL_VERSION, client_info=about)
-    servers = [_server(one) for one in turn.servers]
-    can_load = bool(hello.agent_capabilities and hello.agent_capabilities.load_session)
+    abilities = hello.agent_capabilities
+    over_http = bool(abilities and abilities.mcp_capabilities and abilities.mcp_capabilities.http)
+    servers = [_server(one, over_http) for one in turn.servers]
+    can_load = bool(abilities and abilities.load_session)
     if turn.session_id and can_load:
         try:
             await connection.load_session(cwd=turn.directory, mcp_servers=servers, session_id=turn.session_id)
@@ -166,8 +169,9 @@ def _keys(models: ModelUrls | None, run_token: str) -> Mapping[str, str]:
     }
 
 
-def _server(server: McpServer) -> HttpMcpServer | McpServerStdio:
-    if server.url:
+def _server(server: McpServer, over_http: bool) -> HttpMcpServer | McpServerStdio:
+    """Every agent takes servers over standard streams; only some say that they take those over HTTP."""
+    if over_http and server.url:
         headers = [HttpHeader(name=name, value=value) for name, value in server.headers.items()]
         return HttpMcpServer(type="http", name=server.name, url=server.url, headers=headers)
     program, *rest = server.command

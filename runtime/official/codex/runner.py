@@ -23,6 +23,7 @@ from portway.runtime.sdk.types.results import RunError
 
 SANDBOXES = ("read-only", "workspace-write", "danger-full-access")
 KEY_VARIABLE = "PORTWAY_RUN_TOKEN"
+BRIDGE_VARIABLE = "PORTWAY_BRIDGE_TOKEN"
 # Hosted tools of the vendor: the gateway fetches nothing for anybody.
 CONFIG = b"""# Written anew for each run.
 web_search = "disabled"
@@ -81,22 +82,29 @@ class Codex(Harness):
         for name, value in values.items():
             arguments += ["-c", f"{name}={json.dumps(value)}"]
         for server in job.servers:
-            arguments += _mcp(server)
+            arguments += _mcp(server, job.settings.timeout)
         arguments += ["resume", job.session_id, "-"] if job.session_id else ["-"]
         files: dict[str, bytes | Link] = {f"{home}/config.toml": CONFIG}
         files |= {f"{home}/skills/{name}": Link(path) for name, path in job.place.skills}
         environment = {"CODEX_HOME": home, KEY_VARIABLE: job.run_token}
+        for server in job.servers:
+            environment[BRIDGE_VARIABLE] = server.headers.get("Authorization", "").removeprefix("Bearer ")
         return Start(arguments, environment, files, job.prompt.encode())
 
 
-def _mcp(server: McpServer) -> list[str]:
-    """JSON of texts and lists is TOML as well."""
-    key = f"mcp_servers.{server.name}"
+def _mcp(server: McpServer, seconds: float) -> list[str]:
+    """JSON of texts, numbers and lists is TOML as well. Everybody can read arguments, so the token is not in them."""
     if server.url:
-        headers = ", ".join(f"{json.dumps(name)} = {json.dumps(value)}" for name, value in server.headers.items())
-        return ["-c", f"{key}.url={json.dumps(server.url)}", "-c", f"{key}.http_headers={{{headers}}}"]
-    program, *rest = server.command
-    return ["-c", f"{key}.command={json.dumps(program)}", "-c", f"{key}.args={json.dumps(rest)}"]
+        values: dict[str, object] = {"url": server.url, "bearer_token_env_var": BRIDGE_VARIABLE}
+    else:
+        program, *rest = server.command
+        values = {"command": program, "args": rest}
+    # A call may wait for a person as long as the program may.
+    values["tool_timeout_sec"] = seconds
+    words = []
+    for name, one in values.items():
+        words += ["-c", f"mcp_servers.{server.name}.{name}={json.dumps(one)}"]
+    return words
 
 
 class CodexReader(JsonReader):

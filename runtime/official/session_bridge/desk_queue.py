@@ -54,6 +54,8 @@ class MessageQueue:
         paths = (self.inbox / f"{message_id}.json", self.outbox / f"{message_id}.md")
         try:
             unfinished = self.inbox / f".{message_id}"
+            # It may hold the token of the run's bridge.
+            unfinished.touch(mode=0o600)
             unfinished.write_text(json.dumps(message, ensure_ascii=False, indent=2), encoding="utf-8")
             unfinished.replace(paths[0])
             yield

@@ -9,6 +9,7 @@ import httpx
 
 from portway.runtime.harness.allowances import SESSION_BRIDGES
 from portway.runtime.harness.failures import EMPTY_OUTPUT, LOST, NO_PLACE, PROGRAM_ERROR, TIMEOUT, excerpt
+from portway.runtime.harness.mcp import NAME, McpServer, mcp_document
 from portway.runtime.harness.project import context_document
 from portway.runtime.harness.runner import MESSAGE_KEY, check_prompt
 from portway.runtime.harness.settings import MAX_SECONDS, number, text
@@ -33,6 +34,10 @@ class SessionBridge(AgentRunner):
         seconds = number(ctx.config, "timeout_seconds", 600.0, MAX_SECONDS)
         check_prompt(ctx)
         message = {"id": ctx.run_id, "wait_seconds": seconds, "text": ctx.input.text, "context": context_document(ctx)}
+        if ctx.runtime.bridge_url and host.bridge_token:
+            # As the file that desktop programs read. It opens the run's bridge alone, until the run ends.
+            server = McpServer(NAME, ctx.runtime.bridge_url, {"Authorization": f"Bearer {host.bridge_token}"})
+            message["mcp"] = json.loads(mcp_document((server,)))
         yield Progress("waiting for the desktop session")
         said = await _handed_over(port, folder, message, seconds)
         if not said.strip():

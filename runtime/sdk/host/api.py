@@ -15,7 +15,7 @@ class HostApi:
     """The host as one run sees it. Each call is bounded by the run's time and raises the meanings of
     `portway.rpc.errors`: `NotFound` outside the run's resources, `NotPermitted` without the permission, and so on."""
 
-    def __init__(self, calls: Calls, steering: Steering, run_token: str) -> None:
+    def __init__(self, calls: Calls, steering: Steering, run_token: str, bridge_token: str = "") -> None:
         self.models = Models(calls)
         self.tools = Tools(calls)
         self.knowledge = Knowledge(calls)
@@ -35,3 +35,5 @@ class HostApi:
         self.request_interaction = self.interactions.request
         # For what a runner starts beside its stream (a bridge, a program in the box); a secret, dead when the run ends.
         self.run_token = run_token
+        # For what may use the run's MCP bridge and nothing else; as secret, and as short-lived.
+        self.bridge_token = bridge_token

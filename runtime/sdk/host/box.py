@@ -66,6 +66,15 @@ class ModelsPlace:
     anthropic_base_url: str
 
 
+@dataclass(frozen=True, slots=True)
+class BridgePlace:
+    """Where programs of the session find the run's MCP bridge; `host.bridge_token` opens it."""
+
+    path: str
+    port: int
+    url: str
+
+
 class BoxProgram:
     """A program under way. Leaving the block that it was started with ends it, with everything that it started."""
 
@@ -142,6 +151,17 @@ class RunBox:
                 yield ModelsPlace(place.path, place.port, place.openai_base_url, place.anthropic_base_url)
                 return
             raise Unavailable("the host did not say where the models are")
+
+    @asynccontextmanager
+    async def serve_bridge(self, name: str = "", port: int = 0) -> AsyncIterator[BridgePlace]:
+        """The run's MCP bridge as a socket in the session, while the block runs. Raises `Conflict` (name, port)."""
+        async with self._calls.converse("run_box") as conversation:
+            await conversation.send(pb.RunBoxRequest(serve_bridge=pb.ServeBridge(name=name, port=port)), more=False)
+            async for answer in conversation.answers():
+                place = answer.bridge_socket
+                yield BridgePlace(place.path, place.port, place.url)
+                return
+            raise Unavailable("the host did not say where the bridge is")
 
 
 def _message_of(command: BoxCommand) -> process_pb2.Command:

@@ -50,6 +50,7 @@ class RunSession:
         self.context = read(RunContext, start.context)
         self._stream = stream
         self._run_token = start.run_token
+        self._bridge_token = start.bridge_token
         self._make_runner = make_runner
         self._encoder = ResultEncoder(start.context.run_id)
         self._outbox = Outbox(stream.write, start.credit_bytes)
@@ -126,7 +127,9 @@ class RunSession:
         return RunCompleted()
 
     async def _speak(self) -> None:
-        results = self._make_runner().run(self.context, HostApi(self._calls, self._steering, self._run_token))
+        results = self._make_runner().run(
+            self.context, HostApi(self._calls, self._steering, self._run_token, self._bridge_token)
+        )
         if not isinstance(results, AsyncIterator):
             raise _not_iterable(results)
         try:

@@ -195,6 +195,7 @@ class RuntimeContext:
     budget: Budget | None = None
     metadata: Json = field(default_factory=dict)
     model_gateway_url: str = ""
+    bridge_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)

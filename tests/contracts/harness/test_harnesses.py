@@ -15,6 +15,8 @@ from tests.waiting import until
 
 pytestmark = [needs_sandbox, pytest.mark.asyncio(loop_scope="module")]
 EVERY = [f"{runner}-{place}" for runner in VENDORS for place in PLACES]
+# Of the run itself, and dead with it.
+TOKENS = ("PORTWAY_RUN_TOKEN", "PORTWAY_BRIDGE_TOKEN")
 FAILURES = {
     "empty": "harness.empty_output",
     "badjson": "harness.bad_output",
@@ -114,7 +116,7 @@ async def test_it_is_told_of_its_run_and_of_nothing_else(stack: Harnessed, agent
     )
     assert "run_token" not in context.text and "pw_" not in context.text
     seen = json.loads(environment.text)
-    assert not [name for name in seen["env"] if name.startswith("PORTWAY") and name != "PORTWAY_RUN_TOKEN"]
+    assert not [name for name in seen["env"] if name.startswith("PORTWAY") and name not in TOKENS]
     inside = "/workspace" if agent.endswith("-box") else str(stack.allowed)
     assert seen["home"].startswith(inside) and seen["cwd"].startswith(inside)
     assert noisy.text == "after much noise"
@@ -127,6 +129,8 @@ async def test_the_next_message_resumes_the_session(stack: Harnessed, agent: str
     second = await stack.say(agent, "arguments x", talk)
     session = "0199a213-81c0-7800-8aa1-bbab2a035a53"
     assert session not in json.loads(first.text)
+    # Every process of the machine can read arguments.
+    assert "pw_" not in first.text and "pw_" not in second.text
     assert session in json.loads(second.text)
     if not agent.startswith("acp-"):  # which loads its session before it hears what the message says
         assert (await stack.say(agent, "refuse_resume began anew", talk)).text == "began anew"

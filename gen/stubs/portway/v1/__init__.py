@@ -59,6 +59,7 @@ __all__ = (
     "BoxPolicy",
     "BoxServiceStub",
     "BoxServiceSyncStub",
+    "BridgeSocket",
     "Budget",
     "CancelDirectChatRequest",
     "CancelDirectChatResponse",
@@ -751,6 +752,7 @@ __all__ = (
     "SearchMessagesResponse",
     "SendMessageRequest",
     "SendMessageResponse",
+    "ServeBridge",
     "ServeModels",
     "ServeSocketRequest",
     "ServeSocketResponse",
@@ -5636,6 +5638,31 @@ class BoxPolicy(betterproto2.Message):
 
 
 default_message_pool.register_message("portway.v1", "BoxPolicy", BoxPolicy)
+
+
+@dataclass(eq=False, repr=False)
+class BridgeSocket(betterproto2.Message):
+    """
+    BridgeSocket is where programs in the session find the run's MCP bridge.
+    """
+
+    path: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Unix socket, for programs that speak HTTP over one.
+    """
+
+    port: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    Port of 127.0.0.1 inside.
+    """
+
+    url: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Address for MCP clients over streamable HTTP: `http://127.0.0.1:PORT/mcp`.
+    """
+
+
+default_message_pool.register_message("portway.v1", "BridgeSocket", BridgeSocket)
 
 
 @dataclass(eq=False, repr=False)
@@ -19893,6 +19920,13 @@ class RunBoxRequest(betterproto2.Message):
     Errors of its own: ALREADY_EXISTS (the name is in use in this session by this or another run, or the port by a program).
     """
 
+    serve_bridge: "ServeBridge | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+    """
+    Offers the run's MCP bridge to programs in its session, as `serve_models` does its models: the answer is `bridge_socket`, and it lasts
+    until the call is cancelled or the run ends. Needs the permission box.exec; what a tool of the bridge does needs that of the same pull call.
+    Errors of its own: ALREADY_EXISTS (name, port), as for `serve_models`.
+    """
+
 
 default_message_pool.register_message("portway.v1", "RunBoxRequest", RunBoxRequest)
 
@@ -19929,6 +19963,11 @@ class RunBoxResponse(betterproto2.Message):
     """
 
     models_socket: "ModelsSocket | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+    """
+    Programs can connect.
+    """
+
+    bridge_socket: "BridgeSocket | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
     """
     Programs can connect.
     """
@@ -21646,6 +21685,11 @@ class RunStart(betterproto2.Message):
     Bearer token for RunnerService, for what a runner starts beside its own stream (an MCP bridge, a program in the box). Dead when the run ends.
     """
 
+    bridge_token: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Bearer token for the run's MCP bridge and for nothing else, so that what is given it can ask no more than the bridge's tools. Dead when the run ends.
+    """
+
 
 default_message_pool.register_message("portway.v1", "RunStart", RunStart)
 
@@ -21732,6 +21776,11 @@ class RuntimeContext(betterproto2.Message):
     """
     Where the host serves models in the shapes of OpenAI (`/openai/v1`) and Anthropic (`/anthropic`) to programs that a run starts; they show the run's token.
     Empty: it does not.
+    """
+
+    bridge_url: "str" = betterproto2.field(12, betterproto2.TYPE_STRING)
+    """
+    Where the host serves the run's MCP bridge over streamable HTTP to programs outside of a session; they show the run's bridge token. Empty: it does not.
     """
 
 
@@ -22204,6 +22253,26 @@ class SendMessageResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("portway.v1", "SendMessageResponse", SendMessageResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ServeBridge(betterproto2.Message):
+    """
+    ServeBridge offers the run's MCP bridge as a socket in its session. The run's bridge token opens it, and no other does.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Name of the socket, as in SocketListen; empty: `bridge`.
+    """
+
+    port: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    Port of 127.0.0.1 inside; 0 lets the session choose a free one.
+    """
+
+
+default_message_pool.register_message("portway.v1", "ServeBridge", ServeBridge)
 
 
 @dataclass(eq=False, repr=False)
