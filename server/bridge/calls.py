@@ -1,6 +1,5 @@
 """The pull calls of a run as the bridge makes them: the handlers that its own stream and the unary methods have."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -26,7 +25,7 @@ class BridgeCalls:
     async def one(self, run: RunScope, name: str, request: Message) -> Any:
         """The answer to a call of one request and one answer."""
         operation = self._checked(run, name, request)
-        async with asyncio.timeout(run.time_left()):
+        async with run.in_time():
             return await operation.handler(run, request)
 
     async def tool(self, run: RunScope, request: pb.RunnerServiceCallToolRequest, told: Told) -> pb.ToolResult:
@@ -52,7 +51,7 @@ class BridgeCalls:
                 raise PayloadTooLarge(f"it has more than {most} bytes")
 
         operation = self._checked(run, name, request)
-        async with asyncio.timeout(run.time_left()):
+        async with run.in_time():
             await operation.handler(run, request, emit)
         return bytes(data)
 

@@ -19,6 +19,7 @@ Work = Callable[[Tell], Awaitable[Mapping[str, Any]]]
 # Between two steps that have no fraction of their own: progress must grow.
 _STEP = 0.001
 _LINE = 1000
+_WAITING = "waiting for a person to approve"
 _COMMENT = b": still under way\n\n"
 
 
@@ -88,7 +89,7 @@ class Exchange:
                 async with self._writing:
                     await self._reply.pieces([_COMMENT])
             else:
-                await self.tell(self._said, None)
+                await self.tell(_WAITING if self._run.stands_still else self._said, None)
 
     async def _answered(self, outcome: Mapping[str, Any] | BaseException) -> str:
         request_id = self._request.request_id

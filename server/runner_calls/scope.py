@@ -114,6 +114,11 @@ class RunScope:
             raise run_finished(self.run_id, "ended")
         return self.stage
 
+    @property
+    def stands_still(self) -> bool:
+        """Its clock does, because somebody waits for a person."""
+        return self._stood_still is not None
+
     @asynccontextmanager
     async def in_time(self) -> AsyncIterator[None]:
         """The block ends with the run's time, which may stand still meanwhile. Raises TimeoutError."""
