@@ -1,10 +1,12 @@
 """`POST /v1/responses`: reading. Nothing is stored: each request carries its whole conversation."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from portway.rpc.errors import PortwayError
 from portway.server.gateway import fields
+from portway.server.gateway.namespaces import Namespaces
 from portway.server.gateway.openai_chat import CHOICES, EFFORTS
 from portway.server.gateway.openai_errors import refusal_of
 from portway.server.gateway.responses_writer import ResponseWriter
@@ -31,6 +33,7 @@ _ROLES = {
     "user": MessageRole.USER,
     "assistant": MessageRole.ASSISTANT,
 }
+_GROUP = "namespace"
 # A tool whose argument is free text; models get it as a function with one text.
 _FREE_TEXT = {
     "type": "object",
@@ -45,6 +48,7 @@ class Responses:
 
     def __init__(self) -> None:
         self._free: frozenset[str] = frozenset()
+        self._spaces = Namespaces()
 
     def read(self, body: Mapping[str, Any]) -> Asked:
         for name in ("previous_response_id", "conversation"):
@@ -52,14 +56,14 @@ class Responses:
                 raise fields.wrong(name, "is not kept by this gateway; send the whole conversation as input")
         if body.get("background"):
             raise fields.wrong("background", "must be false: an answer ends with its request")
-        tools = list(_tools(body))
+        tools = self._tools(body)
         self._free = frozenset(tool.name for tool in tools if tool.input_schema is _FREE_TEXT)
         instructions = fields.text(body, "instructions", default="")
         system = (Message(MessageRole.SYSTEM, (TextPart(instructions),)),) if instructions else ()
         question = ModelRequest(
-            messages=(*system, *_joined(_input(body.get("input")))),
+            messages=(*system, *_joined(_input(body.get("input"), self._spaces))),
             tools=tuple(tools),
-            tool_choice=_choice(body.get("tool_choice"), {tool.name for tool in tools}),
+            tool_choice=_choice(body.get("tool_choice"), {tool.name for tool in tools}, self._spaces),
             temperature=fields.number(body, "temperature", 0, 2),
             top_p=fields.number(body, "top_p", 0, 1),
             max_output_tokens=fields.count(body, "max_output_tokens"),
@@ -69,10 +73,19 @@ class Responses:
         return Asked(fields.text(body, "model"), question, bool(fields.flag(body, "stream")))
 
     def writer(self, asked: Asked) -> ResponseWriter:
-        return ResponseWriter(asked.model, self._free)
+        return ResponseWriter(asked.model, self._free, self._spaces)
 
     def refusal(self, error: PortwayError) -> Refusal:
         return refusal_of(error)
+
+    def _tools(self, body: Mapping[str, Any]) -> list[ToolDefinition]:
+        """All tools, those in groups under names that providers take."""
+        single = list(_plain_tools(body.get("tools"), "tools", groups=True))
+        grouped = [(group, tool) for group, tools in _groups(body.get("tools")) for tool in tools]
+        plain = [tool.name for tool in single]
+        self._spaces = Namespaces(((group, tool.name) for group, tool in grouped), plain)
+        renamed = [replace(tool, name=self._spaces.flat(group, tool.name)) for group, tool in grouped]
+        return single + renamed
 
 
 def _effort(value: object) -> ReasoningEffort | None:
@@ -82,9 +95,18 @@ def _effort(value: object) -> ReasoningEffort | None:
     return EFFORTS.get(effort)
 
 
-def _tools(body: Mapping[str, Any]) -> Iterable[ToolDefinition]:
-    """Functions and tools of free text."""
-    for path, tool in fields.objects(body.get("tools"), "tools"):
+def _groups(value: object) -> Iterable[tuple[str, list[ToolDefinition]]]:
+    """Groups by their names. A group holds functions and tools of free text, and no other group."""
+    for path, tool in fields.objects(value, "tools"):
+        if tool.get("type") == _GROUP:
+            yield fields.text(tool, "name", path), list(_plain_tools(tool.get("tools"), f"{path}.tools"))
+
+
+def _plain_tools(value: object, under: str, *, groups: bool = False) -> Iterable[ToolDefinition]:
+    """Functions and tools of free text. `groups`: those may stand beside them, and are left out here."""
+    for path, tool in fields.objects(value, under):
+        if groups and tool.get("type") == _GROUP:
+            continue
         description = fields.text(tool, "description", path, "")
         if tool.get("type") == "function":
             schema = fields.an_object(tool.get("parameters") or {"type": "object", "properties": {}}, path)
@@ -95,20 +117,21 @@ def _tools(body: Mapping[str, Any]) -> Iterable[ToolDefinition]:
             raise fields.of_the_vendor(path, tool.get("type"))
 
 
-def _choice(value: object, offered: set[str]) -> ToolChoice:
+def _choice(value: object, offered: set[str], spaces: Namespaces) -> ToolChoice:
     if value is None:
         return ToolChoice()
     if isinstance(value, str):
         if value not in CHOICES:
             raise fields.wrong("tool_choice", f"must be one of {', '.join(CHOICES)}, or name a function")
         return ToolChoice(CHOICES[value])
-    name = fields.text(fields.an_object(value, "tool_choice"), "name", "tool_choice")
+    chosen = fields.an_object(value, "tool_choice")
+    name = spaces.flat(fields.text(chosen, "namespace", "tool_choice", ""), fields.text(chosen, "name", "tool_choice"))
     if name not in offered:
         raise fields.wrong("tool_choice.name", f"there is no tool {name!r} in this request")
     return ToolChoice(ToolChoiceMode.NAMED, name)
 
 
-def _input(value: object) -> Iterable[Message]:
+def _input(value: object, spaces: Namespaces) -> Iterable[Message]:
     if isinstance(value, str):
         yield Message(MessageRole.USER, (TextPart(value),))
         return
@@ -116,12 +139,12 @@ def _input(value: object) -> Iterable[Message]:
     empty = True
     for path, item in fields.objects(value, "input"):
         empty = False
-        yield from _item(item, path, names)
+        yield from _item(item, path, names, spaces)
     if empty:
         raise fields.wrong("input", "is required")
 
 
-def _item(item: Mapping[str, Any], path: str, names: dict[str, str]) -> Iterable[Message]:
+def _item(item: Mapping[str, Any], path: str, names: dict[str, str], spaces: Namespaces) -> Iterable[Message]:
     match item.get("type", "message"):
         case "message":
             role = fields.text(item, "role", path)
@@ -134,7 +157,8 @@ def _item(item: Mapping[str, Any], path: str, names: dict[str, str]) -> Iterable
             if thought is not None:
                 yield Message(MessageRole.ASSISTANT, (thought,))
         case "function_call" | "custom_tool_call" as kind:
-            call_id, name = fields.text(item, "call_id", path), fields.text(item, "name", path)
+            call_id = fields.text(item, "call_id", path)
+            name = spaces.flat(fields.text(item, "namespace", path, ""), fields.text(item, "name", path))
             names[call_id] = name
             if kind == "function_call":
                 arguments = fields.text(item, "arguments", path, "{}") or "{}"

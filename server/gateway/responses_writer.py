@@ -7,6 +7,7 @@ from typing import Any
 from portway.rpc.errors import PortwayError
 from portway.rpc.ids import new_id
 from portway.server.gateway import sse
+from portway.server.gateway.namespaces import Namespaces
 from portway.server.gateway.openai_chat import arguments_of
 from portway.server.gateway.openai_errors import error_body
 from portway.server.gateway.thoughts import sealed
@@ -31,11 +32,12 @@ Item = dict[str, Any]
 
 
 class ResponseWriter:
-    """`free`: tools whose argument is free text."""
+    """`free`: tools whose argument is free text; `spaces`: those that the program knows in groups."""
 
-    def __init__(self, model: str, free: frozenset[str]) -> None:
+    def __init__(self, model: str, free: frozenset[str], spaces: Namespaces) -> None:
         self._model = model
         self._free = free
+        self._spaces = spaces
         self._id = _name("resp")
         self._created = int(time.time())
         self._sequence = -1
@@ -155,7 +157,10 @@ class ResponseWriter:
     # Calls.
 
     def _call(self, call_id: str, name: str) -> Iterable[bytes]:
-        item: Item = {"id": _name("fc"), "call_id": call_id, "name": name, "status": "in_progress"}
+        group, inner = self._spaces.parts(name)
+        item: Item = {"id": _name("fc"), "call_id": call_id, "name": inner, "status": "in_progress"}
+        if group:
+            item["namespace"] = group
         if name in self._free:
             item |= {"type": "custom_tool_call", "input": ""}
         else:

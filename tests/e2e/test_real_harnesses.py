@@ -138,6 +138,27 @@ async def test_a_conversation_goes_on_in_the_programs_own_session(tmp_path: Path
         assert here.mock.api_key not in (tmp_path / "up.log").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("kind", ["anthropic", "openai"])
+async def test_a_program_asks_the_runs_bridge_and_uses_the_answer(tmp_path: Path, kind: str) -> None:
+    async with real(tmp_path, kind) as here, here.stack.client() as host:
+        for agent in AGENTS:
+            results = []
+            talk = uuid.uuid4().hex
+            async for item in host.chat(f"ask the bridge, {agent}", conversation_id=talk, agent_id=agent):
+                if isinstance(item, ToolDone):
+                    results.append(item.call)
+                last = item
+            assert isinstance(last, Finished) and last.run.state == run_pb2.RUN_STATE_COMPLETED, last
+            # The mock says so only to the result of the call, which the program sent it with its next request.
+            assert last.reply is not None and last.reply.content == "The bridge said what it said.", last.reply
+            (result,) = results
+            assert result.tool == {"claude": "mcp__portway__event", "codex": "portway.event"}[agent]
+            assert not result.HasField("error"), result
+            said = str(result)
+            assert last.run.run_id in said and "message.received" in said and f"ask the bridge, {agent}" in said
+        assert "pw_bridge_" not in json.dumps(await here.mock.requests())
+
+
 async def test_cancel_deadline_and_a_killed_box_leave_nothing_of_a_program(tmp_path: Path) -> None:
     async with real(tmp_path, "openai") as here, here.stack.client() as host:
         for agent in AGENTS:
