@@ -65,6 +65,7 @@ from portway.runtime.sdk.types.pulled import (
     TranscriptItem,
     WantedApproval,
 )
+from portway.runtime.sdk.types.resources import ToolResource
 from portway.runtime.sdk.types.results import (
     ActionRequested,
     ArtifactCreated,
@@ -171,6 +172,7 @@ __all__ = [
     "ToolCallCompleted",
     "ToolCallStarted",
     "ToolOutput",
+    "ToolResource",
     "ToolResult",
     "TranscriptItem",
     "Usage",

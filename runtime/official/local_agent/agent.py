@@ -1,171 +1,165 @@
-"""The agent that comes with Portway: a model, its tools, and the history of the conversation."""
+"""The agent that comes with Portway: models, tools, knowledge, and the history of the conversation."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 
-from portway.rpc.errors import PortwayError
-from portway.runtime.official.local_agent.history import pull_history
+from portway.rpc.errors import PortwayError, Reason
+from portway.runtime.official.local_agent.asking import MESSAGE_KEY, Asking
+from portway.runtime.official.local_agent.context.begin import Beginning, steered
+from portway.runtime.official.local_agent.context.knowledge import Knowledge, SearchKnowledge
+from portway.runtime.official.local_agent.context.talk import Talk
+from portway.runtime.official.local_agent.purse import Purse
 from portway.runtime.official.local_agent.settings import Settings, read_settings
-from portway.runtime.official.local_agent.tool_calls import ToolRound
-from portway.runtime.official.local_agent.words import is_group, is_message, message_of, surroundings
+from portway.runtime.official.local_agent.tools.attachments import ReadAttachment
+from portway.runtime.official.local_agent.tools.own import OwnTool, offered
+from portway.runtime.official.local_agent.tools.pending import PENDING_KEY, pending_of
+from portway.runtime.official.local_agent.tools.question import AskPerson
+from portway.runtime.official.local_agent.tools.repeats import Repeats
+from portway.runtime.official.local_agent.tools.round import ToolBox, ToolRound
 from portway.runtime.sdk import (
     AgentRunner,
     FinishReason,
     HostApi,
     MessageCompleted,
-    ModelAnswer,
-    ModelFallback,
-    ModelMessage,
-    ModelReasoning,
-    ModelRequest,
-    ModelText,
-    ModelTool,
     Progress,
-    ReasoningDelta,
     RunCompleted,
     RunContext,
     RunFailure,
     RunResult,
-    TextDelta,
-    Usage,
-    add_usage,
+    StateScope,
 )
 
-# All that a run says is one message, however many rounds it takes.
-MESSAGE_KEY = "answer"
-TOO_LONG = "model.context_length"
-SHORTENINGS = 3
 _PASSED_ON = (FinishReason.LENGTH, FinishReason.CONTENT_FILTER)
+# Answers of one run to what people write while it answers.
+MAX_FURTHER = 16
 
 
 class LocalAgent(AgentRunner):
     """Asks the model, calls what it wants called, and asks again, until it has nothing more to call."""
 
-    def __init__(self) -> None:
-        self._said = ""
-        self._usage: list[Usage] = []
-        self._answer = ModelAnswer()
-
     async def run(self, ctx: RunContext, host: HostApi) -> AsyncIterator[RunResult]:
         settings = read_settings(ctx)
-        talk = await _begin(ctx, host, settings)
-        finish = FinishReason.STOP
-        for number in range(1, settings.max_rounds + 2):
-            may_call = number <= settings.max_rounds
-            async for result in self._ask(host, settings, talk, may_call=may_call):
+        purse = Purse(ctx.runtime.budget)
+        asking = Asking(host, settings.model, purse)
+        knowledge = Knowledge(ctx, host, settings.knowledge)
+        beginning = Beginning(ctx, host, settings.model, settings.history, asking)
+        async for progress in beginning.results(knowledge):
+            yield progress
+        conversing = _Conversing(ctx, host, settings, asking, purse, beginning.talk, knowledge)
+        try:
+            async for result in conversing.results():
                 yield result
-            calls = self._answer.message.tool_calls if may_call else ()
-            if not calls:
-                finish = _finish(self._answer, may_call=may_call)
-                break
-            talk.add(self._answer.message)
-            turn = ToolRound(host, settings, number, calls)
+        except PortwayError as error:
+            if error.reason != Reason.BUDGET_EXHAUSTED or not asking.said:
+                raise
+            yield Progress("the budget of the run is spent: it ends with what was said")
+            conversing.finish = FinishReason.LENGTH
+        for said in asking.add(knowledge.sources(asking.said)):
+            yield said
+        if asking.said:
+            yield MessageCompleted.of_text(asking.said, message_key=MESSAGE_KEY)
+        if lines := purse.lines():
+            yield Progress(lines)
+        yield RunCompleted(conversing.finish, usage=purse.total)
+
+
+class _Conversing:
+    """The rounds of one run. `finish` is why it ended."""
+
+    def __init__(
+        self,
+        ctx: RunContext,
+        host: HostApi,
+        settings: Settings,
+        asking: Asking,
+        purse: Purse,
+        talk: Talk,
+        knowledge: Knowledge,
+    ) -> None:
+        self._ctx = ctx
+        self._host = host
+        self._settings = settings
+        self._asking = asking
+        self._purse = purse
+        self._talk = talk
+        self._events = [ctx.event.event_id]
+        own = _own_tools(ctx, host, settings, knowledge)
+        tools, kept = offered(settings.tools.tools, own)
+        self._box = ToolBox(host, settings.tools, tools, kept, Repeats(settings.tools.repeats))
+        self._further = 0
+        self.finish = FinishReason.STOP
+
+    async def results(self) -> AsyncIterator[RunResult]:
+        number = 0
+        while True:
+            may_call = number < self._settings.tools.max_rounds and not self._is_last()
+            async for result in self._asking.ask(self._talk, self._box.offered, may_call=may_call):
+                yield result
+            asked = self._asking.message.tool_calls if may_call else ()
+            if not asked:
+                if await self._goes_on():
+                    continue
+                self.finish = self._finish(may_call=may_call)
+                return
+            number += 1
+            turn = ToolRound(self._box, number, asked, left_out=self._asking.left_out, most=self._purse.calls_left)
             async for told in turn.results():
                 yield told
-            talk.add(*turn.messages())
-            talk.add(*await _steering(ctx, host, settings))
-        if self._said:
-            yield MessageCompleted.of_text(self._said, message_key=MESSAGE_KEY)
-        yield RunCompleted(finish, usage=add_usage(self._usage))
-
-    async def _ask(
-        self, host: HostApi, settings: Settings, talk: "_Talk", *, may_call: bool
-    ) -> AsyncIterator[RunResult]:
-        """One answer of the model, streamed. History that proves too long is shortened, while nothing was said yet."""
-        for shortening in range(SHORTENINGS + 1):
-            said_before = self._said
-            try:
-                async for result in self._stream(host, _request(settings, talk, may_call=may_call)):
-                    yield result
+            self._purse.paid_tools(turn.count)
+            self._talk.add_round(self._asking.message, turn.messages())
+            if turn.question is not None:
+                await self._ask_people(turn)
+                self.finish = FinishReason.AWAITING_INTERACTION
                 return
-            except PortwayError as error:
-                too_long = str(error.reason) == TOO_LONG and self._said == said_before
-                if not too_long or shortening == SHORTENINGS or not talk.shorten():
-                    raise
-            yield Progress("the history was too long for the model; trying with less of it")
+            await self._take_steering()
 
-    async def _stream(self, host: HostApi, request: ModelRequest) -> AsyncIterator[RunResult]:
-        begun = False
-        self._answer = ModelAnswer()
-        async for event in host.models.stream(request):
-            match event:
-                case ModelText(text):
-                    if not begun and self._said:
-                        text = f"\n\n{text}"
-                    begun = True
-                    self._said += text
-                    yield TextDelta(text, MESSAGE_KEY)
-                case ModelReasoning(reasoning):
-                    yield ReasoningDelta(reasoning, MESSAGE_KEY)
-                case ModelFallback(model_id, error):
-                    yield Progress(f"the model {model_id} failed ({error.code}); asking the next one")
-                case ModelAnswer():
-                    self._answer = event
-                    self._usage.append(replace(event.usage, model_id=event.usage.model_id or event.model_id))
-        if self._answer.message.text and not begun:
-            # A model that does not stream says everything in its answer.
-            yield TextDelta(self._answer.message.text, MESSAGE_KEY)
-            self._said += self._answer.message.text
+    def _is_last(self) -> bool:
+        """Whether only an answer is left to do: the money is nearly spent, or the model goes in circles."""
+        return self._box.repeats.is_hopeless or self._purse.is_nearly_spent(self._talk.tokens())
 
+    async def _goes_on(self) -> bool:
+        """Whether people wrote meanwhile: then the answer was not the last one."""
+        if self._asking.is_cut or self._further >= MAX_FURTHER:
+            return False
+        self._further += 1
+        messages, events = await steered(self._ctx, self._host)
+        self._events += events
+        if not messages:
+            return False
+        if self._asking.message.parts:
+            self._talk.add(self._asking.message)
+        self._talk.add(*messages)
+        return True
 
-class _Talk:
-    """What the model is shown: instructions, history, and this run."""
+    async def _take_steering(self) -> None:
+        messages, events = await steered(self._ctx, self._host)
+        self._events += events
+        self._talk.add(*messages)
 
-    def __init__(self, prompt: Sequence[ModelMessage], history: Sequence[ModelMessage]) -> None:
-        self._prompt = tuple(prompt)
-        self._history = tuple(history)
-        self._now: list[ModelMessage] = []
+    async def _ask_people(self, turn: ToolRound) -> None:
+        """The context first, so that an answer always finds it."""
+        if turn.question is None or turn.question_call is None:
+            raise RunFailure("runner.error", "there is no question to ask")
+        asked, call_id = turn.question.interaction, turn.question_call.call_id
+        pending = pending_of(self._ctx.run_id, asked, call_id, self._events, self._talk.now)
+        if self._ctx.permissions.allow("state"):
+            await self._host.state.set(StateScope.CONVERSATION, PENDING_KEY, pending.dump())
+        await self._host.interactions.request(asked)
 
-    def add(self, *messages: ModelMessage) -> None:
-        self._now.extend(messages)
-
-    def shorten(self) -> bool:
-        """Forgets the older half of the history; whether there was any."""
-        had = bool(self._history)
-        self._history = self._history[(len(self._history) + 1) // 2 :]
-        return had
-
-    def messages(self) -> tuple[ModelMessage, ...]:
-        return (*self._prompt, *self._history, *self._now)
+    def _finish(self, *, may_call: bool) -> FinishReason:
+        answer = self._asking.answer
+        if answer.finish_reason in _PASSED_ON:
+            return answer.finish_reason
+        return FinishReason.STOP if may_call else FinishReason.TOOL_LIMIT
 
 
-async def _begin(ctx: RunContext, host: HostApi, settings: Settings) -> _Talk:
-    prompt = list(settings.prompt)
-    if about := surroundings(ctx):
-        prompt.append(ModelMessage.system(about))
-    talk = _Talk(prompt, await pull_history(ctx, host, settings.history_tokens))
-    author = ctx.actor.name if is_group(ctx) else ""
-    said = await message_of(ctx.input, author, host, vision=settings.model.vision)
-    if said.parts:
-        talk.add(said)
-    elif is_message(ctx):
-        raise RunFailure("runner.error", "the message is empty: there is nothing to answer")
-    return talk
-
-
-async def _steering(ctx: RunContext, host: HostApi, settings: Settings) -> list[ModelMessage]:
-    """What people wrote while the tools ran; what comes later than the last round becomes a run of its own."""
-    messages = []
-    for arrived in await host.steering.take():
-        author = arrived.actor.name if is_group(ctx) else ""
-        messages.append(await message_of(arrived.input, author, host, vision=settings.model.vision))
-    return messages
-
-
-def _request(settings: Settings, talk: _Talk, *, may_call: bool) -> ModelRequest:
-    tools = tuple(ModelTool(tool.name, tool.description, tool.parameters) for tool in settings.tools)
-    return ModelRequest(
-        model_id=settings.model.model_id,
-        fallback_model_ids=tuple(settings.fallbacks),
-        messages=talk.messages(),
-        tools=tools,
-        tool_choice="" if may_call or not tools else "none",
-        temperature=settings.temperature,
-        max_output_tokens=settings.max_output_tokens,
-    )
-
-
-def _finish(answer: ModelAnswer, *, may_call: bool) -> FinishReason:
-    if not may_call:
-        return FinishReason.TOOL_LIMIT
-    return answer.finish_reason if answer.finish_reason in _PASSED_ON else FinishReason.STOP
+def _own_tools(ctx: RunContext, host: HostApi, settings: Settings, knowledge: Knowledge) -> Sequence[OwnTool]:
+    """What the runner offers beside the host's tools."""
+    own: list[OwnTool] = []
+    allow = ctx.permissions.allow
+    if settings.knowledge.as_tool and not knowledge.is_off:
+        own.append(SearchKnowledge(ctx, knowledge, settings.knowledge))
+    if settings.tools.ask_people and allow("interactions_request") and ctx.delivery.surface:
+        own.append(AskPerson())
+    if ctx.input.attachments and allow("artifacts_read") and allow("artifacts_metadata"):
+        own.append(ReadAttachment(host))
+    return own

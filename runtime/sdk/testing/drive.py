@@ -1,6 +1,7 @@
 """Runs a runner in this process, over the same frames as in a worker."""
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,18 +13,23 @@ from portway.runtime.sdk.testing.host import FakeHost
 from portway.runtime.sdk.testing.things import Things
 from portway.runtime.sdk.types.content import text_part
 from portway.runtime.sdk.types.context import (
+    ConversationContext,
     EventContext,
     HistoryContext,
     Permissions,
     RunContext,
     RunInput,
+    StateSnapshot,
+    StateValue,
     Trigger,
 )
 from portway.runtime.sdk.types.convert import Json, write
-from portway.runtime.sdk.types.resources import RunResources, ToolResource
+from portway.runtime.sdk.types.resources import KnowledgeBaseResource, RunResources, ToolResource
+from portway.runtime.sdk.types.results import StateScope
 from portway.v1 import run_agent_pb2, run_call_pb2, run_pull_pb2, run_result_pb2
 
 RUN_ID = "run_test"
+CONVERSATION_ID = "cnv_test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +77,27 @@ def context_for(text: str, things: Things, *, config: Json | None = None, attemp
         trigger=Trigger("message.received", time=now),
         event=EventContext("evt_test", "message.received", now),
         input=RunInput(text, (text_part(text),) if text else ()),
-        resources=RunResources(models=tuple(things.models), tools=tools),
+        conversation=ConversationContext(conversation_id=CONVERSATION_ID),
+        resources=RunResources(
+            models=tuple(things.models),
+            tools=tools,
+            knowledge_bases=tuple(KnowledgeBaseResource(base, base) for base in things.knowledge),
+        ),
         context=HistoryContext(
             latest_cursor=str(len(things.history)), has_history_before=bool(things.history), available_calls=calls
         ),
+        state=_snapshot(things),
         config=config or {},
         attempt=attempt,
     )
+
+
+def _snapshot(things: Things) -> StateSnapshot:
+    """The state as it is now, by scope and key."""
+    scopes: dict[str, dict[str, StateValue]] = {}
+    for (scope, key), (value, version) in things.state.items():
+        scopes.setdefault(StateScope(scope).name.lower(), {})[key] = StateValue(json.loads(value), version)
+    return StateSnapshot(**scopes)
 
 
 async def run_runner(
@@ -104,6 +124,7 @@ async def run_runner(
         stream.answering = group
         first = [run_agent_pb2.RunInputFrame(steer=run_pull_pb2.SteeringMessage())] if steered else []
         await RunSession(stream, start, make_runner).execute(first)
+        stream.end()
     return Outcome(stream.results)
 
 
@@ -117,6 +138,12 @@ class _HostStream:
         self._host = host
         self._incoming: asyncio.Queue[bytes] = asyncio.Queue(maxsize=64)
         self._uploads: dict[int, tuple[Any, bytearray]] = {}
+        self._calls: dict[int, asyncio.Task[None]] = {}
+
+    def end(self) -> None:
+        """The run has ended: nobody reads what its calls would still be answered."""
+        for call in self._calls.values():
+            call.cancel()
 
     async def read(self) -> bytes | None:
         return await self._incoming.get()
@@ -127,6 +154,8 @@ class _HostStream:
                 self.results.append(frame.result)
             elif not frame.call.cancel:
                 self._take(frame.call)
+            elif frame.call.call_id in self._calls:
+                self._calls[frame.call.call_id].cancel()
 
     def _take(self, call: run_call_pb2.RunCall) -> None:
         """A call whose request comes in pieces is answered when it is whole; its first piece says what it is."""
@@ -135,7 +164,9 @@ class _HostStream:
         data += getattr(request, "data", b"")
         if not call.more:
             del self._uploads[call.call_id]
-            self.answering.create_task(self._answer(first, bytes(data)))
+            answering = self.answering.create_task(self._answer(first, bytes(data)))
+            self._calls[call.call_id] = answering
+            answering.add_done_callback(lambda _: self._calls.pop(call.call_id))
 
     async def _answer(self, call: run_call_pb2.RunCall, data: bytes) -> None:
         async for answer in self._host.answer(call, data):

@@ -12,15 +12,18 @@ from portway.runtime.sdk.types.context import Permissions
 from portway.runtime.sdk.types.convert import read, read_json, write
 from portway.runtime.sdk.types.interactions import Interaction, PlatformAction
 from portway.runtime.sdk.types.models import ModelAnswer, ModelRequest
-from portway.runtime.sdk.types.pulled import StorageArea, ToolResult, WantedApproval
+from portway.runtime.sdk.types.pulled import KnowledgeHit, StorageArea, ToolResult, WantedApproval
 from portway.v1 import run_call_pb2, run_model_pb2, run_pull_pb2
 
 CHUNK_BYTES = 256 * 1024
 _PERMISSION = {
     "invoke_model": "models_invoke",
     "stream_model": "models_stream",
+    "rerank_documents": "models_rerank",
+    "count_tokens": "models_count_tokens",
     "get_tool": "tools_detail",
     "call_tool": "tools_call",
+    "list_knowledge_bases": "knowledge_bases_list",
     "retrieve_knowledge": "knowledge_bases_retrieve",
     "page_history": "history_page",
     "get_artifact": "artifacts_metadata",
@@ -52,7 +55,7 @@ class FakeHost:
         try:
             self._check(kind, getattr(call, kind))
             handler: Handler | None = getattr(self, f"_{kind}", None)
-            if handler is None:
+            if handler is None or kind in self.things.missing_calls:
                 raise NotAvailable(f"the fake host has no {kind}")
             request = getattr(call, kind)
             work = handler((request, pieces) if kind in _UPLOADS else request)
@@ -104,6 +107,33 @@ class FakeHost:
         write(answer, last.answer)
         yield last
 
+    async def _rerank_documents(self, request: run_model_pb2.RerankDocumentsRequest) -> AsyncIterator[Any]:
+        if request.model_id not in {model.model_id for model in self.things.models}:
+            raise NotFound.of("model", request.model_id)
+        if self.things.rerank is None:
+            raise NotAvailable("the test gives no reranker")
+        scores = self.things.rerank(request.query, list(request.documents))
+        if isinstance(scores, PortwayError):
+            raise scores
+        ranked = sorted(enumerate(scores), key=lambda one: -one[1])[: request.top_k or None]
+        found = [run_model_pb2.RerankScore(index=index, score=score) for index, score in ranked]
+        yield run_model_pb2.RerankDocumentsResponse(scores=found)
+
+    async def _count_tokens(self, request: run_model_pb2.CountTokensRequest) -> AsyncIterator[Any]:
+        if self.things.count_tokens is None:
+            raise NotAvailable("the test counts no tokens")
+        yield run_model_pb2.CountTokensResponse(
+            input_tokens=self.things.count_tokens(read(ModelRequest, request.request))
+        )
+
+    async def _list_knowledge_bases(
+        self, request: run_pull_pb2.RunnerServiceListKnowledgeBasesRequest
+    ) -> AsyncIterator[Any]:
+        response = run_pull_pb2.RunnerServiceListKnowledgeBasesResponse()
+        for base in self.things.knowledge:
+            response.knowledge_bases.add(knowledge_base_id=base, name=base)
+        yield response
+
     async def _get_tool(self, request: run_pull_pb2.RunnerServiceGetToolRequest) -> AsyncIterator[Any]:
         for tool in self.things.tool_schemas:
             if tool.name == request.name:
@@ -144,11 +174,14 @@ class FakeHost:
 
     async def _retrieve_knowledge(self, request: run_pull_pb2.RetrieveKnowledgeRequest) -> AsyncIterator[Any]:
         response = run_pull_pb2.RetrieveKnowledgeResponse()
+        self.things.queries.append(request.query)
+        hits: list[KnowledgeHit] = []
         for base in request.knowledge_base_ids:
             if base not in self.things.knowledge:
                 raise NotFound.of("knowledge base", base)
-            for hit in self.things.knowledge[base][: request.top_k or 5]:
-                write(hit, response.hits.add())
+            hits += self.things.knowledge[base]
+        for hit in sorted(hits, key=lambda one: -one.score)[: request.top_k or 5]:
+            write(hit, response.hits.add())
         yield response
 
     async def _get_artifact(self, request: run_pull_pb2.RunnerServiceGetArtifactRequest) -> AsyncIterator[Any]:

@@ -16,6 +16,8 @@ from portway.runtime.sdk.types.usage import Usage
 ToolFunction = Callable[[Json], Awaitable[ToolResult | str]]
 # What a model answers to a request; an exception is raised to the runner.
 ModelFunction = Callable[[ModelRequest], ModelAnswer | PortwayError]
+# A score for each text.
+RerankFunction = Callable[[str, Sequence[str]], Sequence[float] | PortwayError]
 
 
 @dataclass(slots=True)
@@ -28,6 +30,10 @@ class Things:
     tool_schemas: Sequence[ToolResource] = ()
     history: Sequence[TranscriptItem] = ()
     knowledge: Mapping[str, Sequence[KnowledgeHit]] = field(default_factory=dict)
+    rerank: RerankFunction | None = None
+    count_tokens: Callable[[ModelRequest], int] | None = None
+    # Calls that this host does not serve, by their names in `RunCall`: they answer as not implemented.
+    missing_calls: frozenset[str] = frozenset()
     artifacts: dict[str, tuple[ArtifactRef, bytes]] = field(default_factory=dict)
     state: dict[tuple[int, str], tuple[str, int]] = field(default_factory=dict)
     storage: dict[tuple[int, str], bytes] = field(default_factory=dict)
@@ -38,6 +44,7 @@ class Things:
     model_requests: list[ModelRequest] = field(default_factory=list)
     tool_calls: list[tuple[str, Json, str]] = field(default_factory=list)
     tool_results: dict[str, ToolResult | None] = field(default_factory=dict)
+    queries: list[str] = field(default_factory=list)
     refusals: list[PortwayError] = field(default_factory=list)
     actions: dict[str, PlatformAction] = field(default_factory=dict)
     question: Interaction | None = None

@@ -6,6 +6,7 @@ from enum import IntEnum
 from typing import Annotated, Any
 
 from portway.runtime.sdk.types.convert import Codec, Json, read, write
+from portway.runtime.sdk.types.interactions import Interaction, InteractionAnswer
 from portway.v1 import content_pb2 as pb
 
 
@@ -128,8 +129,26 @@ class CardPart:
     data: Json = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class QuestionPart:
+    """A question to the people of the chat, as it stands in the transcript; `answer` once there is one."""
+
+    run_id: str = ""
+    interaction: Interaction = field(default_factory=Interaction)
+    approval_id: str = ""
+    answer: InteractionAnswer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPart:
+    """The answer to a question; `title` is the question's."""
+
+    answer: InteractionAnswer = field(default_factory=InteractionAnswer)
+    title: str = ""
+
+
 MediaPart = ImagePart | AudioPart | VideoPart | FilePart
-PartContent = TextPart | MediaPart | MentionPart | QuotePart | LocationPart | CardPart
+PartContent = TextPart | MediaPart | MentionPart | QuotePart | LocationPart | CardPart | QuestionPart | AnswerPart
 
 _KINDS: dict[str, type] = {
     "text": TextPart,
@@ -141,6 +160,8 @@ _KINDS: dict[str, type] = {
     "quote": QuotePart,
     "location": LocationPart,
     "card": CardPart,
+    "question": QuestionPart,
+    "answer": AnswerPart,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 

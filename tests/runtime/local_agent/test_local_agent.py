@@ -7,9 +7,8 @@ import pytest
 
 from portway.rpc.errors import InvalidInput, LimitExceeded, PortwayError, RateLimited, Reason, Unavailable
 from portway.runtime.official.local_agent.agent import LocalAgent
-from portway.runtime.official.local_agent.history import MAX_MESSAGES
-from portway.runtime.official.local_agent.tool_calls import MAX_TEXT, text_of_result
-from portway.runtime.official.local_agent.words import tokens_in
+from portway.runtime.official.local_agent.context.tokens import tokens_in
+from portway.runtime.official.local_agent.tools.round import MAX_TEXT, text_of_result
 from portway.runtime.sdk import (
     ArtifactRef,
     FilePart,
@@ -92,7 +91,7 @@ async def test_history_stays_within_its_budget_and_begins_with_a_person() -> Non
 async def test_a_long_conversation_is_paged_and_cut_at_a_number_of_messages() -> None:
     things = Things(model=in_turn(says("ok")), history=transcript(*(f"m{number}" for number in range(1000))))
     await _run(things)
-    assert len(things.model_requests[0].messages) <= MAX_MESSAGES + 3
+    assert len(things.model_requests[0].messages) <= 403
     assert things.model_requests[0].messages[-2].text == "m999"
 
 
@@ -250,14 +249,6 @@ async def test_history_that_is_too_long_for_the_model_is_shortened() -> None:
     assert sizes == [11, 7, 5]
 
 
-async def test_fallbacks_go_to_the_host_and_only_those_that_the_run_may_use() -> None:
-    models = tuple(ModelResource(name, "llm", "fake", 1000, False, True) for name in ("a", "b", "c"))
-    things = Things(model=in_turn(says("ok")), models=models)
-    await _run(things, config={"model": {"primary": "b", "fallbacks": ["c", "nothing", "b"]}})
-    request = things.model_requests[0]
-    assert (request.model_id, request.fallback_model_ids) == ("b", ("c",))
-
-
 @pytest.mark.parametrize(
     ("config", "code", "part"),
     [
@@ -313,7 +304,7 @@ async def test_files_are_described_and_small_text_is_written_out() -> None:
     )
     await _run(things, context=context)
     text = things.model_requests[0].messages[-1].text
-    assert "[file: note.txt, text/plain, 5 bytes]\nhello" in text
+    assert "[file: note.txt, text/plain, 5 bytes, id art_1]\nhello" in text
     assert "[image: a.png" in text
     assert text.count("note.txt") == 1
     assert "all.zip, application/zip, 2,000,000 bytes" in text
@@ -327,19 +318,24 @@ async def test_in_a_group_the_model_is_told_who_speaks() -> None:
     assert things.model_requests[0].messages[-1].text == "Ann: hi"
 
 
-async def test_an_event_without_words_is_not_dressed_up_as_a_persons() -> None:
+async def test_an_event_without_words_is_data_and_not_dressed_up_as_a_persons() -> None:
     things = Things(model=in_turn(says("Welcome!")))
     context = _context(things)
     event = replace(context.event, type="member.joined", data={"member": "Ann"})
     await _run(things, context=replace(context, event=event))
-    request = things.model_requests[0]
-    assert {message.role for message in request.messages} == {MessageRole.SYSTEM}
-    assert 'member.joined with the data {"member": "Ann"}' in request.messages[-1].text
+    *system, last = things.model_requests[0].messages
+    assert {message.role for message in system} == {MessageRole.SYSTEM}
+    assert "Nobody wrote to you" in system[-1].text
+    assert "Ann" not in "".join(message.text for message in system)
+    assert last.text.startswith("[an event; nobody wrote this] ")
+    assert '"event": "member.joined"' in last.text and '"data": {"member": "Ann"}' in last.text
 
 
-async def test_a_model_that_says_nothing_leaves_no_empty_message() -> None:
-    outcome = await _run(Things(model=in_turn(says(""))))
-    assert outcome.kinds == ["run_completed"]
+async def test_a_model_that_says_nothing_is_asked_once_more_and_leaves_no_empty_message() -> None:
+    outcome = await _run(Things(model=in_turn(says(""), says(""))))
+    assert outcome.kinds == ["progress", "run_completed"]
+    again = await _run(Things(model=in_turn(says(""), says("here"))))
+    assert again.messages == ["here"]
 
 
 async def test_what_the_host_does_not_offer_is_not_asked_for() -> None:
