@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
+from portway.rpc.archive.paths import check_no_clash, checked_path
 from portway.rpc.errors import Conflict, InvalidInput, LimitExceeded, PayloadTooLarge, Reason, WrongState
 from portway.rpc.identity import Caller
 from portway.server.audit.store import append_audit
@@ -14,7 +15,6 @@ from portway.server.audit.types import NewAuditRecord
 from portway.server.conversations.store import read_conversation
 from portway.server.skills.archive import MAX_ZIP_BYTES, PackedSkill, SkillArchive
 from portway.server.skills.document import NAME, Document, read_document, write_document
-from portway.server.skills.paths import check_no_clash, checked_path
 from portway.server.skills.store import (
     Skills,
     add_skill,

@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator
 from typing import Never, Protocol, TypeVar
 
+from portway.rpc.archive.paths import checked_path
 from portway.rpc.call import Call
 from portway.rpc.cursor import CursorCodec
 from portway.rpc.errors import InvalidInput, NotFound, OutOfRange, Reason
 from portway.rpc.validation import check
 from portway.server.skills.folder import SkillFolder
 from portway.server.skills.manage import SkillKeeper
-from portway.server.skills.paths import checked_path
 from portway.server.skills.store import Skills, digest_of
 from portway.server.skills.types import SkillFile
 from portway.server.skills.wire import active_message, document_of, file_message, planned_message, skill_message

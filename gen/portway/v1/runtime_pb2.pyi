@@ -69,6 +69,90 @@ PLUGIN_STATE_BROKEN: PluginState.ValueType  # 7
 """Its manifest or its environment cannot be used."""
 Global___PluginState: _TypeAlias = PluginState  # noqa: Y015
 
+class _PluginSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PluginSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PluginSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PLUGIN_SOURCE_UNSPECIFIED: _PluginSource.ValueType  # 0
+    """Not set."""
+    PLUGIN_SOURCE_BUNDLED: _PluginSource.ValueType  # 1
+    """It came with the installation."""
+    PLUGIN_SOURCE_FOLDER: _PluginSource.ValueType  # 2
+    """A folder of the operator."""
+    PLUGIN_SOURCE_INSTALLED: _PluginSource.ValueType  # 3
+    """InstallPlugin."""
+
+class PluginSource(_PluginSource, metaclass=_PluginSourceEnumTypeWrapper):
+    """PluginSource is where a plugin comes from."""
+
+PLUGIN_SOURCE_UNSPECIFIED: PluginSource.ValueType  # 0
+"""Not set."""
+PLUGIN_SOURCE_BUNDLED: PluginSource.ValueType  # 1
+"""It came with the installation."""
+PLUGIN_SOURCE_FOLDER: PluginSource.ValueType  # 2
+"""A folder of the operator."""
+PLUGIN_SOURCE_INSTALLED: PluginSource.ValueType  # 3
+"""InstallPlugin."""
+Global___PluginSource: _TypeAlias = PluginSource  # noqa: Y015
+
+class _PluginVersionState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PluginVersionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PluginVersionState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PLUGIN_VERSION_STATE_UNSPECIFIED: _PluginVersionState.ValueType  # 0
+    """Not set."""
+    PLUGIN_VERSION_STATE_CURRENT: _PluginVersionState.ValueType  # 1
+    """New runs get it."""
+    PLUGIN_VERSION_STATE_KEPT: _PluginVersionState.ValueType  # 2
+    """Kept for RollbackPlugin."""
+    PLUGIN_VERSION_STATE_WAITING: _PluginVersionState.ValueType  # 3
+    """Asks for more than was granted and waits for GrantPlugin."""
+
+class PluginVersionState(_PluginVersionState, metaclass=_PluginVersionStateEnumTypeWrapper):
+    """PluginVersionState is what a version is for."""
+
+PLUGIN_VERSION_STATE_UNSPECIFIED: PluginVersionState.ValueType  # 0
+"""Not set."""
+PLUGIN_VERSION_STATE_CURRENT: PluginVersionState.ValueType  # 1
+"""New runs get it."""
+PLUGIN_VERSION_STATE_KEPT: PluginVersionState.ValueType  # 2
+"""Kept for RollbackPlugin."""
+PLUGIN_VERSION_STATE_WAITING: PluginVersionState.ValueType  # 3
+"""Asks for more than was granted and waits for GrantPlugin."""
+Global___PluginVersionState: _TypeAlias = PluginVersionState  # noqa: Y015
+
+class _PluginSignatureState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PluginSignatureStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PluginSignatureState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PLUGIN_SIGNATURE_STATE_UNSPECIFIED: _PluginSignatureState.ValueType  # 0
+    """Not set."""
+    PLUGIN_SIGNATURE_STATE_NONE: _PluginSignatureState.ValueType  # 1
+    """Nobody signed it."""
+    PLUGIN_SIGNATURE_STATE_TRUSTED: _PluginSignatureState.ValueType  # 2
+    """Signed by a key that is trusted."""
+    PLUGIN_SIGNATURE_STATE_NO_LONGER_TRUSTED: _PluginSignatureState.ValueType  # 3
+    """Signed by a key that is no longer trusted."""
+
+class PluginSignatureState(_PluginSignatureState, metaclass=_PluginSignatureStateEnumTypeWrapper):
+    """PluginSignatureState is what is known of who made a version."""
+
+PLUGIN_SIGNATURE_STATE_UNSPECIFIED: PluginSignatureState.ValueType  # 0
+"""Not set."""
+PLUGIN_SIGNATURE_STATE_NONE: PluginSignatureState.ValueType  # 1
+"""Nobody signed it."""
+PLUGIN_SIGNATURE_STATE_TRUSTED: PluginSignatureState.ValueType  # 2
+"""Signed by a key that is trusted."""
+PLUGIN_SIGNATURE_STATE_NO_LONGER_TRUSTED: PluginSignatureState.ValueType  # 3
+"""Signed by a key that is no longer trusted."""
+Global___PluginSignatureState: _TypeAlias = PluginSignatureState  # noqa: Y015
+
 @_typing.final
 class ListRunnersRequest(_message.Message):
     """ListRunnersRequest asks for a page."""
@@ -188,6 +272,7 @@ class RunnersSnapshot(_message.Message):
 
     RUNNERS_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def runners(self) -> _containers.RepeatedCompositeFieldContainer[_runner_pb2.RunnerManifest]:
         """Runners."""
@@ -196,19 +281,50 @@ class RunnersSnapshot(_message.Message):
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComponentProblem]:
         """Problems."""
 
+    @_builtins.property
+    def withheld(self) -> _containers.RepeatedCompositeFieldContainer[Global___WithheldRunner]:
+        """Runners that are there and may not be used."""
+
     def __init__(
         self,
         *,
         runners: _abc.Iterable[_runner_pb2.RunnerManifest] | None = ...,
         problems: _abc.Iterable[Global___ComponentProblem] | None = ...,
+        withheld: _abc.Iterable[Global___WithheldRunner] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["problems", b"problems", "runners", b"runners"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["problems", b"problems", "runners", b"runners", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunnersSnapshot: _TypeAlias = RunnersSnapshot  # noqa: Y015
+
+@_typing.final
+class WithheldRunner(_message.Message):
+    """WithheldRunner is a runner of a plugin that the operator switched off."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNNER_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    runner_id: _builtins.str
+    """`plugin:author/name/runner`."""
+    reason: _builtins.str
+    """Why."""
+    def __init__(
+        self,
+        *,
+        runner_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "runner_id", b"runner_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithheldRunner: _TypeAlias = WithheldRunner  # noqa: Y015
 
 @_typing.final
 class WatchRunnersResponse(_message.Message):
@@ -223,6 +339,7 @@ class WatchRunnersResponse(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     TOOLS_CHANGED_FIELD_NUMBER: _builtins.int
     COMPONENTS_CHANGED_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
     removed_runner_id: _builtins.str
     """A runner is gone: its id."""
     @_builtins.property
@@ -249,6 +366,10 @@ class WatchRunnersResponse(_message.Message):
     def components_changed(self) -> Global___ComponentsChanged:
         """The other components of plugins are others now: read them with ListComponents. Also sent once after the snapshot."""
 
+    @_builtins.property
+    def withheld(self) -> Global___WithheldRunner:
+        """A runner may not be used any more. Before it comes `removed_runner_id`; after `added` it may be used again."""
+
     def __init__(
         self,
         *,
@@ -259,12 +380,13 @@ class WatchRunnersResponse(_message.Message):
         failed: Global___ComponentProblem | None = ...,
         tools_changed: Global___ToolsChanged | None = ...,
         components_changed: Global___ComponentsChanged | None = ...,
+        withheld: Global___WithheldRunner | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "changed", b"changed", "components_changed", b"components_changed", "failed", b"failed", "kind", b"kind", "removed_runner_id", b"removed_runner_id", "snapshot", b"snapshot", "tools_changed", b"tools_changed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "changed", b"changed", "components_changed", b"components_changed", "failed", b"failed", "kind", b"kind", "removed_runner_id", b"removed_runner_id", "snapshot", b"snapshot", "tools_changed", b"tools_changed", "withheld", b"withheld"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "changed", b"changed", "components_changed", b"components_changed", "failed", b"failed", "kind", b"kind", "removed_runner_id", b"removed_runner_id", "snapshot", b"snapshot", "tools_changed", b"tools_changed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "changed", b"changed", "components_changed", b"components_changed", "failed", b"failed", "kind", b"kind", "removed_runner_id", b"removed_runner_id", "snapshot", b"snapshot", "tools_changed", b"tools_changed", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["snapshot", "added", "changed", "removed_runner_id", "failed", "tools_changed", "components_changed"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["snapshot", "added", "changed", "removed_runner_id", "failed", "tools_changed", "components_changed", "withheld"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -667,6 +789,11 @@ class Plugin(_message.Message):
     PROBLEMS_FIELD_NUMBER: _builtins.int
     KEPT_VERSIONS_FIELD_NUMBER: _builtins.int
     BUNDLED_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    PERMISSIONS_FIELD_NUMBER: _builtins.int
+    RECORD_GENERATION_FIELD_NUMBER: _builtins.int
+    DISABLED_FIELD_NUMBER: _builtins.int
     plugin_id: _builtins.str
     """`author/name`."""
     version: _builtins.str
@@ -687,6 +814,12 @@ class Plugin(_message.Message):
     """`crash isolation only` or `own user` or `sandbox`: what stands between it and the others."""
     bundled: _builtins.bool
     """It came with the installation and cannot be removed."""
+    source: Global___PluginSource.ValueType
+    """Where it comes from."""
+    record_generation: _builtins.int
+    """Grows with each change of what the operator decided about it."""
+    disabled: _builtins.bool
+    """Switched off by the operator."""
     @_builtins.property
     def label(self) -> _runner_pb2.LocalizedText:
         """Name for people."""
@@ -707,6 +840,14 @@ class Plugin(_message.Message):
     def kept_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Other versions that are kept."""
 
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PluginVersion]:
+        """Versions of an installed plugin, the newest installation first."""
+
+    @_builtins.property
+    def permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the current version may do, as `models.invoke`, `history_scope.workspace`, `platform_actions.NAME`, `environment.NAME`."""
+
     def __init__(
         self,
         *,
@@ -725,14 +866,83 @@ class Plugin(_message.Message):
         problems: _abc.Iterable[Global___ComponentProblem] | None = ...,
         kept_versions: _abc.Iterable[_builtins.str] | None = ...,
         bundled: _builtins.bool = ...,
+        source: Global___PluginSource.ValueType = ...,
+        versions: _abc.Iterable[Global___PluginVersion] | None = ...,
+        permissions: _abc.Iterable[_builtins.str] | None = ...,
+        record_generation: _builtins.int = ...,
+        disabled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundled", b"bundled", "components", b"components", "generation", b"generation", "isolation", b"isolation", "kept_versions", b"kept_versions", "label", b"label", "pid", b"pid", "plugin_id", b"plugin_id", "problems", b"problems", "reason", b"reason", "restart_count", b"restart_count", "run_count", b"run_count", "start_time", b"start_time", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundled", b"bundled", "components", b"components", "disabled", b"disabled", "generation", b"generation", "isolation", b"isolation", "kept_versions", b"kept_versions", "label", b"label", "permissions", b"permissions", "pid", b"pid", "plugin_id", b"plugin_id", "problems", b"problems", "reason", b"reason", "record_generation", b"record_generation", "restart_count", b"restart_count", "run_count", b"run_count", "source", b"source", "start_time", b"start_time", "state", b"state", "version", b"version", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Plugin: _TypeAlias = Plugin  # noqa: Y015
+
+@_typing.final
+class PluginVersion(_message.Message):
+    """PluginVersion is one version of an installed plugin."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    INSTALL_TIME_FIELD_NUMBER: _builtins.int
+    SIGNATURE_STATE_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    PERMISSIONS_FIELD_NUMBER: _builtins.int
+    UNGRANTED_PERMISSIONS_FIELD_NUMBER: _builtins.int
+    BYTE_COUNT_FIELD_NUMBER: _builtins.int
+    FILE_COUNT_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """Version, as the manifest has it."""
+    digest: _builtins.str
+    """SHA-256 of the zip, in hex."""
+    state: Global___PluginVersionState.ValueType
+    """What it is for."""
+    signature_state: Global___PluginSignatureState.ValueType
+    """What is known of who made it."""
+    key_id: _builtins.str
+    """Id of the key that signed it; empty for none."""
+    byte_count: _builtins.int
+    """Bytes on disk."""
+    file_count: _builtins.int
+    """Files."""
+    @_builtins.property
+    def install_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was installed."""
+
+    @_builtins.property
+    def permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it asks for."""
+
+    @_builtins.property
+    def ungranted_permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What of it was not granted yet."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        state: Global___PluginVersionState.ValueType = ...,
+        install_time: _timestamp_pb2.Timestamp | None = ...,
+        signature_state: Global___PluginSignatureState.ValueType = ...,
+        key_id: _builtins.str = ...,
+        permissions: _abc.Iterable[_builtins.str] | None = ...,
+        ungranted_permissions: _abc.Iterable[_builtins.str] | None = ...,
+        byte_count: _builtins.int = ...,
+        file_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["install_time", b"install_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["byte_count", b"byte_count", "digest", b"digest", "file_count", b"file_count", "install_time", b"install_time", "key_id", b"key_id", "permissions", b"permissions", "signature_state", b"signature_state", "state", b"state", "ungranted_permissions", b"ungranted_permissions", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PluginVersion: _TypeAlias = PluginVersion  # noqa: Y015
 
 @_typing.final
 class ListPluginsRequest(_message.Message):
@@ -841,26 +1051,104 @@ class GetPluginResponse(_message.Message):
 Global___GetPluginResponse: _TypeAlias = GetPluginResponse  # noqa: Y015
 
 @_typing.final
+class PluginSignature(_message.Message):
+    """PluginSignature is an Ed25519 signature of the text `portway plugin 1`, a line feed, and the SHA-256 of the zip in lower-case hex."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """Id of the key: the first 16 hex digits of the SHA-256 of the public key's 32 bytes."""
+    value: _builtins.bytes
+    """The signature."""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        value: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PluginSignature: _TypeAlias = PluginSignature  # noqa: Y015
+
+@_typing.final
 class InstallPluginStart(_message.Message):
     """InstallPluginStart begins an installation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FORCE_FIELD_NUMBER: _builtins.int
+    ALLOW_DOWNGRADE_FIELD_NUMBER: _builtins.int
+    GRANT_PERMISSIONS_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
     force: _builtins.bool
-    """Replace a newer or the same version too."""
+    """Replace the same version with other bytes."""
+    allow_downgrade: _builtins.bool
+    """Take an older version than the current one."""
+    grant_permissions: _builtins.bool
+    """Grant what the version asks for beyond what was granted. The first version of a plugin is granted what it asks for by being installed."""
+    size: _builtins.int
+    """Bytes of the zip; 0: not said."""
+    digest: _builtins.str
+    """SHA-256 of the zip, in hex; empty: not said."""
+    request_id: _builtins.str
+    """The same id twice is one installation; needs `digest`."""
+    @_builtins.property
+    def signature(self) -> Global___PluginSignature:
+        """Who made it."""
+
     def __init__(
         self,
         *,
         force: _builtins.bool = ...,
+        allow_downgrade: _builtins.bool = ...,
+        grant_permissions: _builtins.bool = ...,
+        size: _builtins.int = ...,
+        digest: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        signature: Global___PluginSignature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_downgrade", b"allow_downgrade", "digest", b"digest", "force", b"force", "grant_permissions", b"grant_permissions", "request_id", b"request_id", "signature", b"signature", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InstallPluginStart: _TypeAlias = InstallPluginStart  # noqa: Y015
+
+@_typing.final
+class PluginChunk(_message.Message):
+    """PluginChunk is a piece of a zip."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    """Where it begins: the number of bytes before it."""
+    data: _builtins.bytes
+    """Bytes, at most 1 MiB."""
+    def __init__(
+        self,
+        *,
+        offset: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "offset", b"offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PluginChunk: _TypeAlias = PluginChunk  # noqa: Y015
 
 @_typing.final
 class InstallPluginRequest(_message.Message):
@@ -870,27 +1158,63 @@ class InstallPluginRequest(_message.Message):
 
     START_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """Bytes, at most 1 MiB a frame, 64 MiB in all."""
+    """Bytes that follow those before, at most 1 MiB a frame, 64 MiB in all."""
     @_builtins.property
     def start(self) -> Global___InstallPluginStart:
         """First, once."""
+
+    @_builtins.property
+    def chunk(self) -> Global___PluginChunk:
+        """Bytes with their place, so that a lost or repeated piece is seen."""
 
     def __init__(
         self,
         *,
         start: Global___InstallPluginStart | None = ...,
         data: _builtins.bytes = ...,
+        chunk: Global___PluginChunk | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "kind", b"kind", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "data", b"data", "kind", b"kind", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "kind", b"kind", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "data", b"data", "kind", b"kind", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["start", "data"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["start", "data", "chunk"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___InstallPluginRequest: _TypeAlias = InstallPluginRequest  # noqa: Y015
+
+@_typing.final
+class ConfigChange(_message.Message):
+    """ConfigChange is a field of a runner's configuration that agents made for the version before may have to follow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNNER_ID_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    runner_id: _builtins.str
+    """Runner."""
+    field: _builtins.str
+    """Field."""
+    message: _builtins.str
+    """What changed and what to do."""
+    def __init__(
+        self,
+        *,
+        runner_id: _builtins.str = ...,
+        field: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "message", b"message", "runner_id", b"runner_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfigChange: _TypeAlias = ConfigChange  # noqa: Y015
 
 @_typing.final
 class InstallPluginResponse(_message.Message):
@@ -900,25 +1224,95 @@ class InstallPluginResponse(_message.Message):
 
     PLUGIN_FIELD_NUMBER: _builtins.int
     REPLACED_VERSION_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    CONFIG_CHANGES_FIELD_NUMBER: _builtins.int
     replaced_version: _builtins.str
     """Version that it replaced."""
+    unchanged: _builtins.bool
+    """Nothing changed: it was there already."""
     @_builtins.property
     def plugin(self) -> Global___Plugin:
         """The plugin."""
+
+    @_builtins.property
+    def config_changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfigChange]:
+        """What changed in the configuration of its runners so that agents may not fit any more; the host's status names those agents."""
 
     def __init__(
         self,
         *,
         plugin: Global___Plugin | None = ...,
         replaced_version: _builtins.str = ...,
+        unchanged: _builtins.bool = ...,
+        config_changes: _abc.Iterable[Global___ConfigChange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["plugin", b"plugin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["plugin", b"plugin", "replaced_version", b"replaced_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_changes", b"config_changes", "plugin", b"plugin", "replaced_version", b"replaced_version", "unchanged", b"unchanged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InstallPluginResponse: _TypeAlias = InstallPluginResponse  # noqa: Y015
+
+@_typing.final
+class GrantPluginRequest(_message.Message):
+    """GrantPluginRequest names a version that waits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLUGIN_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    plugin_id: _builtins.str
+    """`author/name`."""
+    version: _builtins.str
+    """Version; empty: the one that was installed last."""
+    def __init__(
+        self,
+        *,
+        plugin_id: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plugin_id", b"plugin_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrantPluginRequest: _TypeAlias = GrantPluginRequest  # noqa: Y015
+
+@_typing.final
+class GrantPluginResponse(_message.Message):
+    """GrantPluginResponse returns it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLUGIN_FIELD_NUMBER: _builtins.int
+    REPLACED_VERSION_FIELD_NUMBER: _builtins.int
+    CONFIG_CHANGES_FIELD_NUMBER: _builtins.int
+    replaced_version: _builtins.str
+    """Version that it replaced."""
+    @_builtins.property
+    def plugin(self) -> Global___Plugin:
+        """The plugin."""
+
+    @_builtins.property
+    def config_changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfigChange]:
+        """As in InstallPluginResponse."""
+
+    def __init__(
+        self,
+        *,
+        plugin: Global___Plugin | None = ...,
+        replaced_version: _builtins.str = ...,
+        config_changes: _abc.Iterable[Global___ConfigChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plugin", b"plugin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_changes", b"config_changes", "plugin", b"plugin", "replaced_version", b"replaced_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrantPluginResponse: _TypeAlias = GrantPluginResponse  # noqa: Y015
 
 @_typing.final
 class EnablePluginRequest(_message.Message):
@@ -973,16 +1367,20 @@ class DisablePluginRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PLUGIN_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     plugin_id: _builtins.str
     """`author/name`."""
+    reason: _builtins.str
+    """Why, for those who ask; empty: not said."""
     def __init__(
         self,
         *,
         plugin_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["plugin_id", b"plugin_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plugin_id", b"plugin_id", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1020,19 +1418,23 @@ class RollbackPluginRequest(_message.Message):
 
     PLUGIN_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     plugin_id: _builtins.str
     """`author/name`."""
     version: _builtins.str
-    """Version; empty: the one before."""
+    """Version; empty: the one that was current before."""
+    request_id: _builtins.str
+    """The same id twice goes back once."""
     def __init__(
         self,
         *,
         plugin_id: _builtins.str = ...,
         version: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["plugin_id", b"plugin_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plugin_id", b"plugin_id", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1045,18 +1447,28 @@ class RollbackPluginResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PLUGIN_FIELD_NUMBER: _builtins.int
+    REPLACED_VERSION_FIELD_NUMBER: _builtins.int
+    CONFIG_CHANGES_FIELD_NUMBER: _builtins.int
+    replaced_version: _builtins.str
+    """Version that it replaced."""
     @_builtins.property
     def plugin(self) -> Global___Plugin:
         """The plugin."""
+
+    @_builtins.property
+    def config_changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfigChange]:
+        """As in InstallPluginResponse."""
 
     def __init__(
         self,
         *,
         plugin: Global___Plugin | None = ...,
+        replaced_version: _builtins.str = ...,
+        config_changes: _abc.Iterable[Global___ConfigChange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["plugin", b"plugin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["plugin", b"plugin"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_changes", b"config_changes", "plugin", b"plugin", "replaced_version", b"replaced_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1070,19 +1482,23 @@ class RemovePluginRequest(_message.Message):
 
     PLUGIN_ID_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     plugin_id: _builtins.str
     """`author/name`."""
     force: _builtins.bool
-    """Even while it has runs; they fail with `runner.unavailable`."""
+    """Even while it has runs; they fail with `runner.crashed`."""
+    request_id: _builtins.str
+    """The same id twice removes it once."""
     def __init__(
         self,
         *,
         plugin_id: _builtins.str = ...,
         force: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "plugin_id", b"plugin_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "plugin_id", b"plugin_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

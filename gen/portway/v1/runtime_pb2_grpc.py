@@ -86,6 +86,11 @@ class RuntimeServiceStub:
                 request_serializer=portway_dot_v1_dot_runtime__pb2.InstallPluginRequest.SerializeToString,
                 response_deserializer=portway_dot_v1_dot_runtime__pb2.InstallPluginResponse.FromString,
                 _registered_method=True)
+        self.GrantPlugin = channel.unary_unary(
+                '/portway.v1.RuntimeService/GrantPlugin',
+                request_serializer=portway_dot_v1_dot_runtime__pb2.GrantPluginRequest.SerializeToString,
+                response_deserializer=portway_dot_v1_dot_runtime__pb2.GrantPluginResponse.FromString,
+                _registered_method=True)
         self.EnablePlugin = channel.unary_unary(
                 '/portway.v1.RuntimeService/EnablePlugin',
                 request_serializer=portway_dot_v1_dot_runtime__pb2.EnablePluginRequest.SerializeToString,
@@ -213,23 +218,40 @@ class RuntimeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def InstallPlugin(self, request_iterator, context):
-        """InstallPlugin installs or upgrades a plugin from a zip. The first request is `start`. A failed upgrade leaves the old version running.
-        Errors: INVALID_ARGUMENT (zip or manifest, violations name file and field), ALREADY_EXISTS (this version), RESOURCE_EXHAUSTED (size). Cancelling installs nothing.
+        """InstallPlugin installs or upgrades a plugin from a zip, as `portway plugin pack` makes it. The first request is `start`, then `chunk`s
+        follow (or `data`). The new version is unpacked beside the old one, its manifest and every component are checked, its process is started
+        and through its handshake before the old one stops getting runs: a version that cannot be used changes nothing.
+        The same bytes again, or the same `request_id`, change nothing and answer with what is there.
+        Errors: INVALID_ARGUMENT (zip, digest, offset; manifest or component, violations name file and field), ALREADY_EXISTS (this version with other
+        bytes and not forced; the request_id with another digest), FAILED_PRECONDITION with reason DOWNGRADE (an older version, and not said so),
+        PERMISSIONS_GROWN (it asks for more than was granted: the version is kept and waits for GrantPlugin), PLUGIN_BUNDLED, MANAGED_BY_CONFIG (it
+        comes from a folder of the operator), SIGNATURE_MISSING, SIGNATURE_INVALID, SIGNATURE_KEY_UNKNOWN (the message names the key id), PLUGIN_DOES_NOT_START
+        (the message says why), RESOURCE_EXHAUSTED (size, entries; reason DISK_FULL, OVERLOADED), DEADLINE_EXCEEDED (no data for 30 s). Cancelling
+        installs nothing, unless the version is already the current one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GrantPlugin(self, request, context):
+        """GrantPlugin gives a version that waits what it asks for, and makes it the current one, as an upgrade does.
+        Errors: NOT_FOUND (plugin, or no such version waits), FAILED_PRECONDITION (as InstallPlugin). Cancelling: goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EnablePlugin(self, request, context):
-        """EnablePlugin lets a plugin run again.
-        Errors: NOT_FOUND. Cancelling has no effect.
+        """EnablePlugin lets a plugin run again. One that is enabled stays so.
+        Errors: NOT_FOUND. Cancelling: goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DisablePlugin(self, request, context):
-        """DisablePlugin ends a plugin's process and hides its components.
+        """DisablePlugin refuses new runs of a plugin with reason RUNNER_UNAVAILABLE, lets those under way finish within the time to drain, ends its process and
+        hides its components. It holds over restarts, also for plugins of the installation and of the operator's folders.
         Errors: NOT_FOUND. Cancelling: goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -237,23 +259,25 @@ class RuntimeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RollbackPlugin(self, request, context):
-        """RollbackPlugin returns to an earlier version.
-        Errors: NOT_FOUND (plugin or version). Cancelling: goes on.
+        """RollbackPlugin makes an earlier version the current one, as gracefully as an upgrade.
+        Errors: NOT_FOUND (plugin or version), FAILED_PRECONDITION (there is no earlier version; as InstallPlugin). Cancelling: goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemovePlugin(self, request, context):
-        """RemovePlugin removes a plugin and all of its versions.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (runs under way and not forced, or it belongs to the installation). Cancelling: goes on.
+        """RemovePlugin removes an installed plugin and all of its versions. What the host keeps for it stays, unless DeletePluginData of the host is asked too.
+        Errors: NOT_FOUND, FAILED_PRECONDITION with reason IN_USE (runs under way and not forced), PLUGIN_BUNDLED (it belongs to the installation: disable
+        it instead), MANAGED_BY_CONFIG (it comes from a folder of the operator). Cancelling: goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReloadPlugins(self, request, context):
-        """ReloadPlugins looks at the plugin folders again; empty: all of them.
+        """ReloadPlugins looks at the plugin folders again; empty: all of them. A running plugin whose change cannot be used goes on as it was, and the problem
+        is told.
         Errors: NOT_FOUND (a named plugin). Cancelling: goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -336,6 +360,11 @@ def add_RuntimeServiceServicer_to_server(servicer, server):
                     servicer.InstallPlugin,
                     request_deserializer=portway_dot_v1_dot_runtime__pb2.InstallPluginRequest.FromString,
                     response_serializer=portway_dot_v1_dot_runtime__pb2.InstallPluginResponse.SerializeToString,
+            ),
+            'GrantPlugin': grpc.unary_unary_rpc_method_handler(
+                    servicer.GrantPlugin,
+                    request_deserializer=portway_dot_v1_dot_runtime__pb2.GrantPluginRequest.FromString,
+                    response_serializer=portway_dot_v1_dot_runtime__pb2.GrantPluginResponse.SerializeToString,
             ),
             'EnablePlugin': grpc.unary_unary_rpc_method_handler(
                     servicer.EnablePlugin,
@@ -649,6 +678,33 @@ class RuntimeService:
             '/portway.v1.RuntimeService/InstallPlugin',
             portway_dot_v1_dot_runtime__pb2.InstallPluginRequest.SerializeToString,
             portway_dot_v1_dot_runtime__pb2.InstallPluginResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GrantPlugin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/portway.v1.RuntimeService/GrantPlugin',
+            portway_dot_v1_dot_runtime__pb2.GrantPluginRequest.SerializeToString,
+            portway_dot_v1_dot_runtime__pb2.GrantPluginResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -79,27 +79,42 @@ class RuntimeServiceStub:
     Errors: NOT_FOUND. Cancelling has no effect.
     """
     InstallPlugin: _grpc.StreamUnaryMultiCallable[_runtime_pb2.InstallPluginRequest, _runtime_pb2.InstallPluginResponse]
-    """InstallPlugin installs or upgrades a plugin from a zip. The first request is `start`. A failed upgrade leaves the old version running.
-    Errors: INVALID_ARGUMENT (zip or manifest, violations name file and field), ALREADY_EXISTS (this version), RESOURCE_EXHAUSTED (size). Cancelling installs nothing.
+    """InstallPlugin installs or upgrades a plugin from a zip, as `portway plugin pack` makes it. The first request is `start`, then `chunk`s
+    follow (or `data`). The new version is unpacked beside the old one, its manifest and every component are checked, its process is started
+    and through its handshake before the old one stops getting runs: a version that cannot be used changes nothing.
+    The same bytes again, or the same `request_id`, change nothing and answer with what is there.
+    Errors: INVALID_ARGUMENT (zip, digest, offset; manifest or component, violations name file and field), ALREADY_EXISTS (this version with other
+    bytes and not forced; the request_id with another digest), FAILED_PRECONDITION with reason DOWNGRADE (an older version, and not said so),
+    PERMISSIONS_GROWN (it asks for more than was granted: the version is kept and waits for GrantPlugin), PLUGIN_BUNDLED, MANAGED_BY_CONFIG (it
+    comes from a folder of the operator), SIGNATURE_MISSING, SIGNATURE_INVALID, SIGNATURE_KEY_UNKNOWN (the message names the key id), PLUGIN_DOES_NOT_START
+    (the message says why), RESOURCE_EXHAUSTED (size, entries; reason DISK_FULL, OVERLOADED), DEADLINE_EXCEEDED (no data for 30 s). Cancelling
+    installs nothing, unless the version is already the current one.
+    """
+    GrantPlugin: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.GrantPluginRequest, _runtime_pb2.GrantPluginResponse]
+    """GrantPlugin gives a version that waits what it asks for, and makes it the current one, as an upgrade does.
+    Errors: NOT_FOUND (plugin, or no such version waits), FAILED_PRECONDITION (as InstallPlugin). Cancelling: goes on.
     """
     EnablePlugin: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.EnablePluginRequest, _runtime_pb2.EnablePluginResponse]
-    """EnablePlugin lets a plugin run again.
-    Errors: NOT_FOUND. Cancelling has no effect.
+    """EnablePlugin lets a plugin run again. One that is enabled stays so.
+    Errors: NOT_FOUND. Cancelling: goes on.
     """
     DisablePlugin: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.DisablePluginRequest, _runtime_pb2.DisablePluginResponse]
-    """DisablePlugin ends a plugin's process and hides its components.
+    """DisablePlugin refuses new runs of a plugin with reason RUNNER_UNAVAILABLE, lets those under way finish within the time to drain, ends its process and
+    hides its components. It holds over restarts, also for plugins of the installation and of the operator's folders.
     Errors: NOT_FOUND. Cancelling: goes on.
     """
     RollbackPlugin: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.RollbackPluginRequest, _runtime_pb2.RollbackPluginResponse]
-    """RollbackPlugin returns to an earlier version.
-    Errors: NOT_FOUND (plugin or version). Cancelling: goes on.
+    """RollbackPlugin makes an earlier version the current one, as gracefully as an upgrade.
+    Errors: NOT_FOUND (plugin or version), FAILED_PRECONDITION (there is no earlier version; as InstallPlugin). Cancelling: goes on.
     """
     RemovePlugin: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.RemovePluginRequest, _runtime_pb2.RemovePluginResponse]
-    """RemovePlugin removes a plugin and all of its versions.
-    Errors: NOT_FOUND, FAILED_PRECONDITION (runs under way and not forced, or it belongs to the installation). Cancelling: goes on.
+    """RemovePlugin removes an installed plugin and all of its versions. What the host keeps for it stays, unless DeletePluginData of the host is asked too.
+    Errors: NOT_FOUND, FAILED_PRECONDITION with reason IN_USE (runs under way and not forced), PLUGIN_BUNDLED (it belongs to the installation: disable
+    it instead), MANAGED_BY_CONFIG (it comes from a folder of the operator). Cancelling: goes on.
     """
     ReloadPlugins: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.ReloadPluginsRequest, _runtime_pb2.ReloadPluginsResponse]
-    """ReloadPlugins looks at the plugin folders again; empty: all of them.
+    """ReloadPlugins looks at the plugin folders again; empty: all of them. A running plugin whose change cannot be used goes on as it was, and the problem
+    is told.
     Errors: NOT_FOUND (a named plugin). Cancelling: goes on.
     """
     TailPluginLogs: _grpc.UnaryStreamMultiCallable[_runtime_pb2.TailPluginLogsRequest, _runtime_pb2.TailPluginLogsResponse]
@@ -165,27 +180,42 @@ class RuntimeServiceAsyncStub(RuntimeServiceStub):
     Errors: NOT_FOUND. Cancelling has no effect.
     """
     InstallPlugin: _aio.StreamUnaryMultiCallable[_runtime_pb2.InstallPluginRequest, _runtime_pb2.InstallPluginResponse]  # type: ignore[assignment]
-    """InstallPlugin installs or upgrades a plugin from a zip. The first request is `start`. A failed upgrade leaves the old version running.
-    Errors: INVALID_ARGUMENT (zip or manifest, violations name file and field), ALREADY_EXISTS (this version), RESOURCE_EXHAUSTED (size). Cancelling installs nothing.
+    """InstallPlugin installs or upgrades a plugin from a zip, as `portway plugin pack` makes it. The first request is `start`, then `chunk`s
+    follow (or `data`). The new version is unpacked beside the old one, its manifest and every component are checked, its process is started
+    and through its handshake before the old one stops getting runs: a version that cannot be used changes nothing.
+    The same bytes again, or the same `request_id`, change nothing and answer with what is there.
+    Errors: INVALID_ARGUMENT (zip, digest, offset; manifest or component, violations name file and field), ALREADY_EXISTS (this version with other
+    bytes and not forced; the request_id with another digest), FAILED_PRECONDITION with reason DOWNGRADE (an older version, and not said so),
+    PERMISSIONS_GROWN (it asks for more than was granted: the version is kept and waits for GrantPlugin), PLUGIN_BUNDLED, MANAGED_BY_CONFIG (it
+    comes from a folder of the operator), SIGNATURE_MISSING, SIGNATURE_INVALID, SIGNATURE_KEY_UNKNOWN (the message names the key id), PLUGIN_DOES_NOT_START
+    (the message says why), RESOURCE_EXHAUSTED (size, entries; reason DISK_FULL, OVERLOADED), DEADLINE_EXCEEDED (no data for 30 s). Cancelling
+    installs nothing, unless the version is already the current one.
+    """
+    GrantPlugin: _aio.UnaryUnaryMultiCallable[_runtime_pb2.GrantPluginRequest, _runtime_pb2.GrantPluginResponse]  # type: ignore[assignment]
+    """GrantPlugin gives a version that waits what it asks for, and makes it the current one, as an upgrade does.
+    Errors: NOT_FOUND (plugin, or no such version waits), FAILED_PRECONDITION (as InstallPlugin). Cancelling: goes on.
     """
     EnablePlugin: _aio.UnaryUnaryMultiCallable[_runtime_pb2.EnablePluginRequest, _runtime_pb2.EnablePluginResponse]  # type: ignore[assignment]
-    """EnablePlugin lets a plugin run again.
-    Errors: NOT_FOUND. Cancelling has no effect.
+    """EnablePlugin lets a plugin run again. One that is enabled stays so.
+    Errors: NOT_FOUND. Cancelling: goes on.
     """
     DisablePlugin: _aio.UnaryUnaryMultiCallable[_runtime_pb2.DisablePluginRequest, _runtime_pb2.DisablePluginResponse]  # type: ignore[assignment]
-    """DisablePlugin ends a plugin's process and hides its components.
+    """DisablePlugin refuses new runs of a plugin with reason RUNNER_UNAVAILABLE, lets those under way finish within the time to drain, ends its process and
+    hides its components. It holds over restarts, also for plugins of the installation and of the operator's folders.
     Errors: NOT_FOUND. Cancelling: goes on.
     """
     RollbackPlugin: _aio.UnaryUnaryMultiCallable[_runtime_pb2.RollbackPluginRequest, _runtime_pb2.RollbackPluginResponse]  # type: ignore[assignment]
-    """RollbackPlugin returns to an earlier version.
-    Errors: NOT_FOUND (plugin or version). Cancelling: goes on.
+    """RollbackPlugin makes an earlier version the current one, as gracefully as an upgrade.
+    Errors: NOT_FOUND (plugin or version), FAILED_PRECONDITION (there is no earlier version; as InstallPlugin). Cancelling: goes on.
     """
     RemovePlugin: _aio.UnaryUnaryMultiCallable[_runtime_pb2.RemovePluginRequest, _runtime_pb2.RemovePluginResponse]  # type: ignore[assignment]
-    """RemovePlugin removes a plugin and all of its versions.
-    Errors: NOT_FOUND, FAILED_PRECONDITION (runs under way and not forced, or it belongs to the installation). Cancelling: goes on.
+    """RemovePlugin removes an installed plugin and all of its versions. What the host keeps for it stays, unless DeletePluginData of the host is asked too.
+    Errors: NOT_FOUND, FAILED_PRECONDITION with reason IN_USE (runs under way and not forced), PLUGIN_BUNDLED (it belongs to the installation: disable
+    it instead), MANAGED_BY_CONFIG (it comes from a folder of the operator). Cancelling: goes on.
     """
     ReloadPlugins: _aio.UnaryUnaryMultiCallable[_runtime_pb2.ReloadPluginsRequest, _runtime_pb2.ReloadPluginsResponse]  # type: ignore[assignment]
-    """ReloadPlugins looks at the plugin folders again; empty: all of them.
+    """ReloadPlugins looks at the plugin folders again; empty: all of them. A running plugin whose change cannot be used goes on as it was, and the problem
+    is told.
     Errors: NOT_FOUND (a named plugin). Cancelling: goes on.
     """
     TailPluginLogs: _aio.UnaryStreamMultiCallable[_runtime_pb2.TailPluginLogsRequest, _runtime_pb2.TailPluginLogsResponse]  # type: ignore[assignment]
@@ -308,8 +338,26 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_runtime_pb2.InstallPluginRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_runtime_pb2.InstallPluginResponse, _abc.Awaitable[_runtime_pb2.InstallPluginResponse]]:
-        """InstallPlugin installs or upgrades a plugin from a zip. The first request is `start`. A failed upgrade leaves the old version running.
-        Errors: INVALID_ARGUMENT (zip or manifest, violations name file and field), ALREADY_EXISTS (this version), RESOURCE_EXHAUSTED (size). Cancelling installs nothing.
+        """InstallPlugin installs or upgrades a plugin from a zip, as `portway plugin pack` makes it. The first request is `start`, then `chunk`s
+        follow (or `data`). The new version is unpacked beside the old one, its manifest and every component are checked, its process is started
+        and through its handshake before the old one stops getting runs: a version that cannot be used changes nothing.
+        The same bytes again, or the same `request_id`, change nothing and answer with what is there.
+        Errors: INVALID_ARGUMENT (zip, digest, offset; manifest or component, violations name file and field), ALREADY_EXISTS (this version with other
+        bytes and not forced; the request_id with another digest), FAILED_PRECONDITION with reason DOWNGRADE (an older version, and not said so),
+        PERMISSIONS_GROWN (it asks for more than was granted: the version is kept and waits for GrantPlugin), PLUGIN_BUNDLED, MANAGED_BY_CONFIG (it
+        comes from a folder of the operator), SIGNATURE_MISSING, SIGNATURE_INVALID, SIGNATURE_KEY_UNKNOWN (the message names the key id), PLUGIN_DOES_NOT_START
+        (the message says why), RESOURCE_EXHAUSTED (size, entries; reason DISK_FULL, OVERLOADED), DEADLINE_EXCEEDED (no data for 30 s). Cancelling
+        installs nothing, unless the version is already the current one.
+        """
+
+    @_abc_1.abstractmethod
+    def GrantPlugin(
+        self,
+        request: _runtime_pb2.GrantPluginRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_runtime_pb2.GrantPluginResponse, _abc.Awaitable[_runtime_pb2.GrantPluginResponse]]:
+        """GrantPlugin gives a version that waits what it asks for, and makes it the current one, as an upgrade does.
+        Errors: NOT_FOUND (plugin, or no such version waits), FAILED_PRECONDITION (as InstallPlugin). Cancelling: goes on.
         """
 
     @_abc_1.abstractmethod
@@ -318,8 +366,8 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runtime_pb2.EnablePluginRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runtime_pb2.EnablePluginResponse, _abc.Awaitable[_runtime_pb2.EnablePluginResponse]]:
-        """EnablePlugin lets a plugin run again.
-        Errors: NOT_FOUND. Cancelling has no effect.
+        """EnablePlugin lets a plugin run again. One that is enabled stays so.
+        Errors: NOT_FOUND. Cancelling: goes on.
         """
 
     @_abc_1.abstractmethod
@@ -328,7 +376,8 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runtime_pb2.DisablePluginRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runtime_pb2.DisablePluginResponse, _abc.Awaitable[_runtime_pb2.DisablePluginResponse]]:
-        """DisablePlugin ends a plugin's process and hides its components.
+        """DisablePlugin refuses new runs of a plugin with reason RUNNER_UNAVAILABLE, lets those under way finish within the time to drain, ends its process and
+        hides its components. It holds over restarts, also for plugins of the installation and of the operator's folders.
         Errors: NOT_FOUND. Cancelling: goes on.
         """
 
@@ -338,8 +387,8 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runtime_pb2.RollbackPluginRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runtime_pb2.RollbackPluginResponse, _abc.Awaitable[_runtime_pb2.RollbackPluginResponse]]:
-        """RollbackPlugin returns to an earlier version.
-        Errors: NOT_FOUND (plugin or version). Cancelling: goes on.
+        """RollbackPlugin makes an earlier version the current one, as gracefully as an upgrade.
+        Errors: NOT_FOUND (plugin or version), FAILED_PRECONDITION (there is no earlier version; as InstallPlugin). Cancelling: goes on.
         """
 
     @_abc_1.abstractmethod
@@ -348,8 +397,9 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runtime_pb2.RemovePluginRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runtime_pb2.RemovePluginResponse, _abc.Awaitable[_runtime_pb2.RemovePluginResponse]]:
-        """RemovePlugin removes a plugin and all of its versions.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (runs under way and not forced, or it belongs to the installation). Cancelling: goes on.
+        """RemovePlugin removes an installed plugin and all of its versions. What the host keeps for it stays, unless DeletePluginData of the host is asked too.
+        Errors: NOT_FOUND, FAILED_PRECONDITION with reason IN_USE (runs under way and not forced), PLUGIN_BUNDLED (it belongs to the installation: disable
+        it instead), MANAGED_BY_CONFIG (it comes from a folder of the operator). Cancelling: goes on.
         """
 
     @_abc_1.abstractmethod
@@ -358,7 +408,8 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runtime_pb2.ReloadPluginsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runtime_pb2.ReloadPluginsResponse, _abc.Awaitable[_runtime_pb2.ReloadPluginsResponse]]:
-        """ReloadPlugins looks at the plugin folders again; empty: all of them.
+        """ReloadPlugins looks at the plugin folders again; empty: all of them. A running plugin whose change cannot be used goes on as it was, and the problem
+        is told.
         Errors: NOT_FOUND (a named plugin). Cancelling: goes on.
         """
 

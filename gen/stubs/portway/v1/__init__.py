@@ -91,6 +91,7 @@ __all__ = (
     "ComponentResult",
     "ComponentStart",
     "ComponentsChanged",
+    "ConfigChange",
     "ConfigField",
     "ConfigFieldType",
     "ConfigOption",
@@ -359,6 +360,8 @@ __all__ = (
     "GetWorkspaceResponse",
     "GlobRequest",
     "GlobResponse",
+    "GrantPluginRequest",
+    "GrantPluginResponse",
     "GrepMatch",
     "GrepRequest",
     "GrepResponse",
@@ -592,9 +595,15 @@ __all__ = (
     "PingResponse",
     "PlatformAction",
     "Plugin",
+    "PluginChunk",
     "PluginComponent",
+    "PluginSignature",
+    "PluginSignatureState",
+    "PluginSource",
     "PluginState",
     "PluginTool",
+    "PluginVersion",
+    "PluginVersionState",
     "PrepareSkillRequest",
     "PrepareSkillResponse",
     "PreviewSkillZipRequest",
@@ -930,6 +939,7 @@ __all__ = (
     "WatchStatsResponse",
     "WatchTaskRequest",
     "WatchTaskResponse",
+    "WithheldRunner",
     "WorkerComponent",
     "WorkerServiceCallToolRequest",
     "WorkerServiceCallToolResponse",
@@ -3043,6 +3053,94 @@ class PartState(betterproto2.Enum):
         }
 
 
+class PluginSignatureState(betterproto2.Enum):
+    """
+    PluginSignatureState is what is known of who made a version.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Not set.
+    """
+
+    NONE = 1
+    """
+    Nobody signed it.
+    """
+
+    TRUSTED = 2
+    """
+    Signed by a key that is trusted.
+    """
+
+    NO_LONGER_TRUSTED = 3
+    """
+    Signed by a key that is no longer trusted.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "PLUGIN_SIGNATURE_STATE_UNSPECIFIED",
+            1: "PLUGIN_SIGNATURE_STATE_NONE",
+            2: "PLUGIN_SIGNATURE_STATE_TRUSTED",
+            3: "PLUGIN_SIGNATURE_STATE_NO_LONGER_TRUSTED",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "PLUGIN_SIGNATURE_STATE_UNSPECIFIED": 0,
+            "PLUGIN_SIGNATURE_STATE_NONE": 1,
+            "PLUGIN_SIGNATURE_STATE_TRUSTED": 2,
+            "PLUGIN_SIGNATURE_STATE_NO_LONGER_TRUSTED": 3,
+        }
+
+
+class PluginSource(betterproto2.Enum):
+    """
+    PluginSource is where a plugin comes from.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Not set.
+    """
+
+    BUNDLED = 1
+    """
+    It came with the installation.
+    """
+
+    FOLDER = 2
+    """
+    A folder of the operator.
+    """
+
+    INSTALLED = 3
+    """
+    InstallPlugin.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "PLUGIN_SOURCE_UNSPECIFIED",
+            1: "PLUGIN_SOURCE_BUNDLED",
+            2: "PLUGIN_SOURCE_FOLDER",
+            3: "PLUGIN_SOURCE_INSTALLED",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "PLUGIN_SOURCE_UNSPECIFIED": 0,
+            "PLUGIN_SOURCE_BUNDLED": 1,
+            "PLUGIN_SOURCE_FOLDER": 2,
+            "PLUGIN_SOURCE_INSTALLED": 3,
+        }
+
+
 class PluginState(betterproto2.Enum):
     """
     PluginState is how a plugin is.
@@ -3112,6 +3210,50 @@ class PluginState(betterproto2.Enum):
             "PLUGIN_STATE_DRAINING": 5,
             "PLUGIN_STATE_DISABLED": 6,
             "PLUGIN_STATE_BROKEN": 7,
+        }
+
+
+class PluginVersionState(betterproto2.Enum):
+    """
+    PluginVersionState is what a version is for.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Not set.
+    """
+
+    CURRENT = 1
+    """
+    New runs get it.
+    """
+
+    KEPT = 2
+    """
+    Kept for RollbackPlugin.
+    """
+
+    WAITING = 3
+    """
+    Asks for more than was granted and waits for GrantPlugin.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "PLUGIN_VERSION_STATE_UNSPECIFIED",
+            1: "PLUGIN_VERSION_STATE_CURRENT",
+            2: "PLUGIN_VERSION_STATE_KEPT",
+            3: "PLUGIN_VERSION_STATE_WAITING",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "PLUGIN_VERSION_STATE_UNSPECIFIED": 0,
+            "PLUGIN_VERSION_STATE_CURRENT": 1,
+            "PLUGIN_VERSION_STATE_KEPT": 2,
+            "PLUGIN_VERSION_STATE_WAITING": 3,
         }
 
 
@@ -6527,6 +6669,31 @@ default_message_pool.register_message("portway.v1", "ComponentStart", ComponentS
 
 
 @dataclass(eq=False, repr=False)
+class ConfigChange(betterproto2.Message):
+    """
+    ConfigChange is a field of a runner's configuration that agents made for the version before may have to follow.
+    """
+
+    runner_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Runner.
+    """
+
+    field: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Field.
+    """
+
+    message: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What changed and what to do.
+    """
+
+
+default_message_pool.register_message("portway.v1", "ConfigChange", ConfigChange)
+
+
+@dataclass(eq=False, repr=False)
 class ConfigField(betterproto2.Message):
     """
     ConfigField is one field of a runner's configuration.
@@ -8813,6 +8980,11 @@ class DisablePluginRequest(betterproto2.Message):
     plugin_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
     `author/name`.
+    """
+
+    reason: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Why, for those who ask; empty: not said.
     """
 
 
@@ -12078,6 +12250,51 @@ default_message_pool.register_message("portway.v1", "GlobResponse", GlobResponse
 
 
 @dataclass(eq=False, repr=False)
+class GrantPluginRequest(betterproto2.Message):
+    """
+    GrantPluginRequest names a version that waits.
+    """
+
+    plugin_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    `author/name`.
+    """
+
+    version: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Version; empty: the one that was installed last.
+    """
+
+
+default_message_pool.register_message("portway.v1", "GrantPluginRequest", GrantPluginRequest)
+
+
+@dataclass(eq=False, repr=False)
+class GrantPluginResponse(betterproto2.Message):
+    """
+    GrantPluginResponse returns it.
+    """
+
+    plugin: "Plugin | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The plugin.
+    """
+
+    replaced_version: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Version that it replaced.
+    """
+
+    config_changes: "list[ConfigChange]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    As in InstallPluginResponse.
+    """
+
+
+default_message_pool.register_message("portway.v1", "GrantPluginResponse", GrantPluginResponse)
+
+
+@dataclass(eq=False, repr=False)
 class GrepMatch(betterproto2.Message):
     """
     GrepMatch is one line.
@@ -12715,7 +12932,12 @@ class InstallPluginRequest(betterproto2.Message):
 
     data: "bytes | None" = betterproto2.field(2, betterproto2.TYPE_BYTES, optional=True, group="kind")
     """
-    Bytes, at most 1 MiB a frame, 64 MiB in all.
+    Bytes that follow those before, at most 1 MiB a frame, 64 MiB in all.
+    """
+
+    chunk: "PluginChunk | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+    """
+    Bytes with their place, so that a lost or repeated piece is seen.
     """
 
 
@@ -12738,6 +12960,16 @@ class InstallPluginResponse(betterproto2.Message):
     Version that it replaced.
     """
 
+    unchanged: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    Nothing changed: it was there already.
+    """
+
+    config_changes: "list[ConfigChange]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    What changed in the configuration of its runners so that agents may not fit any more; the host's status names those agents.
+    """
+
 
 default_message_pool.register_message("portway.v1", "InstallPluginResponse", InstallPluginResponse)
 
@@ -12750,7 +12982,37 @@ class InstallPluginStart(betterproto2.Message):
 
     force: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
     """
-    Replace a newer or the same version too.
+    Replace the same version with other bytes.
+    """
+
+    allow_downgrade: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    Take an older version than the current one.
+    """
+
+    grant_permissions: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    Grant what the version asks for beyond what was granted. The first version of a plugin is granted what it asks for by being installed.
+    """
+
+    size: "int" = betterproto2.field(4, betterproto2.TYPE_INT64)
+    """
+    Bytes of the zip; 0: not said.
+    """
+
+    digest: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    SHA-256 of the zip, in hex; empty: not said.
+    """
+
+    request_id: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    The same id twice is one installation; needs `digest`.
+    """
+
+    signature: "PluginSignature | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Who made it.
     """
 
 
@@ -17732,8 +17994,53 @@ class Plugin(betterproto2.Message):
     It came with the installation and cannot be removed.
     """
 
+    source: "PluginSource" = betterproto2.field(16, betterproto2.TYPE_ENUM, default_factory=lambda: PluginSource(0))
+    """
+    Where it comes from.
+    """
+
+    versions: "list[PluginVersion]" = betterproto2.field(17, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Versions of an installed plugin, the newest installation first.
+    """
+
+    permissions: "list[str]" = betterproto2.field(18, betterproto2.TYPE_STRING, repeated=True)
+    """
+    What the current version may do, as `models.invoke`, `history_scope.workspace`, `platform_actions.NAME`, `environment.NAME`.
+    """
+
+    record_generation: "int" = betterproto2.field(19, betterproto2.TYPE_INT64)
+    """
+    Grows with each change of what the operator decided about it.
+    """
+
+    disabled: "bool" = betterproto2.field(20, betterproto2.TYPE_BOOL)
+    """
+    Switched off by the operator.
+    """
+
 
 default_message_pool.register_message("portway.v1", "Plugin", Plugin)
+
+
+@dataclass(eq=False, repr=False)
+class PluginChunk(betterproto2.Message):
+    """
+    PluginChunk is a piece of a zip.
+    """
+
+    offset: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
+    """
+    Where it begins: the number of bytes before it.
+    """
+
+    data: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
+    """
+    Bytes, at most 1 MiB.
+    """
+
+
+default_message_pool.register_message("portway.v1", "PluginChunk", PluginChunk)
 
 
 @dataclass(eq=False, repr=False)
@@ -17759,6 +18066,26 @@ class PluginComponent(betterproto2.Message):
 
 
 default_message_pool.register_message("portway.v1", "PluginComponent", PluginComponent)
+
+
+@dataclass(eq=False, repr=False)
+class PluginSignature(betterproto2.Message):
+    """
+    PluginSignature is an Ed25519 signature of the text `portway plugin 1`, a line feed, and the SHA-256 of the zip in lower-case hex.
+    """
+
+    key_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the key: the first 16 hex digits of the SHA-256 of the public key's 32 bytes.
+    """
+
+    value: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
+    """
+    The signature.
+    """
+
+
+default_message_pool.register_message("portway.v1", "PluginSignature", PluginSignature)
 
 
 @dataclass(eq=False, repr=False)
@@ -17814,6 +18141,72 @@ class PluginTool(betterproto2.Message):
 
 
 default_message_pool.register_message("portway.v1", "PluginTool", PluginTool)
+
+
+@dataclass(eq=False, repr=False)
+class PluginVersion(betterproto2.Message):
+    """
+    PluginVersion is one version of an installed plugin.
+    """
+
+    version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Version, as the manifest has it.
+    """
+
+    digest: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    SHA-256 of the zip, in hex.
+    """
+
+    state: "PluginVersionState" = betterproto2.field(
+        3, betterproto2.TYPE_ENUM, default_factory=lambda: PluginVersionState(0)
+    )
+    """
+    What it is for.
+    """
+
+    install_time: "datetime.datetime | None" = betterproto2.field(
+        4, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When it was installed.
+    """
+
+    signature_state: "PluginSignatureState" = betterproto2.field(
+        5, betterproto2.TYPE_ENUM, default_factory=lambda: PluginSignatureState(0)
+    )
+    """
+    What is known of who made it.
+    """
+
+    key_id: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Id of the key that signed it; empty for none.
+    """
+
+    permissions: "list[str]" = betterproto2.field(7, betterproto2.TYPE_STRING, repeated=True)
+    """
+    What it asks for.
+    """
+
+    ungranted_permissions: "list[str]" = betterproto2.field(8, betterproto2.TYPE_STRING, repeated=True)
+    """
+    What of it was not granted yet.
+    """
+
+    byte_count: "int" = betterproto2.field(9, betterproto2.TYPE_INT64)
+    """
+    Bytes on disk.
+    """
+
+    file_count: "int" = betterproto2.field(10, betterproto2.TYPE_INT32)
+    """
+    Files.
+    """
+
+
+default_message_pool.register_message("portway.v1", "PluginVersion", PluginVersion)
 
 
 @dataclass(eq=False, repr=False)
@@ -18674,7 +19067,12 @@ class RemovePluginRequest(betterproto2.Message):
 
     force: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
     """
-    Even while it has runs; they fail with `runner.unavailable`.
+    Even while it has runs; they fail with `runner.crashed`.
+    """
+
+    request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The same id twice removes it once.
     """
 
 
@@ -19338,7 +19736,12 @@ class RollbackPluginRequest(betterproto2.Message):
 
     version: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    Version; empty: the one before.
+    Version; empty: the one that was current before.
+    """
+
+    request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The same id twice goes back once.
     """
 
 
@@ -19354,6 +19757,16 @@ class RollbackPluginResponse(betterproto2.Message):
     plugin: "Plugin | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The plugin.
+    """
+
+    replaced_version: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Version that it replaced.
+    """
+
+    config_changes: "list[ConfigChange]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    As in InstallPluginResponse.
     """
 
 
@@ -21361,6 +21774,11 @@ class RunnersSnapshot(betterproto2.Message):
     problems: "list[ComponentProblem]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     Problems.
+    """
+
+    withheld: "list[WithheldRunner]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Runners that are there and may not be used.
     """
 
 
@@ -26018,6 +26436,11 @@ class WatchRunnersResponse(betterproto2.Message):
     The other components of plugins are others now: read them with ListComponents. Also sent once after the snapshot.
     """
 
+    withheld: "WithheldRunner | None" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+    """
+    A runner may not be used any more. Before it comes `removed_runner_id`; after `added` it may be used again.
+    """
+
 
 default_message_pool.register_message("portway.v1", "WatchRunnersResponse", WatchRunnersResponse)
 
@@ -26234,6 +26657,26 @@ class WatchTaskResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("portway.v1", "WatchTaskResponse", WatchTaskResponse)
+
+
+@dataclass(eq=False, repr=False)
+class WithheldRunner(betterproto2.Message):
+    """
+    WithheldRunner is a runner of a plugin that the operator switched off.
+    """
+
+    runner_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    `plugin:author/name/runner`.
+    """
+
+    reason: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Why.
+    """
+
+
+default_message_pool.register_message("portway.v1", "WithheldRunner", WithheldRunner)
 
 
 @dataclass(eq=False, repr=False)
@@ -33098,8 +33541,16 @@ class RuntimeServiceSyncStub:
 
     def install_plugin(self, messages: "Iterable[InstallPluginRequest]") -> "InstallPluginResponse":
         """
-        InstallPlugin installs or upgrades a plugin from a zip. The first request is `start`. A failed upgrade leaves the old version running.
-        Errors: INVALID_ARGUMENT (zip or manifest, violations name file and field), ALREADY_EXISTS (this version), RESOURCE_EXHAUSTED (size). Cancelling installs nothing.
+        InstallPlugin installs or upgrades a plugin from a zip, as `portway plugin pack` makes it. The first request is `start`, then `chunk`s
+        follow (or `data`). The new version is unpacked beside the old one, its manifest and every component are checked, its process is started
+        and through its handshake before the old one stops getting runs: a version that cannot be used changes nothing.
+        The same bytes again, or the same `request_id`, change nothing and answer with what is there.
+        Errors: INVALID_ARGUMENT (zip, digest, offset; manifest or component, violations name file and field), ALREADY_EXISTS (this version with other
+        bytes and not forced; the request_id with another digest), FAILED_PRECONDITION with reason DOWNGRADE (an older version, and not said so),
+        PERMISSIONS_GROWN (it asks for more than was granted: the version is kept and waits for GrantPlugin), PLUGIN_BUNDLED, MANAGED_BY_CONFIG (it
+        comes from a folder of the operator), SIGNATURE_MISSING, SIGNATURE_INVALID, SIGNATURE_KEY_UNKNOWN (the message names the key id), PLUGIN_DOES_NOT_START
+        (the message says why), RESOURCE_EXHAUSTED (size, entries; reason DISK_FULL, OVERLOADED), DEADLINE_EXCEEDED (no data for 30 s). Cancelling
+        installs nothing, unless the version is already the current one.
         """
 
         return self._channel.stream_unary(
@@ -33108,10 +33559,22 @@ class RuntimeServiceSyncStub:
             InstallPluginResponse.FromString,
         )(iter(messages))
 
+    def grant_plugin(self, message: "GrantPluginRequest") -> "GrantPluginResponse":
+        """
+        GrantPlugin gives a version that waits what it asks for, and makes it the current one, as an upgrade does.
+        Errors: NOT_FOUND (plugin, or no such version waits), FAILED_PRECONDITION (as InstallPlugin). Cancelling: goes on.
+        """
+
+        return self._channel.unary_unary(
+            "/portway.v1.RuntimeService/GrantPlugin",
+            GrantPluginRequest.SerializeToString,
+            GrantPluginResponse.FromString,
+        )(message)
+
     def enable_plugin(self, message: "EnablePluginRequest") -> "EnablePluginResponse":
         """
-        EnablePlugin lets a plugin run again.
-        Errors: NOT_FOUND. Cancelling has no effect.
+        EnablePlugin lets a plugin run again. One that is enabled stays so.
+        Errors: NOT_FOUND. Cancelling: goes on.
         """
 
         return self._channel.unary_unary(
@@ -33122,7 +33585,8 @@ class RuntimeServiceSyncStub:
 
     def disable_plugin(self, message: "DisablePluginRequest") -> "DisablePluginResponse":
         """
-        DisablePlugin ends a plugin's process and hides its components.
+        DisablePlugin refuses new runs of a plugin with reason RUNNER_UNAVAILABLE, lets those under way finish within the time to drain, ends its process and
+        hides its components. It holds over restarts, also for plugins of the installation and of the operator's folders.
         Errors: NOT_FOUND. Cancelling: goes on.
         """
 
@@ -33134,8 +33598,8 @@ class RuntimeServiceSyncStub:
 
     def rollback_plugin(self, message: "RollbackPluginRequest") -> "RollbackPluginResponse":
         """
-        RollbackPlugin returns to an earlier version.
-        Errors: NOT_FOUND (plugin or version). Cancelling: goes on.
+        RollbackPlugin makes an earlier version the current one, as gracefully as an upgrade.
+        Errors: NOT_FOUND (plugin or version), FAILED_PRECONDITION (there is no earlier version; as InstallPlugin). Cancelling: goes on.
         """
 
         return self._channel.unary_unary(
@@ -33146,8 +33610,9 @@ class RuntimeServiceSyncStub:
 
     def remove_plugin(self, message: "RemovePluginRequest") -> "RemovePluginResponse":
         """
-        RemovePlugin removes a plugin and all of its versions.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (runs under way and not forced, or it belongs to the installation). Cancelling: goes on.
+        RemovePlugin removes an installed plugin and all of its versions. What the host keeps for it stays, unless DeletePluginData of the host is asked too.
+        Errors: NOT_FOUND, FAILED_PRECONDITION with reason IN_USE (runs under way and not forced), PLUGIN_BUNDLED (it belongs to the installation: disable
+        it instead), MANAGED_BY_CONFIG (it comes from a folder of the operator). Cancelling: goes on.
         """
 
         return self._channel.unary_unary(
@@ -33158,7 +33623,8 @@ class RuntimeServiceSyncStub:
 
     def reload_plugins(self, message: "ReloadPluginsRequest") -> "ReloadPluginsResponse":
         """
-        ReloadPlugins looks at the plugin folders again; empty: all of them.
+        ReloadPlugins looks at the plugin folders again; empty: all of them. A running plugin whose change cannot be used goes on as it was, and the problem
+        is told.
         Errors: NOT_FOUND (a named plugin). Cancelling: goes on.
         """
 
@@ -33437,8 +33903,16 @@ class RuntimeServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "InstallPluginResponse":
         """
-        InstallPlugin installs or upgrades a plugin from a zip. The first request is `start`. A failed upgrade leaves the old version running.
-        Errors: INVALID_ARGUMENT (zip or manifest, violations name file and field), ALREADY_EXISTS (this version), RESOURCE_EXHAUSTED (size). Cancelling installs nothing.
+        InstallPlugin installs or upgrades a plugin from a zip, as `portway plugin pack` makes it. The first request is `start`, then `chunk`s
+        follow (or `data`). The new version is unpacked beside the old one, its manifest and every component are checked, its process is started
+        and through its handshake before the old one stops getting runs: a version that cannot be used changes nothing.
+        The same bytes again, or the same `request_id`, change nothing and answer with what is there.
+        Errors: INVALID_ARGUMENT (zip, digest, offset; manifest or component, violations name file and field), ALREADY_EXISTS (this version with other
+        bytes and not forced; the request_id with another digest), FAILED_PRECONDITION with reason DOWNGRADE (an older version, and not said so),
+        PERMISSIONS_GROWN (it asks for more than was granted: the version is kept and waits for GrantPlugin), PLUGIN_BUNDLED, MANAGED_BY_CONFIG (it
+        comes from a folder of the operator), SIGNATURE_MISSING, SIGNATURE_INVALID, SIGNATURE_KEY_UNKNOWN (the message names the key id), PLUGIN_DOES_NOT_START
+        (the message says why), RESOURCE_EXHAUSTED (size, entries; reason DISK_FULL, OVERLOADED), DEADLINE_EXCEEDED (no data for 30 s). Cancelling
+        installs nothing, unless the version is already the current one.
         """
 
         return await self._stream_unary(
@@ -33446,6 +33920,28 @@ class RuntimeServiceStub(betterproto2_grpclib.ServiceStub):
             messages,
             InstallPluginRequest,
             InstallPluginResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def grant_plugin(
+        self,
+        message: "GrantPluginRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "GrantPluginResponse":
+        """
+        GrantPlugin gives a version that waits what it asks for, and makes it the current one, as an upgrade does.
+        Errors: NOT_FOUND (plugin, or no such version waits), FAILED_PRECONDITION (as InstallPlugin). Cancelling: goes on.
+        """
+
+        return await self._unary_unary(
+            "/portway.v1.RuntimeService/GrantPlugin",
+            message,
+            GrantPluginResponse,
             timeout=timeout,
             deadline=deadline,
             metadata=metadata,
@@ -33460,8 +33956,8 @@ class RuntimeServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "EnablePluginResponse":
         """
-        EnablePlugin lets a plugin run again.
-        Errors: NOT_FOUND. Cancelling has no effect.
+        EnablePlugin lets a plugin run again. One that is enabled stays so.
+        Errors: NOT_FOUND. Cancelling: goes on.
         """
 
         return await self._unary_unary(
@@ -33482,7 +33978,8 @@ class RuntimeServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "DisablePluginResponse":
         """
-        DisablePlugin ends a plugin's process and hides its components.
+        DisablePlugin refuses new runs of a plugin with reason RUNNER_UNAVAILABLE, lets those under way finish within the time to drain, ends its process and
+        hides its components. It holds over restarts, also for plugins of the installation and of the operator's folders.
         Errors: NOT_FOUND. Cancelling: goes on.
         """
 
@@ -33504,8 +34001,8 @@ class RuntimeServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "RollbackPluginResponse":
         """
-        RollbackPlugin returns to an earlier version.
-        Errors: NOT_FOUND (plugin or version). Cancelling: goes on.
+        RollbackPlugin makes an earlier version the current one, as gracefully as an upgrade.
+        Errors: NOT_FOUND (plugin or version), FAILED_PRECONDITION (there is no earlier version; as InstallPlugin). Cancelling: goes on.
         """
 
         return await self._unary_unary(
@@ -33526,8 +34023,9 @@ class RuntimeServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "RemovePluginResponse":
         """
-        RemovePlugin removes a plugin and all of its versions.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (runs under way and not forced, or it belongs to the installation). Cancelling: goes on.
+        RemovePlugin removes an installed plugin and all of its versions. What the host keeps for it stays, unless DeletePluginData of the host is asked too.
+        Errors: NOT_FOUND, FAILED_PRECONDITION with reason IN_USE (runs under way and not forced), PLUGIN_BUNDLED (it belongs to the installation: disable
+        it instead), MANAGED_BY_CONFIG (it comes from a folder of the operator). Cancelling: goes on.
         """
 
         return await self._unary_unary(
@@ -33548,7 +34046,8 @@ class RuntimeServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "ReloadPluginsResponse":
         """
-        ReloadPlugins looks at the plugin folders again; empty: all of them.
+        ReloadPlugins looks at the plugin folders again; empty: all of them. A running plugin whose change cannot be used goes on as it was, and the problem
+        is told.
         Errors: NOT_FOUND (a named plugin). Cancelling: goes on.
         """
 
