@@ -1,6 +1,10 @@
 """Waiting for one of several things."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 async def either(*events: asyncio.Event) -> None:
@@ -11,3 +15,14 @@ async def either(*events: asyncio.Event) -> None:
     finally:
         for one in waiting:
             one.cancel()
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Does the work to its end also where whoever waits is cancelled; the cancellation follows then."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            await asyncio.wait([task])
+        raise

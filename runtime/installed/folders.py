@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from portway.runtime.installed.disk import remove_tree, sync_folder
@@ -24,7 +24,7 @@ class InstalledFolders:
     def name_for(self, plugin_id: str, version: str, digest: str) -> str:
         """The folder of a version, relative to that of all versions: for people by version, for machines by digest."""
         shown = _UNSAFE.sub("_", version).lstrip(".")[:48]
-        return f"{self._of(plugin_id)}/{shown}-{digest[:_DIGEST_CHARS]}"
+        return f"{self._name(plugin_id)}/{shown}-{digest[:_DIGEST_CHARS]}"
 
     def settle(self, unpacked: Path, name: str) -> Path:
         """Renames an unpacked version into its place, on disk when it returns. What lay there was a leftover."""
@@ -50,7 +50,7 @@ class InstalledFolders:
         for one in self.incoming.iterdir():
             shutil.rmtree(one, ignore_errors=True)
             swept += 1
-        spared = {self._of(plugin_id) for plugin_id in unknown}
+        spared = {self._name(plugin_id) for plugin_id in unknown}
         for plugin in self.versions.iterdir():
             for version in list(plugin.iterdir()) if plugin.name not in spared else ():
                 name = f"{plugin.name}/{version.name}"
@@ -61,9 +61,14 @@ class InstalledFolders:
                 plugin.rmdir()
         return swept
 
+    def of(self, plugin_id: str) -> Sequence[str]:
+        """The folders of a plugin's versions, as `name_for` names them."""
+        folder = self.versions / self._name(plugin_id)
+        return [f"{folder.name}/{one.name}" for one in folder.iterdir()] if folder.exists() else []
+
     def owns(self, folder: Path) -> bool:
         return folder.is_relative_to(self.versions)
 
     @staticmethod
-    def _of(plugin_id: str) -> str:
+    def _name(plugin_id: str) -> str:
         return plugin_id.replace("/", ".")

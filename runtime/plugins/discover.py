@@ -19,15 +19,24 @@ class Found:
     problems: Sequence[Problem] = ()
 
 
-def find_plugins(bundled: Sequence[Path], added: Sequence[Path]) -> Found:
-    """Looks through folders of plugins (or at folders that are one). The first of two with the same id is taken."""
+def find_plugins(
+    bundled: Sequence[Path], added: Sequence[Path], installed: Sequence[Path] = (), *, installed_first: bool = False
+) -> Found:
+    """Looks through folders of plugins (or at folders that are one). The first of two with the same id is taken: those
+    that came with Portway, then those that were installed (`installed_first`: the other way round), then the added."""
     plugins: dict[str, PluginDefinition] = {}
     broken: list[BrokenPlugin] = []
     problems: list[Problem] = []
-    for folder, is_bundled in _candidates(bundled, added, problems):
+    roots = [(bundled, True), (installed, False), (added, False)]
+    if installed_first:
+        roots[0], roots[1] = roots[1], roots[0]
+    for folder, is_bundled in _candidates(roots, problems):
         plugin = read_plugin(folder, bundled=is_bundled)
         if isinstance(plugin, BrokenPlugin):
             broken.append(plugin)
+        elif plugin.id in plugins and is_bundled:
+            # The operator installed another one in its place, and allowed that.
+            continue
         elif plugin.id in plugins:
             other = plugins[plugin.id].folder
             message = f"{plugin.id} is also in {other}, which is used; remove one of the two or give it another name"
@@ -40,8 +49,8 @@ def find_plugins(bundled: Sequence[Path], added: Sequence[Path]) -> Found:
     return Found(tuple(plugins.values()), tuple(broken), tuple(problems))
 
 
-def _candidates(bundled: Sequence[Path], added: Sequence[Path], problems: list[Problem]) -> Iterator[tuple[Path, bool]]:
-    for roots, is_bundled in ((bundled, True), (added, False)):
+def _candidates(groups: Sequence[tuple[Sequence[Path], bool]], problems: list[Problem]) -> Iterator[tuple[Path, bool]]:
+    for roots, is_bundled in groups:
         for root in roots:
             for folder in _folders_of(root, problems):
                 yield folder, is_bundled

@@ -162,11 +162,21 @@ def broken(plugin: BrokenPlugin) -> runtime_pb2.Plugin:
     )
 
 
+def _withheld_runners(contents: Contents) -> dict[str, str]:
+    return {one.id: contents.off[plugin.id] for plugin in contents.disabled.values() for one in plugin.runners}
+
+
+def _withheld(runner_id: str, reason: str) -> runtime_pb2.WithheldRunner:
+    return runtime_pb2.WithheldRunner(runner_id=runner_id, reason=reason)
+
+
 def first(contents: Contents) -> Iterator[runtime_pb2.WatchRunnersResponse]:
     """How a watch begins."""
     yield runtime_pb2.WatchRunnersResponse(
         snapshot=runtime_pb2.RunnersSnapshot(
-            runners=[runner(one) for one in contents.runners.values()], problems=problems(contents.problems)
+            runners=[runner(one) for one in contents.runners.values()],
+            problems=problems(contents.problems),
+            withheld=[_withheld(*one) for one in _withheld_runners(contents).items()],
         )
     )
     yield runtime_pb2.WatchRunnersResponse(tools_changed=runtime_pb2.ToolsChanged())
@@ -182,6 +192,10 @@ def changes(before: Contents, after: Contents) -> Iterator[runtime_pb2.WatchRunn
             yield runtime_pb2.WatchRunnersResponse(added=runner(definition))
         elif before.runners[runner_id] != definition:
             yield runtime_pb2.WatchRunnersResponse(changed=runner(definition))
+    known_withheld = _withheld_runners(before)
+    for runner_id, reason in _withheld_runners(after).items():
+        if known_withheld.get(runner_id) != reason:
+            yield runtime_pb2.WatchRunnersResponse(withheld=_withheld(runner_id, reason))
     if dict(before.tools) != dict(after.tools):
         yield runtime_pb2.WatchRunnersResponse(tools_changed=runtime_pb2.ToolsChanged())
     if dict(before.components) != dict(after.components):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from portway.rpc.errors import NotFound
+from portway.runtime.installed.changes import Changes
 from portway.runtime.plugins.catalog import Catalog
 from portway.runtime.plugins.types import BrokenPlugin, PluginDefinition
 from portway.runtime.workers.log import PluginLog
@@ -12,13 +13,15 @@ AnyPlugin = PluginDefinition | BrokenPlugin
 
 
 class Plugins:
-    def __init__(self, catalog: Catalog, supervisor: Supervisor) -> None:
+    def __init__(self, catalog: Catalog, supervisor: Supervisor, changes: Changes) -> None:
         self._catalog = catalog
         self._supervisor = supervisor
+        self._changes = changes
 
     def all(self) -> Mapping[str, AnyPlugin]:
-        """By id, also those that are broken."""
-        return {**self._catalog.contents.broken, **self._catalog.contents.plugins}
+        """By id, also those that are broken or disabled."""
+        contents = self._catalog.contents
+        return {**contents.broken, **contents.disabled, **contents.plugins}
 
     def get(self, plugin_id: str) -> AnyPlugin:
         found = self.all().get(plugin_id)
@@ -28,8 +31,7 @@ class Plugins:
 
     async def reload(self, plugin_ids: Sequence[str]) -> list[AnyPlugin]:
         """Looks through the folders again; what changed gets a new process. Answers the named plugins, or all."""
-        await self._catalog.reload()
-        self._supervisor.apply(self._catalog.contents.plugins)
+        await self._changes.reload()
         return [self.get(one) for one in plugin_ids or sorted(self.all())]
 
     def recycle(self, plugin_id: str, generation: int) -> PluginDefinition:
@@ -38,4 +40,4 @@ class Plugins:
         return plugin
 
     def log(self, plugin_id: str) -> PluginLog:
-        return self._supervisor.keeper(self._catalog.plugin(plugin_id).id).log
+        return self._supervisor.log(self.get(plugin_id).id)

@@ -13,9 +13,10 @@ from portway.runtime.relay.run_agent import RunRelay
 from portway.runtime.relay.run_component import ComponentRelay
 from portway.runtime.relay.turns import Turns
 from portway.runtime.runs.active import ActiveRuns
+from portway.runtime.service.managing import PluginMethods
 from portway.runtime.service.pages import Pages
 from portway.runtime.service.plugins import Plugins
-from portway.runtime.service.views import log_view, plugin_view
+from portway.runtime.service.views import log_view
 from portway.runtime.workers.supervisor import Supervisor
 from portway.v1 import runtime_pb2 as pb
 
@@ -24,7 +25,7 @@ DEFAULT_LINES = 100
 Once = Call[Never, Never]
 
 
-class RuntimeServicer:
+class RuntimeServicer(PluginMethods):
     def __init__(
         self,
         catalog: Catalog,
@@ -32,14 +33,16 @@ class RuntimeServicer:
         runs: ActiveRuns,
         folders: PluginFolders,
         pages: Pages,
+        managed: Managed,
         version: str,
         start_time: datetime,
     ) -> None:
+        plugins = Plugins(catalog, supervisor, managed.changes)
+        super().__init__(plugins, managed.views(supervisor), managed.uploads, managed.keeping, managed.decisions)
         self._catalog = catalog
         self._supervisor = supervisor
         self._runs = runs
         self._pages = pages
-        self._plugins = Plugins(catalog, supervisor)
         self._run_relay = RunRelay(catalog, supervisor, runs)
         turns = Turns()
         self._tool_relay = ToolRelay(catalog, supervisor, runs, turns)
@@ -90,18 +93,18 @@ class RuntimeServicer:
     async def ListPlugins(self, request: pb.ListPluginsRequest, call: Once) -> pb.ListPluginsResponse:
         page, token = self._pages.take("plugins", self._plugins.all(), request.page_size, request.page_token)
         return pb.ListPluginsResponse(
-            plugins=[plugin_view(one, self._supervisor) for one in page],
+            plugins=[self._views.view(one) for one in page],
             next_page_token=token,
             problems=wire.problems(self._catalog.contents.folder_problems),
         )
 
     async def GetPlugin(self, request: pb.GetPluginRequest, call: Once) -> pb.GetPluginResponse:
-        return pb.GetPluginResponse(plugin=plugin_view(self._plugins.get(request.plugin_id), self._supervisor))
+        return pb.GetPluginResponse(plugin=self._view(request.plugin_id))
 
     async def ReloadPlugins(self, request: pb.ReloadPluginsRequest, call: Once) -> pb.ReloadPluginsResponse:
         plugins = await self._plugins.reload(request.plugin_ids)
         return pb.ReloadPluginsResponse(
-            plugins=[plugin_view(one, self._supervisor) for one in plugins],
+            plugins=[self._views.view(one) for one in plugins],
             problems=wire.problems(self._catalog.contents.problems),
         )
 
@@ -118,7 +121,7 @@ class RuntimeServicer:
 
     async def RecyclePlugin(self, request: pb.RecyclePluginRequest, call: Once) -> pb.RecyclePluginResponse:
         plugin = self._plugins.recycle(request.plugin_id, request.generation)
-        return pb.RecyclePluginResponse(plugin=plugin_view(plugin, self._supervisor))
+        return pb.RecyclePluginResponse(plugin=self._views.view(plugin))
 
     async def GetRuntimeStatus(self, request: pb.GetRuntimeStatusRequest, call: Once) -> pb.GetRuntimeStatusResponse:
         contents = self._catalog.contents
