@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,15 +23,17 @@ from portway.rpc.traces.config import TelemetryConfig
 from portway.rpc.traces.export import export_spans
 from portway.rpc.traces.types import Recorder
 from portway.runtime.config import RuntimeConfig
-from portway.runtime.data_folder import ENVIRONMENTS, KEPT, PLUGINS, open_data_folder
+from portway.runtime.data_folder import ENVIRONMENTS, INSTALLED, KEPT, PLUGINS, open_data_folder
 from portway.runtime.harness.allowances import told_to_harnesses
+from portway.runtime.installed.build import build_managed, open_stored
 from portway.runtime.kept.folders import PluginFolders, watching
 from portway.runtime.metrics import RuntimeNumbers
 from portway.runtime.plugins.catalog import Catalog
-from portway.runtime.plugins.discover import find_plugins
+from portway.runtime.plugins.watch import reloading
 from portway.runtime.runs.active import ActiveRuns
 from portway.runtime.service.pages import Pages
 from portway.runtime.service.servicer import RuntimeServicer
+from portway.runtime.service.uploads import Uploads
 from portway.runtime.workers.supervisor import supervise
 from portway.runtime.workers.types import WorkerLimits
 from portway.v1 import runtime_pb2
@@ -73,8 +74,10 @@ async def run_runtime(
 async def _run(
     config: RuntimeConfig, authenticator: Authenticator, streams: OpenStreams, recorder: Recorder | None
 ) -> AsyncIterator[RunningServer]:
-    catalog = Catalog(partial(find_plugins, [BUNDLED], [*config.plugins, config.data / PLUGINS]))
-    await catalog.reload()
+    added = [*config.plugins, config.data / PLUGINS]
+    stored = open_stored(config.installing, (config.data / INSTALLED).absolute(), [BUNDLED], added)
+    catalog = Catalog(stored.inventory.look)
+    catalog.show(await catalog.look())
     for problem in catalog.contents.problems:
         log = structlog.get_logger("portway.runtime.plugins")
         tell = log.warning if problem.warning else log.error
@@ -95,10 +98,13 @@ async def _run(
         )
         supervisor.apply(catalog.contents.plugins)
         await stack.enter_async_context(watching(folders, supervisor.running, supervisor.end))
+        managed = build_managed(config.installing, stored, catalog, supervisor, folders)
+        if config.reload_on_change:
+            await stack.enter_async_context(reloading(added, managed.changes.reload))
         runs = ActiveRuns(config.max_runs)
         calls = CallCounts() if config.metrics.listen else None
         if calls is not None:
-            sources: list[Source] = [calls, RuntimeNumbers(supervisor, runs)]
+            sources: list[Source] = [calls, RuntimeNumbers(supervisor, runs, managed.decisions, stored.records)]
             await stack.enter_async_context(show_metrics(config.metrics, config.tls, sources))
         servicer = RuntimeServicer(
             catalog,
@@ -106,6 +112,8 @@ async def _run(
             runs,
             folders,
             Pages(CursorCodec(os.urandom(32))),
+            managed,
+            Uploads(managed.installer, config.installing.at_once, config.installing.waiting),
             version("portway"),
             datetime.now(UTC),
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from portway.rpc.metrics.config import MetricsConfig
 from portway.rpc.serving import TlsConfig
 from portway.runtime.environments.types import EnvironmentsConfig
+from portway.runtime.installed.config import InstallingConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,9 @@ class SessionBridge:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeConfig:
-    """`plugins` are folders of plugins, or folders that are one; those bundled and in DATA/plugins are found anyway.
-    `grants` are the names of environment variables that a plugin (`author/name`) may have of the runtime's. Times are
-    in seconds."""
+    """`plugins` are folders of plugins, or folders that are one; those bundled, installed and in DATA/plugins are found
+    anyway. With `reload_on_change`, for development, the operator's folders are watched. `grants` are the names of
+    environment variables that a plugin (`author/name`) may have of the runtime's. Times are in seconds."""
 
     listen: str = "127.0.0.1:0"
     data: Path = Path("data/runtime")
@@ -60,6 +61,8 @@ class RuntimeConfig:
     tls: TlsConfig | None = None
     metrics: MetricsConfig = MetricsConfig()
     environments: EnvironmentsConfig = EnvironmentsConfig()
+    installing: InstallingConfig = InstallingConfig()
+    reload_on_change: bool = False
     host_harness: HostHarness = HostHarness()
     session_bridges: Mapping[str, SessionBridge] = field(default_factory=dict)
 

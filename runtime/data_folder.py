@@ -11,6 +11,7 @@ from portway.rpc.errors import Reason, WrongState
 PLUGINS = "plugins"
 ENVIRONMENTS = "environments"
 KEPT = "plugin-data"
+INSTALLED = "installed"
 _LOCK = "runtime.lock"
 
 

@@ -7,6 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from portway.rpc.metrics.families import Counts, Family, gauge, gauges
+from portway.runtime.installed.decisions import Decisions
+from portway.runtime.installed.store import Records
+from portway.runtime.installed.types import Record
 from portway.runtime.runs.active import ActiveRuns
 from portway.runtime.workers.supervisor import Supervisor
 from portway.runtime.workers.types import WorkerState, WorkerStatus
@@ -15,7 +18,9 @@ from portway.runtime.workers.types import WorkerState, WorkerStatus
 class RuntimeNumbers:
     """Asked when somebody reads them. Labels are the plugins that are installed."""
 
-    def __init__(self, supervisor: Supervisor, runs: ActiveRuns) -> None:
+    def __init__(self, supervisor: Supervisor, runs: ActiveRuns, decisions: Decisions, records: Records) -> None:
+        self._decisions = decisions
+        self._records = records
         self._supervisor = supervisor
         self._runs = runs
 
@@ -23,6 +28,7 @@ class RuntimeNumbers:
         """See `Source`."""
         found = self._supervisor.statuses()
         memory = await asyncio.to_thread(_memory_of, {name: one.pid for name, one in found.items() if one.pid})
+        records = self._records.all().values()
         states = Counts()
         for state in WorkerState:
             states.add(state.lower(), by=sum(one.state is state for one in found.values()))
@@ -34,8 +40,21 @@ class RuntimeNumbers:
             ),
             gauges("portway_plugin_runs", "Runs in each plugin.", "plugin", _runs(found)),
             Family("portway_plugin_restarts", "counter", "Crashes of each plugin.", ("plugin",), restarts),
+            Family(
+                "portway_plugin_decisions",
+                "counter",
+                "What operators asked for about plugins, done or refused.",
+                ("action", "outcome"),
+                list(self._decisions.counts.items()),
+            ),
+            gauge("portway_plugins_disabled", "Plugins that operators disabled.", sum(one.disabled for one in records)),
+            gauge("portway_plugin_versions", "Versions of installed plugins on disk.", sum(map(_kept, records))),
             gauges("portway_plugin_memory_bytes", "Resident memory of each plugin's process.", "plugin", memory),
         ]
+
+
+def _kept(record: Record) -> int:
+    return len(record.versions)
 
 
 def _runs(found: Mapping[str, WorkerStatus]) -> dict[str, float]:

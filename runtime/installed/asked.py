@@ -9,7 +9,7 @@ _SCOPES = {HistoryScope.WORKSPACE: "history_scope.workspace"}
 
 
 def permissions_of(plugin: PluginDefinition) -> Sequence[str]:
-    """Of all its runners together, because they share a process: what one may, the others reach."""
+    """Of all its components together, because they share a process: what one may, the others reach."""
     return tuple(sorted(set(_asked(plugin))))
 
 
@@ -19,4 +19,6 @@ def _asked(plugin: PluginDefinition) -> Iterator[str]:
         yield from (f"platform_actions.{name}" for name in runner.permissions.platform_actions)
         if runner.permissions.history_scope in _SCOPES:
             yield _SCOPES[runner.permissions.history_scope]
+    for component in (*plugin.tools, *plugin.others):
+        yield from (one.value for one in component.permissions)
     yield from (f"environment.{name}" for name in plugin.environment)

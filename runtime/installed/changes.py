@@ -9,13 +9,12 @@ from dataclasses import dataclass
 import structlog
 
 from portway.rpc.errors import Unavailable
-from portway.runtime.installed.inventory import Inventory
 from portway.runtime.installed.store import FileRecords
 from portway.runtime.installed.types import Record
 from portway.runtime.plugins.catalog import Catalog, Contents
 from portway.runtime.plugins.types import PluginDefinition, Problem
 from portway.runtime.waiting import to_the_end
-from portway.runtime.workers.supervisor import Prepared, Supervisor
+from portway.runtime.workers.supervisor import Supervisor
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +28,8 @@ class _Kept:
 class Changes:
     """`records` are only written here."""
 
-    def __init__(self, records: FileRecords, inventory: Inventory, catalog: Catalog, supervisor: Supervisor) -> None:
+    def __init__(self, records: FileRecords, catalog: Catalog, supervisor: Supervisor) -> None:
         self._records = records
-        self._inventory = inventory
         self._catalog = catalog
         self._supervisor = supervisor
         self._turn = asyncio.Lock()
@@ -57,14 +55,15 @@ class Changes:
         async with self._turn:
             return await to_the_end(asyncio.to_thread(self._records.put, record))
 
-    async def commit(self, record: Record, prepared: Prepared | None = None) -> Record:
-        """Keeps a record and follows it: from here on new runs get what it says. Goes on where it is cancelled."""
-        return await to_the_end(self._commit(record, prepared))
+    async def commit(self, record: Record) -> Record:
+        """Keeps a record and follows it: from here on new runs get what it says. What was staged for it takes over.
+        Goes on where it is cancelled."""
+        return await to_the_end(self._commit(record))
 
-    async def _commit(self, record: Record, prepared: Prepared | None) -> Record:
+    async def _commit(self, record: Record) -> Record:
         async with self._turn:
             kept = await asyncio.to_thread(self._records.put, record)
-            await self._follow([prepared] if prepared else [])
+            await self._follow(record.plugin_id)
             return kept
 
     async def reload(self) -> None:
@@ -73,32 +72,31 @@ class Changes:
 
     async def _reload(self) -> None:
         async with self._turn:
-            await self._follow([])
+            await self._follow()
 
-    async def _follow(self, prepared: Sequence[Prepared]) -> None:
+    async def _follow(self, staged: str = "") -> None:
         found = await self._catalog.look()
-        mine = {one.plugin.id for one in prepared}
-        outcomes = [await self._try(plugin, found) for plugin in self._changed(found) if plugin.id not in mine]
-        for outcome in outcomes:
-            if isinstance(outcome, _Kept):
-                found = found.keeping(outcome.plugin, outcome.problem)
-                self._log.error("plugin goes on as it was", plugin=outcome.plugin.id, reason=outcome.problem.message)
-        ready = [*prepared, *(one for one in outcomes if isinstance(one, Prepared))]
+        for plugin in self._changed(found):
+            if plugin.id != staged and (kept := await self._try(plugin, found)) is not None:
+                found = found.keeping(kept.plugin, kept.problem)
+                self._log.error("plugin goes on as it was", plugin=plugin.id, reason=kept.problem.message)
         self._catalog.show(found)
-        self._supervisor.apply(found.plugins, ready)
+        self._supervisor.apply(found.plugins)
 
     def _changed(self, found: Contents) -> Sequence[PluginDefinition]:
         """Those that run and are not what they were: as they were."""
         running = [one for one in self._catalog.contents.plugins.values() if self._supervisor.runs(one.id)]
         return [one for one in running if found.plugins.get(one.id) != one and one.id not in found.disabled]
 
-    async def _try(self, before: PluginDefinition, found: Contents) -> Prepared | _Kept | None:
+    async def _try(self, before: PluginDefinition, found: Contents) -> _Kept | None:
+        """Stages what a plugin is now; why it stays what it was where that does not work."""
         after = found.plugins.get(before.id)
         if after is not None:
             try:
-                return await self._supervisor.prepare(after)
+                await self._supervisor.stage(after)
             except Unavailable as error:
-                return self._keep(before, f"changed, and the change does not start: {error.message}", "")
+                return self._keep(before, f"changed, and cannot be used: {error.message}", "")
+            return None
         broken = next((one for one in found.broken.values() if one.folder == before.folder), None)
         if broken is None:
             return None
@@ -109,9 +107,3 @@ class Changes:
     def _keep(plugin: PluginDefinition, why: str, location: str) -> _Kept:
         message = f"{why}. The version from before goes on until it is corrected"
         return _Kept(plugin, Problem(plugin.id, location or str(plugin.folder), message))
-
-    async def start(self) -> None:
-        """The first look."""
-        await asyncio.to_thread(self._inventory.open)
-        self._catalog.show(await self._catalog.look())
-        self._supervisor.apply(self._catalog.contents.plugins)

@@ -1,12 +1,12 @@
-"""What an operator decides about a plugin that is there: whether it runs, which version, what it may, and that it goes."""
+"""What an operator decides about a plugin that is there: whether it runs, in which version, and that it goes."""
 
 from dataclasses import replace
 
 from portway.rpc.errors import Conflict, NotFound, Reason, Resource, WrongState
 from portway.runtime.installed.changes import Changes
-from portway.runtime.installed.folders import InstalledFolders
 from portway.runtime.installed.types import Record, Version
 from portway.runtime.installed.versions import Outcome, Versions
+from portway.runtime.kept.folders import PluginFolders
 from portway.runtime.plugins.catalog import Catalog
 from portway.runtime.workers.supervisor import Supervisor
 
@@ -14,13 +14,13 @@ from portway.runtime.workers.supervisor import Supervisor
 class PluginKeeping:
     def __init__(
         self,
-        folders: InstalledFolders,
         catalog: Catalog,
         supervisor: Supervisor,
         changes: Changes,
         versions: Versions,
+        kept: PluginFolders,
     ) -> None:
-        self._folders = folders
+        self._kept = kept
         self._catalog = catalog
         self._supervisor = supervisor
         self._changes = changes
@@ -79,7 +79,7 @@ class PluginKeeping:
             granted = tuple(sorted({*record.granted, *version.permissions}))
             return await self._versions.make_current(replace(record, granted=granted), version, plugin)
 
-    async def remove(self, plugin_id: str, *, force: bool, request_id: str) -> None:
+    async def remove(self, plugin_id: str, *, force: bool, delete_data: bool, request_id: str) -> None:
         async with self._changes.of(plugin_id) as record:
             if self._answered(record, request_id, "remove"):
                 return
@@ -94,6 +94,8 @@ class PluginKeeping:
             await self._changes.commit(nothing.remembering(request_id, "remove"))
             await self._supervisor.ended(plugin_id, kill=force)
             await self._versions.clean(plugin_id)
+            if delete_data:
+                await self._kept.drop(plugin_id)
 
     def _check_there(self, plugin_id: str) -> None:
         contents = self._catalog.contents

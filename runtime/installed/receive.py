@@ -13,8 +13,8 @@ MAX_PIECE_BYTES = 1024 * 1024
 
 
 class IncomingZip:
-    """Blocking. `folder` is made for it and is gone after `discard`. `size` and `digest` are what was said before; 0 and
-    empty where nothing was."""
+    """Blocking. `folder` is made for it and is gone after `discard`. `size` and `digest` are what was said before; 0
+    and empty where nothing was."""
 
     def __init__(self, folder: Path, size: int = 0, digest: str = "") -> None:
         self.folder = folder

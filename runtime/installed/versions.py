@@ -10,14 +10,14 @@ import structlog
 from portway.rpc.errors import Reason, Unavailable, WrongState
 from portway.runtime.installed.changes import Changes
 from portway.runtime.installed.config_changes import ConfigChange, config_changes
-from portway.runtime.installed.folders import InstalledFolders
 from portway.runtime.installed.inventory import Inventory
 from portway.runtime.installed.types import Record, Version
 from portway.runtime.plugins.catalog import Catalog
 from portway.runtime.plugins.plugin_manifest import read_plugin
 from portway.runtime.plugins.types import BrokenPlugin, PluginDefinition
 from portway.runtime.signing.judge import SignatureRules
-from portway.runtime.workers.supervisor import Prepared, Supervisor
+from portway.runtime.waiting import to_the_end
+from portway.runtime.workers.supervisor import Supervisor
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +35,14 @@ class Versions:
 
     def __init__(
         self,
-        folders: InstalledFolders,
         inventory: Inventory,
         changes: Changes,
         catalog: Catalog,
         supervisor: Supervisor,
         signatures: SignatureRules,
+        *,
         kept: int,
     ) -> None:
-        self._folders = folders
         self._inventory = inventory
         self._changes = changes
         self._catalog = catalog
@@ -77,27 +76,23 @@ class Versions:
         nothing changed."""
         before = record.version(record.current)
         running = self._catalog.contents.plugins.get(record.plugin_id)
-        prepared = await self._prepare(record, plugin)
         try:
-            await self._changes.commit(_trimmed(_with_current(record, version, history), self._kept), prepared)
-        except BaseException:
-            if prepared is not None and not self._is_current(plugin):
-                await prepared.discard()
-            raise
+            await self._stage(record, plugin)
+            await self._changes.commit(_trimmed(_with_current(record, version, history), self._kept))
+        finally:
+            # Nothing where the process was taken over.
+            await to_the_end(self._supervisor.unstage(plugin.id))
         await self.clean(record.plugin_id)
         changed = config_changes(running, plugin)
         for one in changed:
             self._log.warning("configuration changed", runner_id=one.runner_id, field=one.field, change=one.message)
         return Outcome(record.plugin_id, before.version if before else "", config_changes=changed)
 
-    def _is_current(self, plugin: PluginDefinition) -> bool:
-        return self._catalog.contents.plugins.get(plugin.id) == plugin
-
-    async def _prepare(self, record: Record, plugin: PluginDefinition) -> Prepared | None:
+    async def _stage(self, record: Record, plugin: PluginDefinition) -> None:
         if record.disabled:
-            return None
+            return
         try:
-            return await self._supervisor.prepare(plugin)
+            await self._supervisor.stage(plugin)
         except Unavailable as error:
             stays = "the one from before goes on" if record.installed else "nothing was installed"
             raise WrongState(

@@ -38,7 +38,8 @@ class Contents:
         off = off or {}
         plugins = {plugin.id: plugin for plugin in found.plugins if plugin.id not in off}
         disabled = {plugin.id: plugin for plugin in found.plugins if plugin.id in off}
-        own = [problem for plugin in (*found.plugins, *found.broken) for problem in plugin.problems]
+        own = [problem for plugin in found.plugins for problem in plugin.problems]
+        own += [problem for plugin in found.broken for problem in plugin.problems]
         others = [one for plugin in plugins.values() for one in (*plugin.tools, *plugin.others)]
         return cls(
             plugins=plugins,

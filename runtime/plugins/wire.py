@@ -185,17 +185,7 @@ def first(contents: Contents) -> Iterator[runtime_pb2.WatchRunnersResponse]:
 
 def changes(before: Contents, after: Contents) -> Iterator[runtime_pb2.WatchRunnersResponse]:
     """What happened between two snapshots of one watch."""
-    for runner_id in before.runners.keys() - after.runners.keys():
-        yield runtime_pb2.WatchRunnersResponse(removed_runner_id=runner_id)
-    for runner_id, definition in after.runners.items():
-        if runner_id not in before.runners:
-            yield runtime_pb2.WatchRunnersResponse(added=runner(definition))
-        elif before.runners[runner_id] != definition:
-            yield runtime_pb2.WatchRunnersResponse(changed=runner(definition))
-    known_withheld = _withheld_runners(before)
-    for runner_id, reason in _withheld_runners(after).items():
-        if known_withheld.get(runner_id) != reason:
-            yield runtime_pb2.WatchRunnersResponse(withheld=_withheld(runner_id, reason))
+    yield from _changed_runners(before, after)
     if dict(before.tools) != dict(after.tools):
         yield runtime_pb2.WatchRunnersResponse(tools_changed=runtime_pb2.ToolsChanged())
     if dict(before.components) != dict(after.components):
@@ -204,3 +194,17 @@ def changes(before: Contents, after: Contents) -> Iterator[runtime_pb2.WatchRunn
     for one in after.problems:
         if one not in known:
             yield runtime_pb2.WatchRunnersResponse(failed=problem(one))
+
+
+def _changed_runners(before: Contents, after: Contents) -> Iterator[runtime_pb2.WatchRunnersResponse]:
+    for runner_id in before.runners.keys() - after.runners.keys():
+        yield runtime_pb2.WatchRunnersResponse(removed_runner_id=runner_id)
+    for runner_id, definition in after.runners.items():
+        if runner_id not in before.runners:
+            yield runtime_pb2.WatchRunnersResponse(added=runner(definition))
+        elif before.runners[runner_id] != definition:
+            yield runtime_pb2.WatchRunnersResponse(changed=runner(definition))
+    known = _withheld_runners(before)
+    for runner_id, reason in _withheld_runners(after).items():
+        if known.get(runner_id) != reason:
+            yield runtime_pb2.WatchRunnersResponse(withheld=_withheld(runner_id, reason))

@@ -78,7 +78,12 @@ class PluginMethods:
     async def RemovePlugin(self, request: pb.RemovePluginRequest, call: Once) -> pb.RemovePluginResponse:
         with self._decisions.on("remove", call.caller, request.plugin_id) as said:
             said["force"] = request.force
-            work = self._keeping.remove(request.plugin_id, force=request.force, request_id=request.request_id)
+            work = self._keeping.remove(
+                request.plugin_id,
+                force=request.force,
+                delete_data=request.delete_data,
+                request_id=request.request_id,
+            )
             await to_the_end(work)
         return pb.RemovePluginResponse()
 

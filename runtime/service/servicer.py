@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Never
 
 from portway.rpc.call import Call
+from portway.runtime.installed.build import Managed
 from portway.runtime.kept.folders import PluginFolders
 from portway.runtime.plugins import wire
 from portway.runtime.plugins.catalog import Catalog
@@ -16,7 +17,8 @@ from portway.runtime.runs.active import ActiveRuns
 from portway.runtime.service.managing import PluginMethods
 from portway.runtime.service.pages import Pages
 from portway.runtime.service.plugins import Plugins
-from portway.runtime.service.views import log_view
+from portway.runtime.service.uploads import Uploads
+from portway.runtime.service.views import PluginViews, log_view
 from portway.runtime.workers.supervisor import Supervisor
 from portway.v1 import runtime_pb2 as pb
 
@@ -34,11 +36,14 @@ class RuntimeServicer(PluginMethods):
         folders: PluginFolders,
         pages: Pages,
         managed: Managed,
+        uploads: Uploads,
         version: str,
         start_time: datetime,
     ) -> None:
         plugins = Plugins(catalog, supervisor, managed.changes)
-        super().__init__(plugins, managed.views(supervisor), managed.uploads, managed.keeping, managed.decisions)
+        stored = managed.stored
+        views = PluginViews(supervisor, stored.records, stored.folders, stored.signatures)
+        super().__init__(plugins, views, uploads, managed.keeping, managed.decisions)
         self._catalog = catalog
         self._supervisor = supervisor
         self._runs = runs

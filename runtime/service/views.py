@@ -21,7 +21,9 @@ ISOLATION = "crash isolation only"
 class PluginViews:
     """Plugins as the wire has them, with what the operator decided about each."""
 
-    def __init__(self, supervisor: Supervisor, records: Records, folders: InstalledFolders, rules: SignatureRules) -> None:
+    def __init__(
+        self, supervisor: Supervisor, records: Records, folders: InstalledFolders, rules: SignatureRules
+    ) -> None:
         self._supervisor = supervisor
         self._records = records
         self._folders = folders

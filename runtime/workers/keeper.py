@@ -69,6 +69,14 @@ class Keeper:
         workers = [*self._old, *(one for one in (self._current, self._staged) if one is not None)]
         return [self.plugin, *(one.plugin for one in workers)]
 
+    def under_way(self) -> list[PluginDefinition]:
+        """The definitions of processes that are there, or are being started."""
+        return [*([self.plugin] if self._starting is not None else []), *self.plugins()[1:]]
+
+    def succeed(self, before: "Keeper") -> None:
+        """Goes on where another keeper of the plugin ended: with its lines and its count of processes."""
+        self.log, self._generation = before.log, before._generation
+
     def _state(self) -> tuple[WorkerState, str]:
         if self._current is not None:
             return WorkerState.RUNNING, ""
@@ -319,10 +327,12 @@ class Keeper:
         except TimeoutError:
             self._events.warning("plugin did not drain in time", generation=worker.generation)
 
-    async def close(self) -> None:
-        """Ends the process, after its runs within the time to drain."""
+    async def close(self, *, kill: bool = False) -> None:
+        """Ends the process, after its runs within the time to drain, or (`kill`) at once."""
         self._closed = True
         self._retire_current(0)
+        for worker in list(self._old) if kill else ():
+            await worker.kill()
         await self.unstage()
         if self._starting is not None:
             self._starting.cancel()

@@ -23,6 +23,8 @@ from portway.runtime.workers.spawner import Spawner
 from portway.runtime.workers.types import WorkerLimits, WorkerStatus
 from portway.runtime.workers.worker import Worker, start_worker
 
+MAX_PAST = 200
+
 
 class Supervisor:
     """`folder` is private to this runtime; it is removed at the end. `grants` are names of environment variables that
@@ -50,6 +52,8 @@ class Supervisor:
         self._keepers: dict[str, Keeper] = {}
         # Of plugins that were staged and are not installed yet.
         self._newcomers: dict[str, Keeper] = {}
+        # Of plugins that were taken away: they may still finish runs, and one that comes back goes on counting.
+        self._past: dict[str, Keeper] = {}
         self._environments = Environments(
             environments_folder, environments, partial(run_program, self._spawner), tasks, self._requirements
         )
@@ -86,7 +90,7 @@ class Supervisor:
 
     def _requirements(self) -> Sequence[Requirements]:
         """Of every plugin that is installed, staged or still has a process."""
-        keepers = [*self._keepers.values(), *self._newcomers.values()]
+        keepers = [*self._keepers.values(), *self._newcomers.values(), *self._past.values()]
         code = [plugin.execution for keeper in keepers for plugin in keeper.plugins()]
         return [one.requirements for one in code if isinstance(one, PythonCode) and one.requirements is not None]
 
@@ -99,7 +103,7 @@ class Supervisor:
         """
         keeper = self._keepers.get(plugin.id) or self._newcomers.get(plugin.id)
         if keeper is None:
-            keeper = self._newcomers[plugin.id] = Keeper(plugin, self._start, self._tasks, self._limits)
+            keeper = self._newcomers[plugin.id] = self._new_keeper(plugin)
         await keeper.stage(plugin)
 
     async def unstage(self, plugin_id: str) -> None:
@@ -112,12 +116,14 @@ class Supervisor:
     def apply(self, plugins: Mapping[str, PluginDefinition]) -> None:
         """Follows a change of what there is: new plugins begin, changed ones are replaced, the others end."""
         for plugin_id in self._keepers.keys() - plugins.keys():
-            keeper = self._keepers.pop(plugin_id)
+            keeper = self._past[plugin_id] = self._keepers.pop(plugin_id)
             self._tasks.create_task(keeper.close(), name=f"remove {plugin_id}")
+        while len(self._past) > MAX_PAST:
+            del self._past[next(iter(self._past))]
         for plugin_id, plugin in plugins.items():
             known = self._keepers.get(plugin_id)
             if known is None:
-                known = self._newcomers.pop(plugin_id, None) or Keeper(plugin, self._start, self._tasks, self._limits)
+                known = self._newcomers.pop(plugin_id, None) or self._new_keeper(plugin)
                 self._keepers[plugin_id] = known
                 known.replace(plugin)
             elif known.plugin != plugin:
@@ -128,6 +134,36 @@ class Supervisor:
             elif self._packages_of(plugin) is not None:
                 # Not only when somebody waits for an answer.
                 known.prepare(self._make_ready)
+
+    def _new_keeper(self, plugin: PluginDefinition) -> Keeper:
+        keeper = Keeper(plugin, self._start, self._tasks, self._limits)
+        if (past := self._past.get(plugin.id)) is not None:
+            keeper.succeed(past)
+        return keeper
+
+    def run_count(self, plugin_id: str) -> int:
+        """Runs under way, also of a plugin that was taken away and finishes them."""
+        keepers = [one.get(plugin_id) for one in (self._keepers, self._past)]
+        return sum(keeper.status().run_count for keeper in keepers if keeper is not None)
+
+    def runs(self, plugin_id: str) -> bool:
+        """Whether the plugin has a process, or is getting one."""
+        return plugin_id in self._keepers and bool(self._keepers[plugin_id].under_way())
+
+    def folders_in_use(self) -> frozenset[Path]:
+        """Of plugins with a process, also of one that only finishes its runs."""
+        keepers = (*self._keepers.values(), *self._newcomers.values(), *self._past.values())
+        return frozenset(plugin.folder for keeper in keepers for plugin in keeper.under_way())
+
+    def log(self, plugin_id: str) -> PluginLog:
+        """What it printed, also of a plugin that was taken away. Raises `NotFound`."""
+        known = self._keepers.get(plugin_id) or self._past.get(plugin_id) or self.keeper(plugin_id)
+        return known.log
+
+    async def ended(self, plugin_id: str, *, kill: bool) -> None:
+        """Returns once nothing runs any more of a plugin that was taken away; `kill` does not wait for its runs."""
+        if (keeper := self._past.get(plugin_id)) is not None:
+            await keeper.close(kill=kill)
 
     async def _make_ready(self, plugin: PluginDefinition) -> Environment | None:
         """The environment of its own, where a plugin needs one. Raises `Unavailable`."""
@@ -154,7 +190,7 @@ class Supervisor:
         self._environments.close()
         try:
             async with asyncio.TaskGroup() as group:
-                for keeper in (*self._keepers.values(), *self._newcomers.values()):
+                for keeper in (*self._keepers.values(), *self._newcomers.values(), *self._past.values()):
                     group.create_task(keeper.close())
         finally:
             await self._spawner.stop()

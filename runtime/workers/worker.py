@@ -188,11 +188,6 @@ class Worker:
         await asyncio.shield(self.end)
         await self.clean_up()
 
-    async def kill(self) -> None:
-        """Ends the process at once; whoever stops it waits for its end and cleans up."""
-        self.stopping = True
-        await self._signal(signal.SIGKILL)
-
     async def clean_up(self) -> None:
         """After the end of the process. The runs on it hear of the end first: closing the channel would cancel them."""
         unused = asyncio.ensure_future(self.unused.wait())

@@ -1483,22 +1483,26 @@ class RemovePluginRequest(_message.Message):
     PLUGIN_ID_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DELETE_DATA_FIELD_NUMBER: _builtins.int
     plugin_id: _builtins.str
     """`author/name`."""
     force: _builtins.bool
     """Even while it has runs; they fail with `runner.crashed`."""
     request_id: _builtins.str
     """The same id twice removes it once."""
+    delete_data: _builtins.bool
+    """Also what it kept in its folder of the runtime, which otherwise waits for it to come back."""
     def __init__(
         self,
         *,
         plugin_id: _builtins.str = ...,
         force: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        delete_data: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "plugin_id", b"plugin_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_data", b"delete_data", "force", b"force", "plugin_id", b"plugin_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -19075,6 +19075,11 @@ class RemovePluginRequest(betterproto2.Message):
     The same id twice removes it once.
     """
 
+    delete_data: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    Also what it kept in its folder of the runtime, which otherwise waits for it to come back.
+    """
+
 
 default_message_pool.register_message("portway.v1", "RemovePluginRequest", RemovePluginRequest)
 
@@ -33610,7 +33615,7 @@ class RuntimeServiceSyncStub:
 
     def remove_plugin(self, message: "RemovePluginRequest") -> "RemovePluginResponse":
         """
-        RemovePlugin removes an installed plugin and all of its versions. What the host keeps for it stays, unless DeletePluginData of the host is asked too.
+        RemovePlugin removes an installed plugin and all of its versions. What it stored in the host stays there.
         Errors: NOT_FOUND, FAILED_PRECONDITION with reason IN_USE (runs under way and not forced), PLUGIN_BUNDLED (it belongs to the installation: disable
         it instead), MANAGED_BY_CONFIG (it comes from a folder of the operator). Cancelling: goes on.
         """
@@ -34023,7 +34028,7 @@ class RuntimeServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "RemovePluginResponse":
         """
-        RemovePlugin removes an installed plugin and all of its versions. What the host keeps for it stays, unless DeletePluginData of the host is asked too.
+        RemovePlugin removes an installed plugin and all of its versions. What it stored in the host stays there.
         Errors: NOT_FOUND, FAILED_PRECONDITION with reason IN_USE (runs under way and not forced), PLUGIN_BUNDLED (it belongs to the installation: disable
         it instead), MANAGED_BY_CONFIG (it comes from a folder of the operator). Cancelling: goes on.
         """
