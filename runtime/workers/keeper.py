@@ -310,15 +310,18 @@ class Keeper:
         return True
 
     async def _retire(self, worker: Worker) -> None:
-        # One that does not even answer has nothing left to finish, and would only hold up its neighbours' runs.
-        alive = await worker.is_alive()
-        if alive:
-            # Nothing new reaches it from here on; it is told to end once nothing is left.
-            await self._until_unused(worker)
-            await worker.drain()
-        self._events.info("plugin replaced", generation=worker.generation, alive=alive, run_count=worker.run_count)
-        await worker.stop(kill=not alive)
-        del self._old[worker]
+        try:
+            # One that does not even answer has nothing left to finish, and would only hold up its neighbours' runs.
+            alive = await worker.is_alive()
+            if alive:
+                # Nothing new reaches it from here on; it is told to end once nothing is left.
+                await self._until_unused(worker)
+                await worker.drain()
+            self._events.info("plugin replaced", generation=worker.generation, alive=alive, run_count=worker.run_count)
+            await worker.stop(kill=not alive)
+        finally:
+            # Also where it crashes meanwhile: what cleans up after that cancels the questions to it.
+            del self._old[worker]
 
     async def _until_unused(self, worker: Worker) -> None:
         try:
@@ -332,6 +335,7 @@ class Keeper:
         self._closed = True
         self._retire_current(0)
         for worker in list(self._old) if kill else ():
+            worker.stopping = True
             await worker.kill()
         await self.unstage()
         if self._starting is not None:

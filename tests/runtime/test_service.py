@@ -260,12 +260,6 @@ async def test_a_viewer_may_look_and_not_run(runtime: LiveRuntime) -> None:
             assert isinstance(await run.failure(), NotPermitted)
 
 
-async def test_what_is_not_served_yet_says_so(runtime: LiveRuntime) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await runtime.operator.DisablePlugin(pb.DisablePluginRequest(plugin_id="test/behave"))
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
 def _shout(text: str) -> pb.RuntimeServiceCallToolRequest:
     request = pb.RuntimeServiceCallToolRequest(name="test/behave/shout", effect_id="eff_1")
     request.arguments.update({"text": text})
