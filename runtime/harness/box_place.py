@@ -1,14 +1,16 @@
 """The run's box session: no network, no key, and nothing of the machine but what the agent's policy mounts."""
 
+import asyncio
 import io
 import tarfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 from portway.rpc.errors import InvalidInput, PortwayError, Unavailable
 from portway.runtime.harness.failures import CONFIG, LOST, NO_PLACE, excerpt
-from portway.runtime.harness.places import BridgeWay, Files, Folders, Link, ModelUrls
+from portway.runtime.harness.places import BridgeWay, FileRefused, Files, Folders, Link, MadeFile, ModelUrls
 from portway.runtime.harness.program import Errors, Launch
 from portway.runtime.sdk import (
     BoxCommand,
@@ -30,6 +32,11 @@ _WRITE = (
     'umask 077; mkdir -p "$1/runs" "$1/home" "$2" || exit 1; '
     'find "$1/runs" -mindepth 1 -maxdepth 1 -mmin +1440 -exec rm -rf {} + 2>/dev/null; exec tar -xf - -C "$1"'
 )
+_RECEIVE = 'umask 077; mkdir -p "$(dirname "$2")" && exec cat > "$2"'
+# Names end with zero bytes: any other may be in one.
+_LIST = 'cd "$2" 2>/dev/null || exit 0; exec find . -type f -print0'
+_LIST_NEWER = 'cd "$2" 2>/dev/null || exit 0; exec find . -type f -newer "$3" -print0'
+_MAX_LISTED = 256 * 1024
 
 
 class BoxPlace:
@@ -44,11 +51,32 @@ class BoxPlace:
         self._host = host
 
     async def write(self, files: Files) -> None:
-        await self._shell("the files of the run could not be written", _WRITE, _archive(files))
+        await self._shell("the files of the run could not be written", _WRITE, _archive(files), self.folders.run)
 
     async def resolve(self, directory: str) -> str:
         # The session is the boundary: whatever directory it has, the program may be in.
+        if directory and directory != WORK:
+            await self._shell(f"there is no directory {directory!r}", 'cd "$2"', b"", directory)
         return directory or WORK
+
+    async def receive(self, path: str, pieces: AsyncIterator[bytes]) -> None:
+        try:
+            await self._shell(f"{path} could not be written", _RECEIVE, pieces, path)
+        except RunFailure as failure:
+            if failure.error.code != NO_PLACE:
+                raise
+            raise FileRefused(failure.error.message) from failure
+
+    @asynccontextmanager
+    async def made_files(self, folder: str, since: str, most: int) -> AsyncIterator[Sequence[MadeFile]]:
+        try:
+            script = _LIST_NEWER if since else _LIST
+            listed = await self._shell("the files that it made could not be listed", script, b"", folder, since)
+        except RunFailure as failure:
+            raise FileRefused(failure.error.message) from failure
+        # What was cut off in the middle of a name is no name.
+        names = sorted(one for one in listed.decode(errors="surrogateescape").split("\0")[:-1] if _is_shown(one))
+        yield [_BoxFile(self._host, one.removeprefix("./"), f"{folder}/{one}") for one in names[:most]]
 
     @asynccontextmanager
     async def models(self) -> AsyncIterator[ModelUrls]:
@@ -63,7 +91,9 @@ class BoxPlace:
     @asynccontextmanager
     async def start(self, launch: Launch) -> AsyncIterator[BoxProgram]:
         environment = {"PATH": _PATH, "TMPDIR": "/tmp", **launch.environment}
-        command = BoxCommand(launch.argv, launch.working_directory, environment, launch.timeout)
+        # What waits for people takes its time; the runner's own clock ends it.
+        limit = 0.0 if launch.may_wait else launch.timeout
+        command = BoxCommand(launch.argv, launch.working_directory, environment, limit, launch.may_wait)
         try:
             async with self._host.box.start(command) as program:
                 yield program
@@ -75,21 +105,25 @@ class BoxPlace:
 
     async def remove(self) -> None:
         with suppress(PortwayError, RunFailure):
-            await self._shell("", 'rm -rf "$2"', b"")
+            await self._shell("", 'rm -rf "$2"', b"", self.folders.run)
 
-    async def _shell(self, what: str, script: str, data: bytes) -> None:
-        argv = ("/bin/sh", "-c", script, "sh", ROOT, self.folders.run)
-        errors, end = Errors(), BoxExit(BoxEnding.UNSPECIFIED)
+    async def _shell(self, what: str, script: str, data: bytes | AsyncIterator[bytes], *words: str) -> bytes:
+        """Runs a script with the root and these words; answers the beginning of its output. Raises `RunFailure`."""
+        argv = ("/bin/sh", "-c", script, "sh", ROOT, *words)
+        errors, end, output = Errors(), BoxExit(BoxEnding.UNSPECIFIED), bytearray()
         try:
             async with self._host.box.start(BoxCommand(argv, "/", {"PATH": _PATH}, _SECONDS)) as program:
-                await program.write(data)
-                await program.close_input()
-                async for event in program.output():
-                    match event:
-                        case BoxExit():
-                            end = event
-                        case BoxOutput(said):
-                            errors.take(said)
+                async with _fed(program, data) as feeding:
+                    async for event in program.output():
+                        match event:
+                            case BoxExit():
+                                end = event
+                            case BoxOutput(said, of_errors=True):
+                                errors.take(said)
+                            case BoxOutput(said):
+                                output += said[: _MAX_LISTED - len(output)]
+                    if end.code == 0:
+                        await feeding
         except Unavailable as error:
             raise RunFailure(LOST, f"the box cannot be used now: {error.message}", retryable=True) from error
         if end.code != 0:
@@ -98,6 +132,58 @@ class BoxPlace:
                 f"{what} in the session (it needs /bin/sh, mkdir and tar, and a workspace that can be written to): "
                 f"{excerpt(errors.text()) or end}",
             )
+        return bytes(output)
+
+
+@asynccontextmanager
+async def _fed(program: BoxProgram, data: bytes | AsyncIterator[bytes]) -> AsyncIterator["asyncio.Future[None]"]:
+    """Input while the block reads the output: without that much of it would not be taken."""
+
+    async def feed() -> None:
+        try:
+            if isinstance(data, bytes):
+                await program.write(data)
+                return
+            async for piece in data:
+                await program.write(piece)
+        finally:
+            await program.close_input()
+
+    feeding = asyncio.ensure_future(feed())
+    try:
+        yield feeding
+    finally:
+        feeding.cancel()
+        await asyncio.gather(feeding, return_exceptions=True)
+
+
+def _is_shown(name: str) -> bool:
+    return not any(one.startswith(".") for one in name.removeprefix("./").split("/"))
+
+
+@dataclass(frozen=True, slots=True)
+class _BoxFile:
+    """Implements `MadeFile`."""
+
+    host: HostApi
+    name: str
+    path: str
+
+    async def read(self) -> AsyncIterator[bytes]:
+        command = BoxCommand(("cat", "--", self.path), "/", {"PATH": _PATH}, _SECONDS)
+        errors = Errors()
+        async with self.host.box.start(command) as program:
+            await program.close_input()
+            async for event in program.output():
+                match event:
+                    case BoxExit(code=0):
+                        return
+                    case BoxExit():
+                        raise FileRefused(f"it cannot be read: {excerpt(errors.text())}")
+                    case BoxOutput(said, of_errors=True):
+                        errors.take(said)
+                    case BoxOutput(said):
+                        yield said
 
 
 @asynccontextmanager
@@ -115,7 +201,10 @@ def _archive(files: Files) -> bytes:
         for path, content in files.items():
             entry = tarfile.TarInfo(path.removeprefix(f"{ROOT}/"))
             entry.mtime = int(time.time())
-            if isinstance(content, Link):
+            if content is None:
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o700
+                archive.addfile(entry)
+            elif isinstance(content, Link):
                 entry.type, entry.linkname = tarfile.SYMTYPE, content.target
                 archive.addfile(entry)
             else:

@@ -7,13 +7,14 @@ import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 from portway.runtime.harness.failures import CONFIG, NO_PLACE
+from portway.runtime.harness.machine_files import plain_files
 from portway.runtime.harness.machine_policy import MachinePolicy, allowed_directory, machine_policy
 from portway.runtime.harness.machine_program import MachineProgram, start_program
-from portway.runtime.harness.places import BridgeWay, Files, Folders, Link, ModelUrls
+from portway.runtime.harness.places import BridgeWay, FileRefused, Files, Folders, Link, MadeFile, ModelUrls
 from portway.runtime.harness.program import Launch
 from portway.runtime.sdk import RunContext, RunFailure
 
@@ -46,6 +47,9 @@ class MachinePlace:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             unfinished = f"{path}.new"
             Path(unfinished).unlink(missing_ok=True)
+            if content is None:
+                os.makedirs(path, mode=0o700, exist_ok=True)
+                continue
             if isinstance(content, Link):
                 os.symlink(content.target, unfinished)
             else:
@@ -61,6 +65,26 @@ class MachinePlace:
         wanted = directory or self.folders.work
         with allowed_directory(wanted, self._policy):
             return wanted
+
+    async def receive(self, path: str, pieces: AsyncIterator[bytes]) -> None:
+        try:
+            await asyncio.to_thread(os.makedirs, os.path.dirname(path), 0o700, True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            file = os.fdopen(await asyncio.to_thread(os.open, path, flags, 0o600), "wb")
+            try:
+                async for piece in pieces:
+                    await asyncio.to_thread(file.write, piece)
+            finally:
+                file.close()
+        except OSError as error:
+            raise FileRefused(f"{path} could not be written: {error.strerror}") from error
+
+    @asynccontextmanager
+    async def made_files(self, folder: str, since: str, most: int) -> AsyncIterator[Sequence[MadeFile]]:
+        with ExitStack() as stack:
+            directory = stack.enter_context(allowed_directory(folder, self._policy))
+            newer = os.stat(since).st_mtime_ns if since else 0
+            yield await asyncio.to_thread(plain_files, stack, directory, newer, most)
 
     @asynccontextmanager
     async def models(self) -> AsyncIterator[ModelUrls]:

@@ -46,7 +46,23 @@ class BridgeWay:
     python: str = ""
 
 
-Files = Mapping[str, bytes | Link]
+# None is an empty folder.
+Files = Mapping[str, bytes | Link | None]
+
+
+class FileRefused(Exception):
+    """A file that is not taken; the message says why."""
+
+
+class MadeFile(Protocol):
+    """A file that a program left. `name` is its path within the folder where it was found."""
+
+    @property
+    def name(self) -> str: ...
+
+    def read(self) -> AsyncIterator[bytes]:
+        """Its bytes, once."""
+        ...
 
 
 class Place(Protocol):
@@ -61,6 +77,15 @@ class Place(Protocol):
 
     async def resolve(self, directory: str) -> str:
         """The working directory to use for one that was asked for; empty: the place's own. Raises `RunFailure`."""
+        ...
+
+    async def receive(self, path: str, pieces: AsyncIterator[bytes]) -> None:
+        """A file beneath `run`, as it comes. Raises `FileRefused`."""
+        ...
+
+    def made_files(self, folder: str, since: str, most: int) -> AbstractAsyncContextManager[Sequence[MadeFile]]:
+        """Plain files of a folder that is there, by name, at most so many; those newer than the file `since`, if it is
+        named. Links are not followed, and what begins with a dot is left alone."""
         ...
 
     def models(self) -> AbstractAsyncContextManager[ModelUrls]:

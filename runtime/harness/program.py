@@ -2,8 +2,8 @@
 
 import asyncio
 import sys
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,12 +20,14 @@ _LOGGED_ERRORS = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A program to start: `working_directory` is one that its place has resolved."""
+    """A program to start: `working_directory` is one that its place has resolved. `may_wait`: people may be asked
+    amid it, and their time does not count."""
 
     argv: Sequence[str]
     working_directory: str
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeout: float = 600.0
+    may_wait: bool = False
 
 
 class Program(Protocol):
@@ -67,9 +69,32 @@ class Listener:
         self.exit: BoxExit | None = None
         self._name = name
         self._events = aiter(program.output())
-        self._end = time.monotonic() + seconds
+        self._clock = asyncio.get_running_loop().time
+        self._end = self._clock() + seconds
         self._seconds = seconds
         self._size = 0
+        self._waiting = 0
+        self._stopped = 0.0
+        self._limit: asyncio.Timeout | None = None
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Its time does not pass while the block runs, such as while a person decides."""
+        self._waiting += 1
+        if self._waiting == 1:
+            self._stopped = self._clock()
+            self._move(None)
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._end += self._clock() - self._stopped
+                self._move(self._end)
+
+    def _move(self, end: float | None) -> None:
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(end)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """Its output, as it comes."""
@@ -89,9 +114,13 @@ class Listener:
         """Its output by lines, without their ends; empty ones are left out."""
         begun = bytearray()
         async for data in self.pieces():
-            begun += data
-            *whole, rest = begun.split(b"\n")
-            begun = bytearray(rest)
+            # Only where a line ends is what came before it looked at again.
+            head, end, tail = data.partition(b"\n")
+            begun += head
+            whole: list[bytes] = []
+            if end:
+                *whole, rest = [bytes(begun), *tail.split(b"\n")]
+                begun = bytearray(rest)
             if len(begun) > MAX_LINE or any(len(line) > MAX_LINE for line in whole):
                 raise RunFailure(BAD_OUTPUT, f"{self._name} wrote a line of more than {MAX_LINE >> 20} MiB")
             for line in whole:
@@ -101,9 +130,8 @@ class Listener:
             yield bytes(begun)
 
     async def _next(self) -> BoxOutput | BoxExit | None:
-        left = self._end - time.monotonic()
         try:
-            async with asyncio.timeout(max(0.0, left)):
+            async with asyncio.timeout_at(None if self._waiting else self._end) as self._limit:
                 return await anext(self._events, None)
         except TimeoutError:
             raise RunFailure(
@@ -112,6 +140,8 @@ class Listener:
                 "and was ended with everything that it started",
                 retryable=True,
             ) from None
+        finally:
+            self._limit = None
 
 
 def empty(name: str, errors: str) -> RunFailure:

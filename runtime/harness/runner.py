@@ -3,48 +3,28 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 
-from portway.runtime.harness.failures import INPUT_TOO_LONG, check_exit
-from portway.runtime.harness.kept import KeptSession, keep_session, kept_session
-from portway.runtime.harness.mcp import McpServer, bridge_servers
-from portway.runtime.harness.places import Files, ModelUrls, Place, open_place
+from portway.runtime.harness.failures import check_exit
+from portway.runtime.harness.job import Job, base_environment, prepared, program_name
+from portway.runtime.harness.kept import KeptSession, keep_session
+from portway.runtime.harness.made import handed_back
+from portway.runtime.harness.places import Files
 from portway.runtime.harness.program import Launch, Listener, empty
-from portway.runtime.harness.project import context_files
-from portway.runtime.harness.settings import HarnessSettings, read_settings
+from portway.runtime.harness.settings import read_settings
 from portway.runtime.sdk import (
     AgentRunner,
     FinishReason,
     HostApi,
     MessageCompleted,
+    Progress,
     RunCompleted,
     RunContext,
-    RunFailure,
     RunResult,
 )
 
 MESSAGE_KEY = "answer"
-# What can be under way to the box before anything of the program is read.
-MAX_PROMPT = 448 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One message for a program: where it runs, what it resumes, and where its models are."""
-
-    ctx: RunContext
-    settings: HarnessSettings
-    place: Place
-    directory: str
-    session_id: str
-    run_token: str = field(repr=False)
-    models: ModelUrls | None = None
-    servers: Sequence[McpServer] = ()
-
-    @property
-    def prompt(self) -> str:
-        return self.ctx.input.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +35,11 @@ class Start:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     files: Files = field(default_factory=dict)
     stdin: bytes = b""
+
+
+def anew(why: str) -> Progress:
+    """What people are told once when an earlier session of the program is not gone back to."""
+    return Progress(f"a new session is begun: {why}")
 
 
 class SessionGone(Exception):
@@ -109,39 +94,37 @@ class Harness(AgentRunner, ABC):
 
     async def run(self, ctx: RunContext, host: HostApi) -> AsyncIterator[RunResult]:
         settings = read_settings(ctx, self.default_command(ctx))
-        check_prompt(ctx)
-        kept = kept_session(ctx, settings.keep_days)
-        async with AsyncExitStack() as stack:
-            place = await stack.enter_async_context(open_place(ctx, host, settings))
-            # A configured working directory wins over the one that is remembered.
-            directory = await place.resolve(settings.working_directory or kept.working_directory)
-            models = await stack.enter_async_context(place.models()) if self.wants_models(ctx) else None
-            servers = await stack.enter_async_context(bridge_servers(ctx, host, place))
-            job = Job(ctx, settings, place, directory, kept.session_id, host.run_token, models, servers)
+        async with prepared(ctx, host, settings, models=self.wants_models(ctx)) as job:
+            if job.forgot:
+                yield anew(job.forgot)
             reader = self.reader(job)
             try:
                 async with aclosing(self._attempt(job, reader)) as results:
                     async for result in results:
                         yield result
             except SessionGone:
-                job = Job(ctx, settings, place, directory, "", host.run_token, models, servers)
+                yield anew(f"{program_name(settings)} does not know the earlier session {job.session_id} any more")
+                job = replace(job, session_id="")
                 reader = self.reader(job)
                 async with aclosing(self._attempt(job, reader)) as results:
                     async for result in results:
                         yield result
             if reader.session_id:
-                await keep_session(ctx, host, KeptSession(reader.session_id, directory))
+                await keep_session(ctx, host, KeptSession(reader.session_id, job.directory))
+            async with aclosing(handed_back(host, ctx, job.place, job.outbox)) as made:
+                async for result in made:
+                    yield result
         yield MessageCompleted.of_text(reader.said, message_key=MESSAGE_KEY)
         yield RunCompleted(reader.finish)
 
     async def _attempt(self, job: Job, reader: Reader) -> AsyncGenerator[RunResult, None]:
         start = self.start_of(job)
-        name = job.settings.command[0].rsplit("/", 1)[-1]
-        await job.place.write({**context_files(job.ctx, job.place.folders.run), **start.files})
+        name = program_name(job.settings)
+        await job.place.write({**job.context_files(), **start.files})
         launch = Launch(
             self.argv_of(job, start),
             job.directory,
-            {**base_environment(job.place), **start.environment, **job.settings.environment},
+            {**base_environment(job), **start.environment, **job.settings.environment},
             job.settings.timeout,
         )
         begun = time.monotonic()
@@ -156,27 +139,6 @@ class Harness(AgentRunner, ABC):
         assert listener.exit is not None, "what is read to its end has an exit"
         reader.ended(listener.errors.text())
         if not reader.limited:
-            check_exit(name, listener.exit, listener.errors.text())
+            check_exit(name, listener.exit, listener.errors.text(), reader.said)
         if not reader.said.strip() or not reader.complete():
             raise empty(name, listener.errors.text())
-
-
-def base_environment(place: Place) -> Mapping[str, str]:
-    """Besides PATH and a folder for temporary files, all that a program gets of itself."""
-    home, run = place.folders.home, place.folders.run
-    return {
-        "HOME": home,
-        "XDG_CONFIG_HOME": f"{home}/.config",
-        "XDG_CACHE_HOME": f"{home}/.cache",
-        "XDG_DATA_HOME": f"{home}/.local/share",
-        "LANG": "C.UTF-8",
-        "TERM": "dumb",
-        "NO_COLOR": "1",
-        "AGENT_CONTEXT": f"{run}/agent-context.json",
-    }
-
-
-def check_prompt(ctx: RunContext) -> None:
-    """Raises `RunFailure` (`harness.input_too_long`)."""
-    if len(ctx.input.text.encode()) > MAX_PROMPT:
-        raise RunFailure(INPUT_TOO_LONG, f"the message has more than {MAX_PROMPT >> 10} KiB; send it as a file")

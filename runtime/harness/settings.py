@@ -26,7 +26,8 @@ class Where(Enum):
 class HarnessSettings:
     """`command` is the program and its first arguments; `environment` is added to the few variables that it gets.
     An empty `working_directory` is the one that is remembered, or the place's own. `keep_days` is how long a session
-    of the program is gone back to."""
+    of the program is gone back to. `attached_files`: those of the message are placed; `outbox` is where files for
+    people are looked for, empty for a folder of the run."""
 
     where: Where
     command: Sequence[str]
@@ -35,6 +36,8 @@ class HarnessSettings:
     timeout: float
     environment: Mapping[str, str]
     keep_days: float
+    attached_files: bool
+    outbox: str
 
 
 def read_settings(ctx: RunContext, default_command: Sequence[str]) -> HarnessSettings:
@@ -44,10 +47,12 @@ def read_settings(ctx: RunContext, default_command: Sequence[str]) -> HarnessSet
         where=Where(choice(config, "where", [one.value for one in Where])),
         command=words(config, "command") or tuple(default_command),
         arguments=words(config, "arguments"),
-        working_directory=_directory(config),
+        working_directory=_directory(config, "working_directory"),
         timeout=number(config, "timeout_seconds", 600.0, MAX_SECONDS),
         environment=_environment(config),
         keep_days=number(config, "session_days", 7.0, MAX_DAYS),
+        attached_files=flag(config, "attached_files", True),
+        outbox=_directory(config, "outbox"),
     )
 
 
@@ -104,10 +109,10 @@ def wrong(name: str, what: str) -> RunFailure:
     return RunFailure(CONFIG, f"config.{name} of the agent {what}; correct it")
 
 
-def _directory(config: Mapping[str, Any]) -> str:
-    value = text(config, "working_directory")
+def _directory(config: Mapping[str, Any], name: str) -> str:
+    value = text(config, name)
     if value and not value.startswith("/"):
-        raise wrong("working_directory", "must be an absolute path")
+        raise wrong(name, "must be an absolute path")
     return value
 
 

@@ -1,7 +1,8 @@
-"""The client's side of the protocol: what an agent tells becomes results, what it asks is answered by configuration."""
+"""The client's side of the protocol: what an agent tells becomes results, what it asks is decided elsewhere."""
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from acp import RequestError
@@ -33,16 +34,19 @@ from portway.runtime.sdk.types.results import RunError
 MAX_WAITING = 256
 _TOOL_TEXT = 16_000
 _ENDED = ("completed", "failed")
-_PREFERRED = {"allow": ("allow_once", "allow_always"), "reject": ("reject_once", "reject_always")}
+_PREFERRED = {True: ("allow_once", "allow_always"), False: ("reject_once", "reject_always")}
+
+# Whether what an agent asks for is allowed, and why; the option is the one that is chosen then.
+Decide = Callable[[ToolCallUpdate, PermissionOption], Awaitable[tuple[bool, str]]]
 
 
 class Talk:
     """Implements the client of `acp`. While `muted`, what is told is of an earlier time: a session that is loaded."""
 
-    def __init__(self, permissions: str) -> None:
+    def __init__(self, decide: Decide) -> None:
         self.said = ""
         self.muted = True
-        self._permissions = permissions
+        self._decide = decide
         self._results: deque[RunResult] = deque()
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
@@ -75,9 +79,9 @@ class Talk:
                 gap = "\n\n" if self._gap and self.said else ""
                 self._gap = False
                 self.said += gap + text
-                self._tell(TextDelta(gap + text, MESSAGE_KEY))
+                self.tell(TextDelta(gap + text, MESSAGE_KEY))
             case AgentThoughtChunk(content=TextContentBlock(text=text)) if text:
-                self._tell(ReasoningDelta(text, MESSAGE_KEY))
+                self.tell(ReasoningDelta(text, MESSAGE_KEY))
             case ToolCallStart():
                 self._gap = True
                 self._started(update)
@@ -93,7 +97,7 @@ class Talk:
         name = update.title or update.kind or "tool"
         self._tools[update.tool_call_id] = name
         arguments = update.raw_input if isinstance(update.raw_input, dict) else {}
-        self._tell(ToolCallStarted(update.tool_call_id, name, arguments))
+        self.tell(ToolCallStarted(update.tool_call_id, name, arguments))
         if update.status in _ENDED:
             self._done(update.tool_call_id, update.status, update)
 
@@ -104,16 +108,19 @@ class Talk:
     def _done(self, call_id: str, status: str, update: Any) -> None:
         told = _text_of(update)[:_TOOL_TEXT]
         error = RunError("tool.error", told[:500]) if status == "failed" else None
-        self._tell(ToolCallCompleted(call_id, self._tools.pop(call_id), told, error))
+        self.tell(ToolCallCompleted(call_id, self._tools.pop(call_id), told, error))
 
     async def request_permission(
         self, session_id: str, tool_call: ToolCallUpdate, options: list[PermissionOption], **_: Any
     ) -> RequestPermissionResponse:
-        """A run has no call by which people could be asked amid it, so the operator's choice stands for all."""
-        wanted = _PREFERRED[self._permissions]
-        chosen = next((one for kind in wanted for one in options if one.kind == kind), None)
+        """For this once where the agent offers that. Without an option to allow there is nothing to decide."""
+        allowing = _option(options, True)
+        allowed, why = False, "the agent offers no way to allow it"
+        if allowing is not None:
+            allowed, why = await self._decide(tool_call, allowing)
+        chosen = allowing if allowed else _option(options, False)
         what = tool_call.title or tool_call.tool_call_id
-        self._tell(Progress(f"asked for permission: {what[:200]}; config.permissions is {self._permissions}"))
+        self.tell(Progress(f"{'allowed' if allowed else 'refused'}: {what[:200]} ({why[:200]})"))
         if chosen is None:
             return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
         return RequestPermissionResponse(outcome=AllowedOutcome(option_id=chosen.option_id, outcome="selected"))
@@ -124,11 +131,16 @@ class Talk:
     async def ext_notification(self, method: str, params: dict[str, Any]) -> None:
         """Of a later version, or of the agent's own: left alone."""
 
-    def _tell(self, result: RunResult) -> None:
+    def tell(self, result: RunResult) -> None:
+        """A result for the run's stream."""
         self._results.append(result)
         if len(self._results) >= MAX_WAITING:
             self._room.clear()
         self._changed.set()
+
+
+def _option(options: Sequence[PermissionOption], allowing: bool) -> PermissionOption | None:
+    return next((one for kind in _PREFERRED[allowing] for one in options if one.kind == kind), None)
 
 
 def _text_of(update: Any) -> str:

@@ -1,5 +1,6 @@
 """Messages of the protocol over the program's standard streams."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -7,6 +8,9 @@ from portway.runtime.harness.failures import BAD_OUTPUT, excerpt
 from portway.runtime.harness.program import Listener, Program
 from portway.runtime.official.acp.talk import Talk
 from portway.runtime.sdk import RunFailure
+
+# Requests of an agent that wait for their answers before it is read on.
+MAX_OPEN = 32
 
 
 class ProgramTransport:
@@ -17,16 +21,27 @@ class ProgramTransport:
         self._program = program
         self._lines = listener.lines()
         self._talk = talk
+        # What the agent asks and has no answer yet.
+        self._open = 0
+        self._answered = asyncio.Event()
 
     async def send(self, message: dict[str, Any]) -> None:
+        if "method" not in message:
+            self._open -= 1
+            self._answered.set()
         await self._program.write(json.dumps(message, ensure_ascii=False).encode() + b"\n")
 
     async def receive(self) -> dict[str, Any] | None:
         """None at the end, and after a failure."""
         await self._talk.room()
+        while self._open >= MAX_OPEN:
+            self._answered.clear()
+            await self._answered.wait()
         try:
             line = await anext(self._lines, None)
-            return None if line is None else _message(line)
+            message = None if line is None else _message(line)
+            self._open += message is not None and "method" in message and "id" in message
+            return message
         except RunFailure as failure:
             self.failure = failure
             return None

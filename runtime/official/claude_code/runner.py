@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
-from portway.runtime.harness.failures import PROGRAM_ERROR, excerpt
+from portway.runtime.harness.failures import PROGRAM_ERROR, program_failed
+from portway.runtime.harness.job import Job
 from portway.runtime.harness.json_lines import JsonReader, text_of
 from portway.runtime.harness.mcp import mcp_document
 from portway.runtime.harness.places import Files, Link
-from portway.runtime.harness.runner import MESSAGE_KEY, Harness, Job, Reader, SessionGone, Start
+from portway.runtime.harness.runner import MESSAGE_KEY, Harness, Reader, SessionGone, Start
 from portway.runtime.harness.settings import choice, number, text, words
 from portway.runtime.sdk import (
     FinishReason,
@@ -46,8 +47,7 @@ class ClaudeCode(Harness):
             arguments += ["--allowedTools", ",".join(allowed)]
         if model := text(config, "model"):
             arguments += ["--model", model]
-        told = f"About this conversation: {folders.run}/agent-context.md and agent-context.json beside it."
-        arguments += ["--append-system-prompt", f"{text(config, 'instructions')}\n\n{told}".strip()]
+        arguments += ["--append-system-prompt", f"{text(config, 'instructions')}\n\n{job.told}".strip()]
         # What the session links and projects lies outside of its working directory.
         arguments += ["--add-dir", folders.run]
         if job.session_id:
@@ -62,7 +62,7 @@ class ClaudeCode(Harness):
             "DISABLE_TELEMETRY": "1",
             "DISABLE_ERROR_REPORTING": "1",
         }
-        files: dict[str, bytes | Link] = {mcp: mcp_document(job.servers), **_skills(job)}
+        files: dict[str, bytes | Link | None] = {mcp: mcp_document(job.servers), **_skills(job)}
         return Start(arguments, environment, files, job.prompt.encode())
 
 
@@ -98,7 +98,11 @@ class ClaudeReader(JsonReader):
             case "user":
                 yield from self._tools_done(_blocks(line))
             case "result":
-                self._result = line
+                self._result, self.over = line, True
+            case "system":
+                pass
+            case other:
+                self.unknown(other)
 
     def _piece(self, event: Json) -> Iterable[RunResult]:
         delta = event.get("delta") or {}
@@ -150,7 +154,7 @@ class ClaudeReader(JsonReader):
             if not self.said.strip():
                 raise RunFailure(PROGRAM_ERROR, "claude used all its turns (max_turns) before it said anything")
         elif result.get("is_error"):
-            raise RunFailure(PROGRAM_ERROR, f"claude failed: {excerpt(text_of(result.get('result')) or str(result))}")
+            raise program_failed("claude", text_of(result.get("result")) or str(result))
         elif not self.said.strip():
             self.said = text_of(result.get("result"))
 

@@ -3,16 +3,16 @@
 import json
 from collections.abc import Iterable, Sequence
 
-from portway.runtime.harness.failures import PROGRAM_ERROR, excerpt
+from portway.runtime.harness.failures import program_failed
+from portway.runtime.harness.job import Job
 from portway.runtime.harness.json_lines import JsonReader
 from portway.runtime.harness.mcp import McpServer
 from portway.runtime.harness.places import Link
-from portway.runtime.harness.runner import MESSAGE_KEY, Harness, Job, Reader, SessionGone, Start
+from portway.runtime.harness.runner import MESSAGE_KEY, Harness, Reader, SessionGone, Start
 from portway.runtime.harness.settings import Where, choice, text
 from portway.runtime.sdk import (
     ReasoningDelta,
     RunContext,
-    RunFailure,
     RunResult,
     TextDelta,
     ToolCallCompleted,
@@ -71,8 +71,7 @@ class Codex(Harness):
             "model_providers.portway.env_key": KEY_VARIABLE,
             "sandbox_mode": sandbox,
             "approval_policy": "never",
-            "developer_instructions": f"{text(config, 'instructions')}\n\nAbout this conversation: "
-            f"{folders.run}/agent-context.md and agent-context.json beside it.",
+            "developer_instructions": f"{text(config, 'instructions')}\n\n{job.told}".strip(),
         }
         # The program's own default would have it speak in ways that only its vendor's servers know.
         primary = next((one.model_id for one in job.ctx.resources.models), "")
@@ -84,7 +83,7 @@ class Codex(Harness):
         for server in job.servers:
             arguments += _mcp(server, job.settings.timeout)
         arguments += ["resume", job.session_id, "-"] if job.session_id else ["-"]
-        files: dict[str, bytes | Link] = {f"{home}/config.toml": CONFIG}
+        files: dict[str, bytes | Link | None] = {f"{home}/config.toml": CONFIG}
         files |= {f"{home}/skills/{name}": Link(path) for name, path in job.place.skills}
         environment = {"CODEX_HOME": home, KEY_VARIABLE: job.run_token}
         for server in job.servers:
@@ -124,7 +123,7 @@ class CodexReader(JsonReader):
             case "thread.started":
                 self.session_id = str(line["thread_id"])
             case "turn.completed":
-                self._turn_done = True
+                self._turn_done = self.over = True
             case "turn.failed":
                 self._failed = str((line.get("error") or {}).get("message", "")) or "the turn failed"
             case "error":
@@ -134,6 +133,10 @@ class CodexReader(JsonReader):
                 yield from self._started(line["item"])
             case "item.completed":
                 yield from self._completed(line["item"])
+            case "turn.started" | "item.updated":
+                pass
+            case other:
+                self.unknown(other)
 
     def _started(self, item: Json) -> Iterable[RunResult]:
         call_id, name, arguments = _call(item)
@@ -168,7 +171,7 @@ class CodexReader(JsonReader):
         if self._resumed and not self.said and any(one.lower() in (errors + self._failed).lower() for one in _GONE):
             raise SessionGone
         if not self._turn_done and self._failed:
-            raise RunFailure(PROGRAM_ERROR, f"codex failed: {excerpt(self._failed)}")
+            raise program_failed("codex", self._failed)
 
     def complete(self) -> bool:
         return bool(self.session_id) and self._turn_done

@@ -4,9 +4,11 @@ import codecs
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from portway.runtime.harness.attached import FOLDER as FILES
 from portway.runtime.harness.failures import BAD_OUTPUT
+from portway.runtime.harness.job import Job
 from portway.runtime.harness.mcp import mcp_document
-from portway.runtime.harness.runner import MESSAGE_KEY, Harness, Job, Reader, Start
+from portway.runtime.harness.runner import MESSAGE_KEY, Harness, Reader, Start
 from portway.runtime.harness.settings import choice, flag, text, words, wrong
 from portway.runtime.sdk import RunContext, RunFailure, RunResult, TextDelta
 
@@ -91,6 +93,8 @@ def _values(job: Job) -> Mapping[str, str]:
         "run_folder": folders.run,
         "context_file": f"{folders.run}/agent-context.json",
         "summary_file": f"{folders.run}/agent-context.md",
+        "files_folder": f"{folders.run}/{FILES}",
+        "outbox": job.outbox,
     }
 
 

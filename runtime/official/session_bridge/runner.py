@@ -9,9 +9,10 @@ import httpx
 
 from portway.runtime.harness.allowances import SESSION_BRIDGES
 from portway.runtime.harness.failures import EMPTY_OUTPUT, LOST, NO_PLACE, PROGRAM_ERROR, TIMEOUT, excerpt
+from portway.runtime.harness.job import check_prompt
 from portway.runtime.harness.mcp import NAME, McpServer, mcp_document
 from portway.runtime.harness.project import context_document
-from portway.runtime.harness.runner import MESSAGE_KEY, check_prompt
+from portway.runtime.harness.runner import MESSAGE_KEY
 from portway.runtime.harness.settings import MAX_SECONDS, number, text
 from portway.runtime.sdk import (
     AgentRunner,
