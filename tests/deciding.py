@@ -42,6 +42,16 @@ async def one_pending(runs: Any, count: int = 1) -> run_pb2.Approval:
     return (await approvals(runs, pending_only=True))[0]
 
 
+async def one_pending_of(runs: Any, run_id: str) -> run_pb2.Approval:
+    """What a run waits for, once it does."""
+
+    async def is_asked() -> bool:
+        return bool(await approvals(runs, run_id=run_id, pending_only=True))
+
+    await until_told(is_asked)
+    return (await approvals(runs, run_id=run_id, pending_only=True))[0]
+
+
 async def decide(runs: Any, approval: run_pb2.Approval, approve: bool = True, **more: Any) -> run_pb2.Approval:
     given = {"approval_id": approval.approval_id, "digest": approval.digest, "approve": approve, **more}
     with errors_by_meaning():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from portway.rpc.redaction import redact_text
-from portway.runtime.harness.failures import BAD_OUTPUT, EMPTY_OUTPUT, TIMEOUT
+from portway.runtime.harness.failures import BAD_OUTPUT, EMPTY_OUTPUT, TIMEOUT, excerpt
 from portway.runtime.sdk import BoxExit, BoxOutput, RunFailure
 
 MAX_LINE = 4 * 1024 * 1024
@@ -144,6 +144,11 @@ class Listener:
             self._limit = None
 
 
+def unfinished(name: str, errors: str) -> RunFailure:
+    said = f"; its errors end with: {excerpt(errors)}" if errors.strip() else ""
+    return RunFailure(BAD_OUTPUT, f"{name} ended well amid its answer: it never said that this was all{said}")
+
+
 def empty(name: str, errors: str) -> RunFailure:
-    said = f"; its errors end with: {redact_text(errors)[-500:].strip()}" if errors.strip() else ""
+    said = f"; its errors end with: {excerpt(errors)}" if errors.strip() else ""
     return RunFailure(EMPTY_OUTPUT, f"{name} ended well and said nothing{said}", retryable=True)

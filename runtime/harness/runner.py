@@ -11,7 +11,7 @@ from portway.runtime.harness.job import Job, base_environment, prepared, program
 from portway.runtime.harness.kept import KeptSession, keep_session
 from portway.runtime.harness.made import handed_back
 from portway.runtime.harness.places import Files
-from portway.runtime.harness.program import Launch, Listener, empty
+from portway.runtime.harness.program import Launch, Listener, empty, unfinished
 from portway.runtime.harness.settings import read_settings
 from portway.runtime.sdk import (
     AgentRunner,
@@ -140,5 +140,7 @@ class Harness(AgentRunner, ABC):
         reader.ended(listener.errors.text())
         if not reader.limited:
             check_exit(name, listener.exit, listener.errors.text(), reader.said)
-        if not reader.said.strip() or not reader.complete():
+        if not reader.said.strip():
             raise empty(name, listener.errors.text())
+        if not reader.complete():
+            raise unfinished(name, listener.errors.text())

@@ -16,7 +16,7 @@ from portway.runtime.harness.kept import KeptSession, keep_session
 from portway.runtime.harness.made import handed_back
 from portway.runtime.harness.mcp import McpServer
 from portway.runtime.harness.places import ModelUrls
-from portway.runtime.harness.program import Launch, Listener, empty
+from portway.runtime.harness.program import Launch, Listener, empty, unfinished
 from portway.runtime.harness.runner import MESSAGE_KEY, anew
 from portway.runtime.harness.settings import choice, flag, read_settings, wrong
 from portway.runtime.official.acp.permissions import CHOICES, by_configuration, by_people
@@ -166,8 +166,10 @@ def _check(talk: Talk, listener: Listener, turn: _Turn) -> None:
         if listener.exit is None:
             raise RunFailure(LOST, "the connection to the agent ended before its answer", retryable=True)
         check_exit(name, listener.exit, errors, talk.said)
-    if not talk.said.strip() or not turn.stop_reason:
+    if not talk.said.strip():
         raise empty(name, errors)
+    if not turn.stop_reason:
+        raise unfinished(name, errors)
 
 
 def _data(error: RequestError) -> str:

@@ -23,12 +23,17 @@ class ProgramTransport:
         self._talk = talk
         # What the agent asks and has no answer yet.
         self._open = 0
+        # The id of the prompt, and whether it was answered.
+        self._prompt: object = None
+        self._over = False
         self._answered = asyncio.Event()
 
     async def send(self, message: dict[str, Any]) -> None:
         if "method" not in message:
             self._open -= 1
             self._answered.set()
+        elif message["method"] == "session/prompt":
+            self._prompt = message["id"]
         await self._program.write(json.dumps(message, ensure_ascii=False).encode() + b"\n")
 
     async def receive(self) -> dict[str, Any] | None:
@@ -38,13 +43,18 @@ class ProgramTransport:
             self._answered.clear()
             await self._answered.wait()
         try:
-            line = await anext(self._lines, None)
-            message = None if line is None else _message(line)
-            self._open += message is not None and "method" in message and "id" in message
-            return message
+            async for line in self._lines:
+                message = _message(line)
+                if self._over and message.get("method") == "session/update":
+                    # The turn has ended: what is told of it now is too late.
+                    continue
+                asks = "method" in message
+                self._over = self._over or (self._prompt is not None and not asks and message.get("id") == self._prompt)
+                self._open += asks and "id" in message
+                return message
         except RunFailure as failure:
             self.failure = failure
-            return None
+        return None
 
     async def close(self) -> None:
         """The program is ended by whoever started it."""

@@ -2,14 +2,14 @@
 
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from portway.clients.host import Accepted, Finished
 from portway.clients.run_view import TextAdded, ToolDone
-from portway.v1 import run_pb2
+from portway.v1 import content_pb2, run_pb2
 from tests.e2e.stack import Stack, started
 
 FAKE = Path(__file__).parent / "programs" / "fake_cli.py"
@@ -41,6 +41,7 @@ class Harnessed:
     allowed: Path
 
     async def say(self, agent_id: str, text: str, conversation_id: str = "") -> Told:
+        """A message, and what came of it."""
         streamed: list[str] = []
         tools: list[str] = []
         async with self.stack.client() as host:
@@ -54,6 +55,34 @@ class Harnessed:
                     case Finished(run, reply):
                         return Told(run, reply.content if reply else "", tuple(streamed), tuple(tools))
         raise AssertionError("the run has no end")
+
+    async def send_files(self, agent_id: str, text: str, files: Sequence[tuple[str, bytes]]) -> Told:
+        """A message with files; of what came of it, what the transcript has."""
+        async with self.stack.client() as host:
+            parts = []
+            for name, content in files:
+                made = await host.artifacts.create(content, name=name)
+                reference = made.ref
+                parts.append(content_pb2.ContentPart(file=content_pb2.MediaPart(artifact=reference)))
+            talk = uuid.uuid4().hex
+            accepted = await host.send(text, conversation_id=talk, agent_id=agent_id, parts=tuple(parts))
+            async for _ in host.runs.watch(accepted.run_id):
+                pass
+            run = await host.runs.get(accepted.run_id)
+            reply = (await host.history(accepted.conversation_id)).items[-1]
+        return Told(run, reply.content, (), ())
+
+    async def made(self, agent_id: str, text: str) -> Mapping[str, bytes]:
+        """The files that came with the answer to a message."""
+        async with self.stack.client() as host:
+            accepted = await host.send(text, conversation_id=uuid.uuid4().hex, agent_id=agent_id)
+            async for _ in host.runs.watch(accepted.run_id):
+                pass
+            reply = (await host.history(accepted.conversation_id)).items[-1]
+            return {
+                one.name: b"".join([piece async for piece in host.artifacts.read(one.artifact_id)])
+                for one in reply.artifacts
+            }
 
     async def begin(self, agent_id: str, text: str) -> Accepted:
         async with self.stack.client() as host:
@@ -87,6 +116,8 @@ def agents_for(programs: Path, marker: str) -> list[dict[str, object]]:
                 "-short": {"command": command, "timeout_seconds": 1.5},
                 "-absent": {"command": "/nowhere/program"},
             }
+            if vendor == "acp":
+                variants["-ask"] = {"command": command, "permissions": "ask"}
             for suffix, config in variants.items():
                 policy = {
                     "tools": ["exec"],

@@ -4,6 +4,7 @@
 input is what it does, the rest what it says. MARKER stands in the command line of whatever it starts.
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -53,6 +54,7 @@ def listen() -> str:
 
 
 PROMPT: list[int] = []
+PROMPTED: list[str] = []
 
 
 def say(*pieces: str) -> None:
@@ -131,7 +133,7 @@ def children(_said: str) -> None:
 
 
 def huge(_said: str) -> None:
-    sys.stdout.write("x" * (5 * 1024 * 1024) + "\n")
+    sys.stdout.write("x" * (10 * 1024 * 1024) + "\n")
     sys.stdout.flush()
     time.sleep(3600)
 
@@ -142,12 +144,127 @@ def exit3(_said: str) -> None:
 
 
 def noise(_said: str) -> None:
-    sys.stderr.write("n" * 1_000_000)
+    sys.stderr.write("n" * 5_000_000)
     say("after much noise")
 
 
 def environment(_said: str) -> None:
-    say(json.dumps({"env": sorted(os.environ), "home": os.environ["HOME"], "cwd": os.getcwd()}))
+    with open("/proc/self/environ", "rb") as file:
+        whole = file.read().decode(errors="replace")
+    say(json.dumps({"env": sorted(os.environ), "home": os.environ["HOME"], "cwd": os.getcwd(), "whole": whole}))
+
+
+def received(_said: str) -> None:
+    """Says of each file of the message what it is, by the path that it is told."""
+    with open(os.environ["AGENT_CONTEXT"], encoding="utf-8") as file:
+        attachments = json.load(file)["input"].get("attachments", [])
+    told = []
+    for one in attachments:
+        with open(one["path"], "rb") as file:
+            data = file.read()
+        told.append([os.path.basename(one["path"]), len(data), hashlib.sha256(data).hexdigest()])
+        told[-1].append(os.path.dirname(one["path"]) == os.path.dirname(os.environ["AGENT_CONTEXT"]) + "/files")
+    say(json.dumps({"files": told, "prompt": PROMPTED[0]}))
+
+
+def make(_said: str) -> None:
+    """Leaves files for people, and what is none."""
+    outbox = os.environ["AGENT_OUTBOX"]
+    with open(f"{outbox}/report.txt", "w", encoding="utf-8") as file:
+        file.write("made by the program")
+    os.makedirs(f"{outbox}/more")
+    with open(f"{outbox}/more/-deep.csv", "w", encoding="utf-8") as file:
+        file.write("a,b")
+    with open(f"{outbox}/.hidden", "w", encoding="utf-8") as file:
+        file.write("not shown")
+    os.symlink("/etc/hostname", f"{outbox}/link.txt")
+    os.symlink("/etc", f"{outbox}/folder")
+    os.mkfifo(f"{outbox}/pipe.txt")
+    say("made")
+
+
+def ask(_said: str) -> None:
+    """Asks for permission, as agents of the protocol do, and says what was chosen."""
+    offered = [("allow_always", "always"), ("allow_once", "once"), ("reject_once", "no")]
+    call = {
+        "toolCallId": "call_9",
+        "title": "Remove everything",
+        "kind": "execute",
+        "rawInput": {"command": "rm -rf /srv", "why": "x" * 20_000},
+    }
+    options = [{"kind": kind, "optionId": name, "name": name} for kind, name in offered]
+    line(
+        jsonrpc="2.0",
+        id=77,
+        method="session/request_permission",
+        params={"sessionId": SESSION, "toolCall": call, "options": options},
+    )
+    for text in sys.stdin:
+        answer = json.loads(text)
+        if answer.get("id") == 77:
+            say(json.dumps(answer["result"]["outcome"]))
+            return
+
+
+def after(said: str) -> None:
+    """An answer, and more after it."""
+    if VENDOR == "acp":
+        line(jsonrpc="2.0", id=999, result={"stopReason": "end_turn"})
+    if VENDOR == "plain":
+        say(said)
+        return
+    end = sys.stdin
+    if VENDOR == "acp":
+        update(sessionUpdate="agent_message_chunk", content={"type": "text", "text": said})
+        line(jsonrpc="2.0", id=PROMPT[0], result={"stopReason": "end_turn"})
+        update(sessionUpdate="agent_message_chunk", content={"type": "text", "text": "too late"})
+        end.read()
+        return
+    say(said)
+    say("too late")
+
+
+def unknown(said: str) -> None:
+    """Lines of a version to come."""
+    if VENDOR == "acp":
+        update(sessionUpdate="brand_new", content=[1, 2])
+        line(jsonrpc="2.0", method="brand/new", params={})
+    elif VENDOR != "plain":
+        line(type="brand.new", content={"a": [1]})
+        line(type=7)
+        line(brand="new")
+    say(said)
+
+
+def login(_said: str) -> None:
+    if VENDOR == "claude":
+        line(type="result", subtype="success", is_error=True, result="Invalid API key · Please run /login")
+    elif VENDOR == "codex":
+        line(type="turn.failed", error={"message": "unexpected status 401 Unauthorized: no key"})
+    elif VENDOR == "acp":
+        line(jsonrpc="2.0", id=PROMPT[0], error={"code": -32000, "message": "Authentication required"})
+        sys.stdin.read()
+    else:
+        print("Not logged in", file=sys.stderr)
+    sys.exit(1)
+
+
+def binary(_said: str) -> None:
+    sys.stdout.buffer.write(bytes(range(256)) * 20 + b"\n")
+    sys.stdout.flush()
+
+
+def no_result(_said: str) -> None:
+    """Says something, and ends without saying that this was all."""
+    if VENDOR == "claude":
+        message = {"role": "assistant", "content": [{"type": "text", "text": "begun"}]}
+        line(type="assistant", message=message, session_id=SESSION)
+    elif VENDOR == "codex":
+        line(type="item.completed", item={"id": "item_0", "type": "agent_message", "text": "begun"})
+    elif VENDOR == "acp":
+        update(sessionUpdate="agent_message_chunk", content={"type": "text", "text": "begun"})
+    else:
+        say("begun")
 
 
 def context(_said: str) -> None:
@@ -166,6 +283,8 @@ def refuse_resume(said: str) -> None:
 SILENT: dict[str, Callable[[str], object]] = {
     "empty": lambda _said: end_turn() if VENDOR == "acp" else None,
     "badjson": lambda _said: print("this is {no JSON", flush=True),
+    "binary": binary,
+    "half": lambda _said: print('{"type": "assi', end="", flush=True),
     "huge": huge,
     "refuse_resume": refuse_resume,
 }
@@ -182,11 +301,20 @@ BEGUN: dict[str, Callable[[str], object]] = {
     "environment": environment,
     "arguments": lambda _said: say(json.dumps(ARGUMENTS)),
     "context": context,
+    "received": received,
+    "make": make,
+    "ask": ask,
+    "after": after,
+    "unknown": unknown,
+    "login": login,
+    "no_result": no_result,
+    "terminated": lambda _said: os.kill(os.getpid(), signal.SIGTERM),
 }
 
 
 def main() -> None:
-    word, _, said = (listen() if VENDOR == "acp" else sys.stdin.read()).partition(" ")
+    PROMPTED.append(listen() if VENDOR == "acp" else sys.stdin.read())
+    word, _, said = PROMPTED[0].partition(" ")
     if word in SILENT:
         SILENT[word](said)
         return
