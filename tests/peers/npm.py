@@ -13,6 +13,7 @@ import pytest
 
 HERE = Path(__file__).parent
 HARNESSES = HERE / "harnesses"
+ACP_AGENTS = HERE / "acp"
 _FILES = ("package.json", "package-lock.json")
 # The mock imports what Node.js 18 does not have.
 _NODE = 20

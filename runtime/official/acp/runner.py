@@ -10,7 +10,15 @@ from urllib.parse import quote
 from acp import PROTOCOL_VERSION, RequestError, connect_to_agent, resource_link_block, text_block
 from acp.schema import EnvVariable, HttpHeader, HttpMcpServer, Implementation, McpServerStdio
 
-from portway.runtime.harness.failures import BAD_OUTPUT, LOST, check_exit, excerpt, login_required, program_failed
+from portway.runtime.harness.failures import (
+    BAD_OUTPUT,
+    EMPTY_OUTPUT,
+    LOST,
+    check_exit,
+    excerpt,
+    login_required,
+    program_failed,
+)
 from portway.runtime.harness.job import Job, base_environment, prepared, program_name
 from portway.runtime.harness.kept import KeptSession, keep_session
 from portway.runtime.harness.made import handed_back
@@ -166,6 +174,8 @@ def _check(talk: Talk, listener: Listener, turn: _Turn) -> None:
         if listener.exit is None:
             raise RunFailure(LOST, "the connection to the agent ended before its answer", retryable=True)
         check_exit(name, listener.exit, errors, talk.said)
+    if not talk.said.strip() and talk.refused:
+        raise RunFailure(EMPTY_OUTPUT, f"{name} ended its turn without a word when it was refused: {talk.refused}")
     if not talk.said.strip():
         raise empty(name, errors)
     if not turn.stop_reason:

@@ -46,6 +46,8 @@ class Talk:
     def __init__(self, decide: Decide) -> None:
         self.said = ""
         self.muted = True
+        # What was asked for last and not allowed: agents may end their turn there without a word.
+        self.refused = ""
         self._decide = decide
         self._results: deque[RunResult] = deque()
         self._changed = asyncio.Event()
@@ -120,6 +122,8 @@ class Talk:
             allowed, why = await self._decide(tool_call, allowing)
         chosen = allowing if allowed else _option(options, False)
         what = tool_call.title or tool_call.tool_call_id
+        if not allowed:
+            self.refused = f"{what[:200]} ({why[:200]})"
         self.tell(Progress(f"{'allowed' if allowed else 'refused'}: {what[:200]} ({why[:200]})"))
         if chosen is None:
             return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
