@@ -68,7 +68,7 @@ async def real(folder: Path) -> AsyncIterator[Real]:
         "session_template": "{conversation_id}",
         "mounts": [{"source": str(source), "target": "/opt/agent"}],
     }
-    variants = {
+    variants: dict[str, tuple[str, dict[str, object]]] = {
         "claude": (CLAUDE, {"permissions": "ask"}),
         "claude-reject": (CLAUDE, {}),
         "claude-allow": (CLAUDE, {"permissions": "allow"}),
