@@ -98,5 +98,6 @@ def places_of(config_json: str) -> Iterator[tuple[str, str]]:
 
 def _is_secret(name: str, runner: Runner | None) -> bool:
     if runner is None:
-        return is_secret_key(name)
+        # The value of something that has a name of its own, such as a header, is taken for a secret as well.
+        return is_secret_key(name) or name.endswith("_value")
     return any(field.name == name and field.type is FieldType.SECRET for field in runner.config_fields)

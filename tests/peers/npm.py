@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 HERE = Path(__file__).parent
 HARNESSES = HERE / "harnesses"
 ACP_AGENTS = HERE / "acp"
+N8N = HERE / "n8n"
 _FILES = ("package.json", "package-lock.json")
 # The mock imports what Node.js 18 does not have.
 _NODE = 20
@@ -23,8 +25,11 @@ class PeerMissing(RuntimeError):
     """A program that the heavy tests need is not here; the message says how to get it."""
 
 
-def installed_peers(lock_folder: Path = HERE) -> Path:
-    """The folder whose `node_modules/.bin` holds the programs. Several test processes may ask at the same time."""
+def installed_peers(lock_folder: Path = HERE, *, built: Sequence[str] = (), seconds: float = 300) -> Path:
+    """The folder whose `node_modules/.bin` holds the programs. Several test processes may ask at the same time.
+
+    Packages run no scripts; those in `built` are compiled here, from their own sources. Raises `PeerMissing`.
+    """
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         pytest.skip("npm and node are not on the PATH: install Node.js to run the tests against the mock of the models")
@@ -38,17 +43,25 @@ def installed_peers(lock_folder: Path = HERE) -> Path:
     with (cache / f"{digest}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "complete").exists():
-            _install(npm, lock_folder, folder)
+            _install(npm, lock_folder, folder, built, seconds)
     return folder
 
 
-def _install(npm: str, lock_folder: Path, folder: Path) -> None:
+def _install(npm: str, lock_folder: Path, folder: Path, built: Sequence[str], seconds: float) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for name in _FILES:
         shutil.copy(lock_folder / name, folder / name)
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    _run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder, seconds)
+    for name in built:
+        _run([npm, "rebuild", name, "--build-from-source"], folder, seconds)
+    (folder / "complete").touch()
+
+
+def _run(command: list[str], folder: Path, seconds: float) -> None:
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        raise PeerMissing(f"{' '.join(command)} took longer than {seconds:g} s in {folder}") from None
     if done.returncode != 0:
         raise PeerMissing(f"{' '.join(command)} failed in {folder}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    (folder / "complete").touch()

@@ -7,11 +7,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from portway.runtime.sdk import RunResult
-from portway.runtime.sdk.service import Answer, Reply, Service, bad_answer
+from portway.runtime.sdk.service import Answer, Reply, Service, ServiceFailure, bad_answer
 from portway.runtime.sdk.service.reading import object_of, parse, text_at
 
 NAME = "n8n"
 _TEXT_TYPES = ("", "text/plain", "text/html", "text/markdown")
+# What it answers everything with, and with a good status, until it has started.
+_STARTING = "n8n is starting up. Please wait"
 _KINDS = ("begin", "item", "end", "error")
 
 
@@ -54,10 +56,20 @@ class StreamedLines:
             raise bad_answer(NAME, "the stream ended before the answer did")
 
 
+def meaning(failure: ServiceFailure) -> ServiceFailure:
+    """n8n answers with 500 where a workflow ended with an error, which is no fault of the server."""
+    if failure.status != 500 or "workflow" not in failure.detail.lower():
+        return failure
+    message = f"{NAME} says: {failure.detail}; look at the workflow's executions there"
+    return ServiceFailure("service.failed", message, status=failure.status, detail=failure.detail)
+
+
 def plain_text(body: str, path: Sequence[str], reply: Reply) -> str:
     """The text of an answer in one piece."""
     if not body.strip():
         return ""
+    if body.strip() == _STARTING:
+        raise ServiceFailure("service.unavailable", f"{NAME} is starting up; try again later")
     try:
         document = parse(body)
     except ValueError:

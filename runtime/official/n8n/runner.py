@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
-from portway.runtime.official.n8n.answers import NAME, StreamedLines, file_name, plain_text
+from portway.runtime.official.n8n.answers import NAME, StreamedLines, file_name, meaning, plain_text
 from portway.runtime.official.n8n.settings import Settings, read_settings
 from portway.runtime.sdk import AgentRunner, HostApi, RunContext, RunResult
 from portway.runtime.sdk.service import (
@@ -14,6 +14,7 @@ from portway.runtime.sdk.service import (
     Made,
     Reply,
     Service,
+    ServiceFailure,
     ended,
     open_service,
     person_of,
@@ -48,9 +49,12 @@ async def _results(
     attachments = await read_attachments(ctx, host, settings.service.max_file_bytes)
     files = [File(settings.file_key, one.name, one.mime_type, one.data) for one in attachments]
     answer = Answer(NAME)
-    async with _request(service, settings, _body(ctx, settings), files) as reply:
-        async for result in _read(service, settings, answer, reply):
-            yield result
+    try:
+        async with _request(service, settings, _body(ctx, settings), files) as reply:
+            async for result in _read(service, settings, answer, reply):
+                yield result
+    except ServiceFailure as failure:
+        raise meaning(failure) from None
     async for result in ended(service, host, answer):
         yield result
 

@@ -51,6 +51,24 @@ async def test_what_a_last_node_says_is_found(n8n: Subject, answer: Answer, text
     assert (await n8n.ask(output_key="data.said")).message == text
 
 
+async def test_a_workflow_that_fails_is_told_as_that_and_one_that_starts_later_too(n8n: Subject) -> None:
+    n8n.fake.will(document({"code": 0, "message": "Error in workflow"}, 500))
+    run = await n8n.ask()
+    assert (run.error.code, run.error.retryable) == ("service.failed", False)
+    n8n.fake.will(Answer((b"n8n is starting up. Please wait",), 200, {"content-type": "text/html; charset=utf-8"}))
+    run = await n8n.ask()
+    assert (run.error.code, run.error.retryable) == ("service.unavailable", True)
+
+
+async def test_a_file_is_an_answer(n8n: Subject) -> None:
+    headers = {"content-type": "image/png", "content-disposition": 'attachment; filename="../a cat.png"'}
+    n8n.fake.will(Answer((b"pic", b"ture"), 200, headers))
+    run = await n8n.ask()
+    (part,) = run.results[-2].message_completed.message.parts
+    kept, data = n8n.things.artifacts[part.image.artifact.artifact_id]
+    assert (kept.name, kept.mime_type, data) == ("a cat.png", "image/png", b"picture")
+
+
 async def test_a_workflow_that_only_says_that_it_started_is_told(n8n: Subject) -> None:
     n8n.fake.will(document({"message": "Workflow was started"}))
     run = await n8n.ask()

@@ -21,10 +21,13 @@ class FakeN8n(FakeService):
 
     def answer(self, asked: Asked) -> Answer:
         if not self.is_message(asked):
-            text = f'The requested webhook "POST {asked.path}" is not registered.'
-            raise Refused(document({"code": 404, "message": text, "hint": "activate the workflow"}, 404))
+            text = f'The requested webhook "POST {asked.path.rpartition("/")[2]}" is not registered.'
+            told = {"code": 404, "message": text, "hint": "activate the workflow", "stacktrace": "ResponseError"}
+            raise Refused(document(told, 404))
         if not self._allowed(asked.headers):
-            raise Refused(Answer((b"Authorization data is wrong!",), 403, {"content-type": "text/html"}))
+            raise Refused(
+                Answer((b"Authorization data is wrong!",), 403, {"www-authenticate": 'Basic realm="Webhook"'})
+            )
         body = asked.body
         self.need(isinstance(body.get("sessionId"), str) and body["sessionId"], "sessionId is required")
         self.need(isinstance(body.get("chatInput"), str), "chatInput is required")
@@ -44,7 +47,7 @@ class FakeN8n(FakeService):
 
 
 def json_lines(text: str, *, whole: bool = True) -> Answer:
-    metadata = {"nodeId": "n1", "nodeName": "AI Agent", "timestamp": 1}
+    metadata = {"nodeId": "n1", "nodeName": "AI Agent", "itemIndex": 0, "runIndex": 0, "timestamp": 1}
     lines: list[Any] = [{"type": "begin", "metadata": metadata}]
     lines += [{"type": "item", "content": piece, "metadata": metadata} for piece in pieces(text)]
     lines += [{"type": "end", "metadata": metadata}] if whole else []
