@@ -4,8 +4,8 @@ import asyncio
 
 import grpc
 
-from portway.rpc.errors import InternalError, PortwayError, Reason, Unavailable
-from portway.rpc.status import error_from_rpc
+from portway.rpc.errors import InternalError, PayloadTooLarge, PortwayError, Reason, Unavailable
+from portway.rpc.status import DETAILS_KEY, error_from_rpc
 from portway.runtime.workers.worker import Worker
 
 # How long the end of the process may take to be known after its connection broke.
@@ -36,6 +36,13 @@ async def failure_of(worker: Worker, error: grpc.aio.AioRpcError) -> PortwayErro
             f"the connection to the plugin {worker.plugin.id} broke while its process goes on; it is to be recycled",
             reason=Reason.RUNNER_CRASHED,
         )
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and not _has_details(error):
+        # The library's own refusal of a message, whatever the plugin meant by it.
+        return PayloadTooLarge(f"the plugin {worker.plugin.id} sent a message larger than one may be, so that nothing of it was taken")
     if isinstance(meaning, InternalError):
         return InternalError(f"the plugin {worker.plugin.id} failed: {meaning.message}")
     return meaning
+
+
+def _has_details(error: grpc.aio.AioRpcError) -> bool:
+    return any(key == DETAILS_KEY for key, _ in error.trailing_metadata() or ())

@@ -24,7 +24,6 @@ from portway.rpc.ids import new_id
 from portway.rpc.telemetry import safe_text
 from portway.rpc.validation import check
 from portway.server.runner_calls.operations import Operation, Shape
-from portway.server.runner_calls.scope import RunScope
 from portway.v1 import run_call_pb2
 
 CONCURRENT_CALLS = 64
@@ -33,6 +32,13 @@ UPLOAD_FRAMES = 16
 # Input of a program: the contract's 1 MiB, and what frames add to it.
 INPUT_FRAMES = 4096
 INPUT_BYTES = 1024 * 1024 + 32 * INPUT_FRAMES
+
+
+class Asker(Protocol):
+    """Who asks: a run, or a component. Handlers get it first."""
+
+    def check_alive(self) -> None:
+        """Raises where nothing can be asked any more."""
 
 
 class Answers(Protocol):
@@ -63,7 +69,7 @@ class Pipeline:
 
     def __init__(
         self,
-        run: RunScope,
+        run: Asker,
         operations: Mapping[str, Operation],
         answers: Answers,
         group: asyncio.TaskGroup,

@@ -1,8 +1,9 @@
-"""Larger bytes that the host keeps: for the run's plugin, its agent, or the workspace."""
+"""Larger bytes that the host keeps: for a plugin, an agent, or the workspace. Runs ask for them, and components."""
 
 from collections.abc import AsyncIterator
 
 from portway.rpc.errors import InvalidInput
+from portway.server.components.scope import ComponentScope
 from portway.server.runner_calls.emit import Emit
 from portway.server.runner_calls.paying import pay_bytes
 from portway.server.runner_calls.scope import RunScope
@@ -17,6 +18,8 @@ from portway.v1 import run_pull_pb2 as pb
 PIECE_BYTES = 256 * 1024
 MAX_OBJECT_BYTES = 64 * 1024 * 1024
 MAX_PAGE = 100
+
+Holder = RunScope | ComponentScope
 
 _AREAS = {
     pb.STORAGE_AREA_PLUGIN: (Area.PLUGIN, "storage_plugin"),
@@ -33,7 +36,7 @@ class StorageCalls:
         self._storage = storage
         self._blobs = blobs
 
-    async def get_storage(self, run: RunScope, request: pb.GetStorageRequest, emit: Emit) -> None:
+    async def get_storage(self, run: Holder, request: pb.GetStorageRequest, emit: Emit) -> None:
         space = _space(run, request.key.area, "GetStorage")
         found = await self._storage.object(space, request.key.key)
         if found.value or not found.size:
@@ -47,7 +50,7 @@ class StorageCalls:
             offset += len(piece)
             await emit(pb.GetStorageResponse(data=piece, size=size), offset >= found.size)
 
-    async def set_storage(self, run: RunScope, requests: AsyncIterator[pb.SetStorageRequest]) -> pb.SetStorageResponse:
+    async def set_storage(self, run: Holder, requests: AsyncIterator[pb.SetStorageRequest]) -> pb.SetStorageResponse:
         run.check_alive()
         key: pb.StorageKey | None = None
         async with self._blobs.upload(run.workspace_id, MAX_OBJECT_BYTES, run.run_id) as upload:
@@ -65,27 +68,27 @@ class StorageCalls:
             if not inline:
                 blob = await upload.finish()
         size = len(small) if inline else blob.size
-        await pay_bytes(run, size)
+        await _pay(run, size)
         name, value, sha256 = key.key, bytes(small) if inline else b"", "" if inline else blob.sha256
 
         def unit(tx: Transaction) -> None:
-            check_fence(tx, run.fence)
+            _guard(run, tx)
             put_object(tx, space, name, size=size, value=value, sha256=sha256)
 
         await self._writer.run(unit)
         return pb.SetStorageResponse(size=size)
 
-    async def delete_storage(self, run: RunScope, request: pb.DeleteStorageRequest) -> pb.DeleteStorageResponse:
+    async def delete_storage(self, run: Holder, request: pb.DeleteStorageRequest) -> pb.DeleteStorageResponse:
         space = _space(run, request.key.area, "DeleteStorage")
 
         def unit(tx: Transaction) -> None:
-            check_fence(tx, run.fence)
+            _guard(run, tx)
             delete_object(tx, space, request.key.key)
 
         await self._writer.run(unit)
         return pb.DeleteStorageResponse()
 
-    async def list_storage(self, run: RunScope, request: pb.ListStorageRequest) -> pb.ListStorageResponse:
+    async def list_storage(self, run: Holder, request: pb.ListStorageRequest) -> pb.ListStorageResponse:
         space = _space(run, request.area, "ListStorage")
         limit = request.limit or MAX_PAGE
         found = await self._storage.page(space, request.prefix, request.after_key, limit + 1)
@@ -99,7 +102,9 @@ class StorageCalls:
         await emit(pb.GetStorageResponse(data=value, size=len(value)), True)
 
 
-def _space(run: RunScope, number: int, action: str) -> StorageSpace:
+def _space(run: Holder, number: int, action: str) -> StorageSpace:
+    if isinstance(run, ComponentScope):
+        return run.space(number, action)
     found = _AREAS.get(number)  # type: ignore[call-overload]  # any number may arrive
     if found is None:
         raise InvalidInput.field("area", "names whose bytes they are: plugin, workspace or binding")
@@ -107,3 +112,14 @@ def _space(run: RunScope, number: int, action: str) -> StorageSpace:
     run.allow(permission, action)
     owners = {Area.PLUGIN: run.snapshot.runner.plugin_id, Area.BINDING: run.snapshot.agent_id, Area.WORKSPACE: ""}
     return StorageSpace(run.workspace_id, area, owners[area])
+
+
+def _guard(run: Holder, tx: Transaction) -> None:
+    if isinstance(run, ComponentScope):
+        run.guard(tx)
+    else:
+        check_fence(tx, run.fence)
+
+
+async def _pay(run: Holder, size: int) -> None:
+    await (run.pay(size) if isinstance(run, ComponentScope) else pay_bytes(run, size))

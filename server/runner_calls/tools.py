@@ -24,6 +24,7 @@ from portway.server.approvals.gate import ApprovalGate, Wanted
 from portway.server.approvals.policy import COMMAND_TOOL, tool_needs
 from portway.server.effects.store import finish_effect, plan_effect
 from portway.server.effects.types import Effect, EffectState, Idempotency, NewEffect
+from portway.server.runner_calls.backing import RunBacking
 from portway.server.runner_calls.box import session_of
 from portway.server.runner_calls.emit import Emit
 from portway.server.runner_calls.holdings import Held
@@ -155,6 +156,8 @@ class ToolCalls:
             agent_id=run.snapshot.agent_id,
             conversation_id=run.conversation_id,
             skills=run.snapshot.skills,
+            runner_id=run.snapshot.runner.runner_id,
+            backing=RunBacking(run),
         )
         return _Prepared(spec, scope, request.call_id or new_id("call"), arguments, timeout)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 
 import grpc
 
@@ -10,24 +11,25 @@ from portway.rpc.errors import (
     Cancelled,
     InvalidInput,
     LimitExceeded,
-    NotAvailable,
     NotFound,
+    PayloadTooLarge,
     PortwayError,
     Reason,
     Unavailable,
     WrongState,
 )
 from portway.rpc.status import errors_by_meaning
+from portway.server.components.desk import ComponentDesk
 from portway.server.effects.types import Idempotency
 from portway.server.runtimes.link import RuntimeLink
+from portway.server.tools.plugin_answer import ToolAnswer
+from portway.server.tools.plugin_talk import caller_of, seconds_of, talked
 from portway.server.tools.schema import Schema, SchemaProblem
 from portway.server.tools.types import (
     Availability,
     JsonObject,
-    PartialText,
     ToolCall,
     ToolEvent,
-    ToolProgress,
     ToolResult,
     ToolScope,
     ToolSpec,
@@ -37,9 +39,6 @@ from portway.server.tools.wire import dict_of, struct_of
 from portway.v1 import runtime_pb2, runtime_pb2_grpc
 
 PREFIX = "plugin:"
-# A call outside of a run's deadline ends all the same.
-LONGEST_SECONDS = 3600.0
-
 # With these the runtime says that the plugin's process never saw the call.
 _NOT_BEGUN = (Reason.RUNNER_UNAVAILABLE, Reason.STALE_HOST, Reason.SHUTTING_DOWN)
 
@@ -48,12 +47,19 @@ class PluginTools:
     """The source of one plugin's tools. `state` tells how the runtime is now."""
 
     def __init__(
-        self, plugin_id: str, specs: Sequence[ToolSpec], link: RuntimeLink, state: Callable[[], Availability]
+        self,
+        plugin_id: str,
+        specs: Sequence[ToolSpec],
+        link: RuntimeLink,
+        state: Callable[[], Availability],
+        desk: ComponentDesk | None = None,
     ) -> None:
         self.source_id = f"{PREFIX}{plugin_id}"
         self._specs = tuple(specs)
+        self._permissions = {spec.name: spec.permissions for spec in specs}
         self._link = link
         self._state = state
+        self._desk = desk
 
     def specs(self) -> tuple[ToolSpec, ...]:
         return self._specs
@@ -62,11 +68,14 @@ class PluginTools:
         return self._state()
 
     async def call(self, scope: ToolScope, call: ToolCall) -> AsyncGenerator[ToolEvent, None]:
-        stream = self._open(scope, call, reconcile=False)
         try:
             with errors_by_meaning():
-                async for response in stream:
-                    yield _event(response)
+                async with aclosing(self._events(scope, call, reconcile=False)) as events:
+                    async for event in events:
+                        yield event
+        except PayloadTooLarge as error:
+            # It has acted, and only its answer is lost.
+            yield ToolResult(f"the tool's answer is too large: {error.message}", is_error=True)
         except (NotFound, LimitExceeded) as error:
             raise WrongState(error.message, reason=Reason.TOOL_UNAVAILABLE) from error
         except Cancelled as error:
@@ -75,32 +84,38 @@ class PluginTools:
             if error.reason in _NOT_BEGUN:
                 raise WrongState(error.message, reason=Reason.TOOL_UNAVAILABLE) from error
             raise
-        finally:
-            # The plugin sees the end of the call as its cancellation.
-            stream.cancel()
 
     async def reconcile(self, scope: ToolScope, call: ToolCall) -> ToolResult:
-        stream = self._open(scope, call, reconcile=True)
         try:
             with errors_by_meaning():
-                async for response in stream:
-                    event = _event(response)
-                    if isinstance(event, ToolResult):
-                        return event
+                async with aclosing(self._events(scope, call, reconcile=True)) as events:
+                    async for event in events:
+                        if isinstance(event, ToolResult):
+                            return event
         except PortwayError as error:
             raise WrongState(
                 f"what became of the call of {call.name!r} cannot be found out: {error.message}",
                 reason=Reason.EFFECT_UNKNOWN,
             ) from error
-        finally:
-            stream.cancel()
         raise WrongState(f"the tool {call.name!r} did not say what became of its call", reason=Reason.EFFECT_UNKNOWN)
 
-    def _open(
+    async def _events(self, scope: ToolScope, call: ToolCall, *, reconcile: bool) -> AsyncGenerator[ToolEvent, None]:
+        """What the tool says, its result last. Leaving it cancels the call in the plugin."""
+        answer = ToolAnswer()
+        asking = self._permissions.get(call.name)
+        if asking and self._desk is not None:
+            raws = talked(self._desk, scope, call, asking, reconcile=reconcile)
+        else:
+            raws = self._called(scope, call, reconcile=reconcile)
+        async with aclosing(raws) as responses:
+            async for response in responses:
+                event = answer.take(response)
+                if event is not None:
+                    yield event
+
+    async def _called(
         self, scope: ToolScope, call: ToolCall, *, reconcile: bool
-    ) -> grpc.aio.UnaryStreamCall[
-        runtime_pb2.RuntimeServiceCallToolRequest, runtime_pb2.RuntimeServiceCallToolResponse
-    ]:
+    ) -> AsyncGenerator[runtime_pb2.RuntimeServiceCallToolResponse, None]:
         try:
             stub = runtime_pb2_grpc.RuntimeServiceStub(self._link.channel)
         except Unavailable as error:
@@ -111,9 +126,15 @@ class PluginTools:
             effect_id=call.effect_id,
             run_id=scope.run_id,
             reconcile=reconcile,
+            caller=caller_of(scope),
         )
-        seconds = call.timeout_seconds if call.timeout_seconds is not None else LONGEST_SECONDS
-        return stub.CallTool(request, timeout=seconds, metadata=self._link.metadata)
+        stream = stub.CallTool(request, timeout=seconds_of(call), metadata=self._link.metadata)
+        try:
+            async for response in stream:
+                yield response
+        finally:
+            # The plugin sees the end of the call as its cancellation.
+            stream.cancel()
 
 
 def specs_of(tools: Sequence[runtime_pb2.PluginTool]) -> dict[str, list[ToolSpec]]:
@@ -132,6 +153,7 @@ def specs_of(tools: Sequence[runtime_pb2.PluginTool]) -> dict[str, list[ToolSpec
             input_schema=parameters,
             idempotency=idempotency,
             unusable=_fault(parameters),
+            permissions=frozenset(tool.permissions),
         )
         found.setdefault(tool.name.rpartition("/")[0], []).append(spec)
     return found
@@ -164,16 +186,3 @@ async def list_tools(link: RuntimeLink, seconds: float, most: int) -> list[runti
             if not token:
                 break
     return found[:most]
-
-
-def _event(response: runtime_pb2.RuntimeServiceCallToolResponse) -> ToolEvent:
-    match response.WhichOneof("kind"):
-        case "partial_text":
-            return PartialText(response.partial_text)
-        case "progress":
-            fraction = response.progress.fraction if response.progress.HasField("fraction") else None
-            return ToolProgress(response.progress.text, fraction)
-        case "result":
-            return ToolResult(response.result.text, dict_of(response.result.data), response.result.is_error)
-        case _:
-            raise NotAvailable("the plugin runtime sent what this version does not know; update the host")

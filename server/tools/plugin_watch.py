@@ -8,6 +8,7 @@ from contextlib import suppress
 import structlog
 
 from portway.rpc.errors import Conflict, PortwayError
+from portway.server.components.desk import ComponentDesk
 from portway.server.runtimes.link import RuntimeLink
 from portway.server.tools.plugin import PluginTools, list_tools, specs_of
 from portway.server.tools.registry import ToolRegistry
@@ -21,7 +22,8 @@ _RETRY_SECONDS = 2.0
 class PluginToolWatch:
     """Run `serve` beside the link. Tools of a runtime that is away stay listed, with the reason."""
 
-    def __init__(self, link: RuntimeLink, registry: ToolRegistry) -> None:
+    def __init__(self, link: RuntimeLink, registry: ToolRegistry, desk: ComponentDesk | None = None) -> None:
+        self._desk = desk
         self._link = link
         self._registry = registry
         self._seen = 0
@@ -63,7 +65,7 @@ class PluginToolWatch:
             if self._known.get(plugin_id) == specs:
                 continue
             try:
-                self._registry.replace(PluginTools(plugin_id, specs, self._link, self.availability))
+                self._registry.replace(PluginTools(plugin_id, specs, self._link, self.availability, self._desk))
             except Conflict as error:
                 self._log.warning("the tools of a plugin are left out", plugin=plugin_id, reason=error.message)
         self._known = found

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from portway.server.components.scope import Backing
 from portway.server.effects.types import Idempotency
 
 # Arguments, schemas and structured results are the author's own JSON objects.
@@ -23,7 +24,8 @@ class ToolType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """One tool. `input_schema` is the JSON schema of its arguments; `unusable` says why nobody may call it."""
+    """One tool. `input_schema` is the JSON schema of its arguments; `unusable` says why nobody may call it;
+    `permissions` are what it may ask the host for while it works."""
 
     name: str
     type: ToolType
@@ -31,6 +33,7 @@ class ToolSpec:
     input_schema: JsonObject
     idempotency: Idempotency
     unusable: str = ""
+    permissions: frozenset[str] = frozenset()
 
     @property
     def needs_ledger(self) -> bool:
@@ -70,7 +73,8 @@ class BoxSession:
 
 @dataclass(frozen=True, slots=True)
 class ToolScope:
-    """For whom a call is made. `session` is `None` where the agent has no box; `skills` are those it may use."""
+    """For whom a call is made. `session` is `None` where the agent has no box; `skills` are those it may use.
+    `backing` is the run, for what a tool asks on its behalf."""
 
     workspace_id: str
     run_id: str
@@ -78,6 +82,8 @@ class ToolScope:
     agent_id: str = ""
     conversation_id: str = ""
     skills: tuple[str, ...] = ()
+    runner_id: str = ""
+    backing: Backing | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Calls of the components of plugins, and what those may ask the host meanwhile."""
