@@ -24,6 +24,7 @@ from portway.v1 import (
     delivery_pb2_grpc,
     event_pb2,
     event_pb2_grpc,
+    listener_pb2_grpc,
     model_pb2_grpc,
     operations_pb2_grpc,
     run_pb2,
@@ -66,7 +67,7 @@ class Portway:
 
     Calls raise `portway.rpc.errors` by meaning: `NotFound`, `InvalidInput`, `Unavailable` and so on. The raw stubs are
     there for what has no wrapper: `host.events`, `host.bindings`, `host.deliveries`, `host.models`, `host.schedules`,
-    `host.skills`, `host.tools`, `host.tokens`, `host.adapters`, `host.operations`, `host.workspaces`,
+    `host.skills`, `host.tools`, `host.tokens`, `host.adapters`, `host.operations`, `host.workspaces`, `host.listeners`,
     `host.audit`.
     """
 
@@ -83,6 +84,7 @@ class Portway:
         self.tools = tool_pb2_grpc.ToolServiceStub(self._channel)
         self.tokens = token_pb2_grpc.TokenServiceStub(self._channel)
         self.workspaces = workspace_pb2_grpc.WorkspaceServiceStub(self._channel)
+        self.listeners = listener_pb2_grpc.ListenerServiceStub(self._channel)
         self.audit = audit_pb2_grpc.AuditServiceStub(self._channel)
         self.operations = operations_pb2_grpc.OperationsServiceStub(self._channel)
         self.adapters = adapter_pb2_grpc.AdapterServiceStub(self._channel)

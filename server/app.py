@@ -28,6 +28,7 @@ from portway.server.audit.refusals import Refusals
 from portway.server.bindings.directory import BindingDirectory
 from portway.server.bindings.store import StoredBindings
 from portway.server.bridge.build import build_bridge
+from portway.server.components.desk import ComponentDesk
 from portway.server.config import Config, HostConfig
 from portway.server.conversations.store import StoredConversations
 from portway.server.declarations.apply import Declarations
@@ -48,6 +49,7 @@ from portway.server.http.build import ProgramUrls, program_urls, serve_programs
 from portway.server.http.listener import bound
 from portway.server.http.relayed import RelayedHttp
 from portway.server.interactions.build import build_answers, build_decisions
+from portway.server.listeners.build import build_listeners
 from portway.server.metrics.build import show_host_metrics
 from portway.server.models.kept.build import build_models
 from portway.server.operations.build import build_operations
@@ -200,6 +202,7 @@ def _build(config: Config, stores: Stores, programs: ProgramUrls) -> Parts:
     calls = build_calls(stores, models, tools, access, people, box_calls)
     operations = calls.operations()
     bridge = build_bridge(host, operations, run_tokens, live, version("portway"))
+    desk = ComponentDesk(runtime, calls.storage, audit)
     grants = GrantBook(models, tools)
     facts = HostFacts(host.name, version("portway"))
     means = Means(
@@ -288,6 +291,8 @@ def _build(config: Config, stores: Stores, programs: ProgramUrls) -> Parts:
         people=people,
         answers=answers,
         schedules=build_schedules(database, acceptor, stores.runs, canceller),
+        desk=desk,
+        listeners=build_listeners(database, stores.events, runtime, desk),
         spending=spending,
     )
 
@@ -357,7 +362,8 @@ async def _enter_jobs(stack: AsyncExitStack, parts: Parts) -> None:
     if (admins := parts.config.host.admins_file) is not None:
         jobs.append(AdminsFile(admins, stores.tokens, parts.authenticator).run())
     if parts.config.host.runtime:
-        jobs += [parts.runtime.serve(), PluginToolWatch(parts.runtime, parts.tools).serve()]
+        jobs += [parts.runtime.serve(), PluginToolWatch(parts.runtime, parts.tools, parts.desk).serve()]
+        jobs += parts.listeners.jobs()
     if parts.box is not None and parts.box_link is not None:
         jobs += [parts.box.follow(), parts.box_link.watch()]
     group = await stack.enter_async_context(asyncio.TaskGroup())

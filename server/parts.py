@@ -11,6 +11,7 @@ from portway.server.artifacts.store import StoredArtifacts
 from portway.server.audit.recorder import AuditRecorder
 from portway.server.bindings.directory import BindingDirectory
 from portway.server.bindings.store import StoredBindings
+from portway.server.components.desk import ComponentDesk
 from portway.server.config import Config
 from portway.server.conversations.store import StoredConversations
 from portway.server.deliveries.outbox import Outbox
@@ -24,6 +25,7 @@ from portway.server.events.store import StoredEventLog
 from portway.server.http.listener import Application
 from portway.server.interactions.answer import Answers
 from portway.server.interactions.build import DecisionParts
+from portway.server.listeners.build import ListenerParts
 from portway.server.models.kept.directory import ModelDirectory
 from portway.server.operations.build import Operations
 from portway.server.runner_calls.operations import RunnerCalls
@@ -121,5 +123,7 @@ class Parts:
     canceller: Canceller
     erasures: ErasureKeeper
     schedules: ScheduleParts
+    desk: ComponentDesk
+    listeners: ListenerParts
     spending: SpendingAccounts
     connections: Connections = field(default_factory=Connections)

@@ -61,6 +61,7 @@ from portway.v1 import (
     direct_chat_pb2,
     event_pb2,
     knowledge_pb2,
+    listener_pb2,
     model_pb2,
     node_pb2,
     run_pb2,
@@ -160,6 +161,10 @@ def _work(parts: Parts, connections: Connections) -> list[Service]:
         Service(
             _descriptor(schedule_pb2, "ScheduleService"),
             schedule_servicer(parts.schedules, stores.database, cursors),
+        ),
+        Service(
+            _descriptor(listener_pb2, "ListenerService"),
+            parts.listeners.servicer(cursors),
         ),
     ]
 

@@ -25,6 +25,7 @@ COMMANDS = (
     "mcp",
     "box",
     "plugin",
+    "listener",
     "tokens",
     "user",
     "workspace",

@@ -38,7 +38,9 @@ async def failure_of(worker: Worker, error: grpc.aio.AioRpcError) -> PortwayErro
         )
     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and not _has_details(error):
         # The library's own refusal of a message, whatever the plugin meant by it.
-        return PayloadTooLarge(f"the plugin {worker.plugin.id} sent a message larger than one may be, so that nothing of it was taken")
+        return PayloadTooLarge(
+            f"the plugin {worker.plugin.id} sent a message larger than one may be; none of it is taken"
+        )
     if isinstance(meaning, InternalError):
         return InternalError(f"the plugin {worker.plugin.id} failed: {meaning.message}")
     return meaning

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from portway.rpc.metrics.calls import CallCounts
 from portway.rpc.metrics.families import Source
 from portway.rpc.metrics.listener import show_metrics
+from portway.server.listeners.numbers import ListenerNumbers
 from portway.server.metrics.engine import EngineNumbers
 from portway.server.metrics.open_work import OpenWork
 from portway.server.parts import Parts
@@ -23,6 +24,7 @@ def show_host_metrics(parts: Parts, calls: CallCounts) -> AbstractAsyncContextMa
     sources: list[Source] = [
         calls,
         parts.means.counts,
+        ListenerNumbers(parts.listeners.stored),
         EngineNumbers(stores.database, host.data, parts.operations.reaper.progress),
         OpenWork(
             stores.database.reader,

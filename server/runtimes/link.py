@@ -47,6 +47,8 @@ class RuntimeLink:
         self.state = LinkState(False, "", "it was not reached yet")
         self.tools_version = 0
         """Grows when the tools of plugins are, or may be, others than before."""
+        self.components_version = 0
+        """The same for their other components."""
         self.reached = asyncio.Event()
         """The runtime has told its runners at least once."""
 
@@ -85,7 +87,7 @@ class RuntimeLink:
         return runner
 
     async def changed(self) -> None:
-        """Wait until `state` or `tools_version` is another."""
+        """Wait until `state` or a version is another."""
         await self._changed.wait()
 
     @property
@@ -152,6 +154,9 @@ class RuntimeLink:
                 self._runners.pop(event.removed_runner_id, None)
             case "tools_changed":
                 self.tools_version += 1
+                self._announce()
+            case "components_changed":
+                self.components_version += 1
                 self._announce()
             case "failed" | None:
                 pass  # The runtime tells its problems to who lists its plugins.

@@ -1,4 +1,4 @@
--- made from revisions 667cf5c104e51fd1bf86efba182d22525ea56ee5fbf7f1dfb229374d7ee2e0ba
+-- made from revisions 60cad316b534d948826aaa280c3a5580b80a10d18d34feb6ed58730d3bca1085
 CREATE TABLE alembic_version (
     version_num VARCHAR(32) NOT NULL,
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
@@ -620,3 +620,17 @@ CREATE TABLE skill_activations (
 CREATE INDEX skill_activations_by_skill ON skill_activations (workspace_id, name);
 UPDATE alembic_version SET version_num='0012' WHERE alembic_version.version_num = '0011';
 UPDATE alembic_version SET version_num='0013' WHERE alembic_version.version_num = '0012';
+CREATE TABLE listeners (
+    workspace_id TEXT COLLATE "C" NOT NULL,
+    listener_id TEXT COLLATE "C" NOT NULL,
+    enabled BIGINT DEFAULT '0' NOT NULL,
+    sequence BIGINT DEFAULT '0' NOT NULL,
+    delivered_count BIGINT DEFAULT '0' NOT NULL,
+    missed_count BIGINT DEFAULT '0' NOT NULL,
+    untold_count BIGINT DEFAULT '0' NOT NULL,
+    trouble TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    update_time BIGINT DEFAULT '0' NOT NULL,
+    PRIMARY KEY (workspace_id, listener_id)
+);
+CREATE INDEX listeners_enabled ON listeners (workspace_id, listener_id) WHERE enabled = 1;
+UPDATE alembic_version SET version_num='0025' WHERE alembic_version.version_num = '0013';

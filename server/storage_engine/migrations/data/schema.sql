@@ -1,4 +1,4 @@
--- made from revisions 667cf5c104e51fd1bf86efba182d22525ea56ee5fbf7f1dfb229374d7ee2e0ba
+-- made from revisions 60cad316b534d948826aaa280c3a5580b80a10d18d34feb6ed58730d3bca1085
 CREATE TABLE adapter_cursors (
   workspace_id TEXT NOT NULL,
   adapter_id TEXT NOT NULL,
@@ -240,6 +240,18 @@ CREATE TABLE leases (
   fencing_token INTEGER DEFAULT '0' NOT NULL,
   expire_time INTEGER DEFAULT '0' NOT NULL, commits INTEGER DEFAULT '0' NOT NULL,
   PRIMARY KEY (workspace_id, name)
+);
+CREATE TABLE listeners (
+  workspace_id TEXT NOT NULL,
+  listener_id TEXT NOT NULL,
+  enabled INTEGER DEFAULT '0' NOT NULL,
+  sequence INTEGER DEFAULT '0' NOT NULL,
+  delivered_count INTEGER DEFAULT '0' NOT NULL,
+  missed_count INTEGER DEFAULT '0' NOT NULL,
+  untold_count INTEGER DEFAULT '0' NOT NULL,
+  trouble TEXT DEFAULT '' NOT NULL,
+  update_time INTEGER DEFAULT '0' NOT NULL,
+  PRIMARY KEY (workspace_id, listener_id)
 );
 CREATE TABLE mcp_servers (
   workspace_id TEXT NOT NULL,
@@ -573,6 +585,7 @@ CREATE UNIQUE INDEX events_by_sequence ON events (workspace_id, sequence);
 CREATE INDEX interactions_by_conversation ON interactions (workspace_id, conversation_id, create_time);
 CREATE INDEX interactions_by_time ON interactions (workspace_id, create_time, run_id);
 CREATE INDEX interactions_expiring ON interactions (expire_time) WHERE state = 'open';
+CREATE INDEX listeners_enabled ON listeners (workspace_id, listener_id) WHERE enabled = 1;
 CREATE INDEX models_by_provider ON models (workspace_id, provider_id);
 CREATE UNIQUE INDEX models_default ON models (workspace_id) WHERE is_default = 1;
 CREATE UNIQUE INDEX run_attempts_by_token ON run_attempts (token_id);
@@ -596,4 +609,4 @@ CREATE UNIQUE INDEX transcript_by_id ON transcript (workspace_id, item_id);
 CREATE UNIQUE INDEX transcript_by_sequence ON transcript (workspace_id, conversation_id, sequence);
 CREATE INDEX user_actors_by_user ON user_actors (workspace_id, user_id);
 CREATE UNIQUE INDEX users_by_name ON users (workspace_id, name);
-INSERT INTO alembic_version (version_num) VALUES ('0013');
+INSERT INTO alembic_version (version_num) VALUES ('0025');
