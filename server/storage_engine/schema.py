@@ -15,6 +15,7 @@ from portway.server.effects import tables as effects
 from portway.server.erasure import tables as erasure
 from portway.server.events import tables as events
 from portway.server.interactions import tables as interactions
+from portway.server.listeners import tables as listeners
 from portway.server.models.kept import tables as models
 from portway.server.retention import tables as retention
 from portway.server.runs import tables as runs
@@ -55,6 +56,7 @@ NOUNS = (
     adapters,
     mcp_servers,
     schedules,
+    listeners,
     retention,
     spending,
     users,
