@@ -9,6 +9,7 @@ from portway.rpc.status import errors_by_meaning
 from portway.v1 import runtime_pb2, runtime_pb2_grpc
 
 CALL_SECONDS = 30.0
+STATUS_SECONDS = 5.0
 
 
 class Runtime:
@@ -25,6 +26,11 @@ class Runtime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._channel.close()
+
+    async def status(self) -> runtime_pb2.GetRuntimeStatusResponse:
+        """How the runtime is. An error comes soon, so that whoever asks can go on without it."""
+        with errors_by_meaning():
+            return await self.stub.GetRuntimeStatus(runtime_pb2.GetRuntimeStatusRequest(), timeout=STATUS_SECONDS)
 
     async def list_plugins(self) -> runtime_pb2.ListPluginsResponse:
         """The first 200 plugins, and the folders that hold no readable one."""

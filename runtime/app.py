@@ -82,7 +82,12 @@ async def _run(
         log = structlog.get_logger("portway.runtime.plugins")
         tell = log.warning if problem.warning else log.error
         tell("plugin problem", plugin=problem.plugin, location=problem.location, problem=problem.message)
-    limits = WorkerLimits(start=config.start_seconds, drain=config.drain_seconds)
+    limits = WorkerLimits(
+        start=config.start_seconds,
+        drain=config.drain_seconds,
+        hung=config.hung_seconds,
+        look=min(WorkerLimits.look, config.hung_seconds),
+    )
     folders = PluginFolders(config.data.resolve() / KEPT)
     async with AsyncExitStack() as stack:
         supervisor = await stack.enter_async_context(

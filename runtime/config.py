@@ -46,8 +46,9 @@ class SessionBridge:
 @dataclass(frozen=True, slots=True)
 class RuntimeConfig:
     """`plugins` are folders of plugins, or folders that are one; those bundled, installed and in DATA/plugins are found
-    anyway. With `reload_on_change`, for development, the operator's folders are watched. `grants` are the names of
-    environment variables that a plugin (`author/name`) may have of the runtime's. Times are in seconds."""
+    anyway. With `reload_on_change`, for development, the operator's folders are watched. A plugin whose process gives no
+    sign of life for `hung_seconds` is ended. `grants` are the names of environment variables that a plugin
+    (`author/name`) may have of the runtime's. Times are in seconds."""
 
     listen: str = "127.0.0.1:0"
     data: Path = Path("data/runtime")
@@ -58,6 +59,7 @@ class RuntimeConfig:
     start_seconds: float = 20.0
     drain_seconds: float = 30.0
     grace_seconds: float = 10.0
+    hung_seconds: float = 60.0
     tls: TlsConfig | None = None
     metrics: MetricsConfig = MetricsConfig()
     environments: EnvironmentsConfig = EnvironmentsConfig()
@@ -67,6 +69,6 @@ class RuntimeConfig:
     session_bridges: Mapping[str, SessionBridge] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("max_runs", "start_seconds", "drain_seconds", "grace_seconds"):
+        for name in ("max_runs", "start_seconds", "drain_seconds", "grace_seconds", "hung_seconds"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from portway.box.isolation.cgroup_layout import Placed, find_hierarchies, kill_group, place, remove_group, remove_tree
 from portway.box.isolation.limits import Limits
+from portway.rpc.control_groups import Placed, find_hierarchies, kill_group, place, remove_group, remove_tree
 
 CPU_PERIOD_MICROSECONDS = 100_000
 # null, zero, full, random, urandom, tty, ptmx and the terminals; nobody makes device files inside.

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from portway.box.isolation.cgroup_layout import find_hierarchies
 from portway.box.isolation.disk_images import find_tool
 from portway.box.isolation.seccomp import NoPrograms, program_files
 from portway.box.status.engines import look_at_engine
 from portway.box.status.findings import Finding, fine, limited, missing
+from portway.rpc.control_groups import find_hierarchies
 
 _PROBE_SECONDS = 10
 _OPENAT2_KERNEL = (5, 6)

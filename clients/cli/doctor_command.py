@@ -31,6 +31,7 @@ def doctor(
     asked = asyncio.run(_of_the_box()) if box else None
     # A box that answers knows its own machine best, be it this one or another.
     findings += [check() for check in BOX_CHECKS] if asked is None else asked
+    findings += asyncio.run(_of_the_runtime())
     if as_json:
         session.print_json([asdict(finding) for finding in findings])
     else:
@@ -56,6 +57,21 @@ async def _of_the_box() -> list[Finding] | None:
     except PortwayError:
         return None
     return [_finding(one) for one in answer.findings]
+
+
+async def _of_the_runtime() -> list[Finding]:
+    """What it cannot bound on its machine; nothing where no runtime can be asked."""
+    try:
+        endpoint = find_endpoint(os.environ)
+        async with session.runtime(endpoint) as runtime:
+            status = await runtime.status()
+    except PortwayError:
+        return []
+    name = "runtime: limits of plugins"
+    if not status.unenforced_limits:
+        return [Finding(name, True, "all of them hold")]
+    advice = "let the runtime write to its control group: root, or a unit with Delegate=yes"
+    return [Finding(name, False, told, advice, cost="only by single processes") for told in status.unenforced_limits]
 
 
 def _finding(found: box_pb2.Finding) -> Finding:

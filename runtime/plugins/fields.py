@@ -125,6 +125,18 @@ class Fields:
             return value
         return default
 
+    def number(self, key: str, *, default: float, low: float, high: float) -> float:
+        value = self.raw(key)
+        if value is None:
+            return default
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            self.error(key, f"must be a number, not {_kind(value)}")
+        elif not low <= value <= high:
+            self.error(key, f"is {value}; it must be from {low:g} to {high:g}")
+        else:
+            return float(value)
+        return default
+
     def seconds(self, key: str) -> float | None:
         """A span such as `90s`, `10m` or a number of seconds; None where it is not given."""
         value = self.raw(key)

@@ -180,6 +180,8 @@ def _read_limits(fields: Fields) -> ProcessLimits:
         memory_mb=fields.integer("memory_mb", default=usual.memory_mb, low=64, high=65_536),
         open_files=fields.integer("open_files", default=usual.open_files, low=64, high=65_536),
         data_mb=fields.integer("data_mb", default=usual.data_mb, low=1, high=65_536),
+        processes=fields.integer("processes", default=usual.processes, low=16, high=65_536),
+        cpus=fields.number("cpus", default=usual.cpus, low=0.05, high=1024),
     )
     fields.finish()
     return limits

@@ -275,10 +275,13 @@ Execution = PythonCode | Command
 
 @dataclass(frozen=True, slots=True)
 class ProcessLimits:
-    """`data_mb` is what the plugin may keep in its folder."""
+    """What a plugin may use of the machine, with all that it starts. `processes` counts threads too; `cpus` is how many
+    processors' time it may take, 0 for as much as there is. `data_mb` is what it may keep in its folder."""
 
     memory_mb: int = 512
     open_files: int = 1024
+    processes: int = 256
+    cpus: float = 0.0
     data_mb: int = 256
 
 

@@ -27,13 +27,15 @@ async def failure_of(worker: Worker, error: grpc.aio.AioRpcError) -> PortwayErro
         await asyncio.wait([worker.end], timeout=_CERTAINTY_SECONDS)
         if worker.end.done():
             return Unavailable(
-                f"the plugin {worker.plugin.id} ended during the run: its process {worker.end.result()}; "
+                f"the plugin {worker.plugin.id} ended during the run: its process {worker.ended_how()}; "
                 f"see its output with `portway plugin logs {worker.plugin.id}`",
                 reason=Reason.RUNNER_CRASHED,
             )
     if error.code() is grpc.StatusCode.UNAVAILABLE:
+        worker.suspect()
         return Unavailable(
-            f"the connection to the plugin {worker.plugin.id} broke while its process goes on; it is to be recycled",
+            f"the connection to the plugin {worker.plugin.id} broke while its process goes on; "
+            "that is replaced if it does not answer",
             reason=Reason.RUNNER_CRASHED,
         )
     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and not _has_details(error):

@@ -137,6 +137,7 @@ class RuntimeServicer(PluginMethods):
             run_count=self._runs.count,
             draining=call.draining.is_set(),
             host_epoch=self._runs.epoch,
+            unenforced_limits=self._supervisor.unenforced,
         )
         status.start_time.FromDatetime(self._start_time)
         return status

@@ -15,11 +15,13 @@ from portway.runtime.workers.messages import Start
 EXIT_NO_PROGRAM = 127
 # Plugins go first when the machine runs out of memory, before the servers.
 _OOM_SCORE = b"500"
+_NICE = 5
 
 
 def become_plugin(start: Start, parent: int, stdout: int, stderr: int) -> int:
     """Runs the plugin in this process and returns its exit code. Does not return for programs."""
     try:
+        _join(start)
         _detach(start, parent, stdout, stderr)
         _limit(start)
         if not start.arguments:
@@ -34,6 +36,16 @@ def become_plugin(start: Start, parent: int, stdout: int, stderr: int) -> int:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+
+
+def _join(start: Start) -> None:
+    """First of all: what it uses from here on counts."""
+    for entrance in start.groups:
+        with open(entrance, "wb", buffering=0) as file:
+            file.write(b"0")
+    if not start.groups:
+        # Without shares of its own, a plugin at least comes after the servers.
+        os.nice(_NICE)
 
 
 def _detach(start: Start, parent: int, stdout: int, stderr: int) -> None:

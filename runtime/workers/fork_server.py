@@ -4,7 +4,7 @@ A plugin in Python is a fork of it, so it starts in milliseconds and shares most
 from a fork. gRPC is only imported here, never used: its threads and locks would not survive a fork. When the runtime
 ends, however it ends, this process sees it and leaves no plugin behind.
 
-`python -m portway.runtime.workers.fork_server CONTROL_DESCRIPTOR PARENT_PID FOLDER`
+`python -m portway.runtime.workers.fork_server CONTROL_DESCRIPTOR PARENT_PID FOLDER [GROUPS …]`
 """
 
 import gc
@@ -15,9 +15,12 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import grpc.aio
 
+from portway.rpc.control_groups import remove_tree
 from portway.runtime.sdk.types.context import RunContext
 from portway.runtime.sdk.types.convert import read
 from portway.runtime.workers import linux
@@ -202,7 +205,7 @@ def _load_what_is_shared() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    descriptor, parent, folder = int(arguments[0]), int(arguments[1]), arguments[2]
+    descriptor, parent, folder, *groups = int(arguments[0]), int(arguments[1]), *arguments[2:]
     linux.die_with_parent(parent, signal.SIGTERM)
     linux.adopt_orphans()
     linux.set_name("pw:fork-server")
@@ -216,6 +219,10 @@ def main(arguments: list[str]) -> None:
     finally:
         server.kill_all()
         shutil.rmtree(folder, ignore_errors=True)
+        for base in groups:
+            # The runtime does it too, unless it was killed.
+            with suppress(OSError, TimeoutError):
+                remove_tree(Path(base), patience=END_SECONDS)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 
@@ -151,9 +152,11 @@ class Keeper:
     def _use(self, worker: Worker) -> None:
         """New runs go to this process."""
         self._current = worker
+        worker.suspect = partial(self._suspect, worker)
         self._failure = self._broken = ""
         self._events.info("plugin started", pid=worker.process.pid, generation=worker.generation)
         self._tasks.create_task(self._watch(worker), name=f"watch {self.plugin.id}")
+        self._tasks.create_task(self._look_after(worker), name=f"look after {self.plugin.id}")
 
     def _fail(self, plugin: PluginDefinition, error: Exception, said_before: int) -> None:
         if plugin is not self.plugin:
@@ -232,6 +235,28 @@ class Keeper:
         if not worker.stopping:
             await self._crashed(worker)
 
+    async def _look_after(self, worker: Worker) -> None:
+        """Ends the process when its loop stands still: neither a cancel nor a new run would reach it."""
+        while worker is self._current:
+            await asyncio.wait([worker.end], timeout=self._limits.look)
+            if worker.end.done() or worker is not self._current:
+                return
+            # Asked twice: where the runtime itself was held up, the first answer may only look late.
+            if await worker.is_alive(self._limits.hung) or worker.end.done():
+                continue
+            if not await worker.is_alive() and not worker.end.done():
+                self._events.error("plugin gives no sign of life", generation=worker.generation)
+                await worker.end_hung()
+
+    def _suspect(self, worker: Worker) -> None:
+        """Its connection broke although it is there: it is replaced, unless it answers all the same."""
+        if worker is self._current and not self._closed:
+            self._tasks.create_task(self._examine(worker), name=f"examine {self.plugin.id}")
+
+    async def _examine(self, worker: Worker) -> None:
+        if not await worker.is_alive() and worker is self._current:
+            self.recycle(worker.generation)
+
     def _until_idle(self, worker: Worker) -> float | None:
         """Seconds until the process has been idle for long enough; None where it stays."""
         limit = self.plugin.idle_stop
@@ -247,11 +272,11 @@ class Keeper:
             self._current = None
             self._restart_count += 1
             self._backoff.crash(healthy=healthy)
-            self._failure = f"its process {worker.end.result()}"
+            self._failure = f"its process {worker.ended_how()}"
             if self.plugin.start is StartMode.BOOT:
                 self.ensure()
         self._events.error(
-            "plugin crashed", end=str(worker.end.result()), generation=worker.generation, run_count=worker.run_count
+            "plugin crashed", end=worker.ended_how(), generation=worker.generation, run_count=worker.run_count
         )
         await worker.clean_up()
 

@@ -1,10 +1,10 @@
-"""What plugins print: the last lines of each, bounded in number, length and rate."""
+"""What plugins print: the last lines of each, bounded in number, length, size in all, and rate."""
 
 import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,7 +14,10 @@ from portway.runtime.waiting import either
 
 MAX_LINES = 2000
 MAX_LINE_CHARS = 8000
+MAX_KEPT_CHARS = 1024 * 1024
 READ_BYTES = 64 * 1024
+# More is not read for the rest of a tenth of a second: whoever prints faster waits, and the runtime does other things.
+BYTES_PER_TURN, TURN_SECONDS = 1024 * 1024, 0.1
 # Lines a second that are kept; a plugin that prints more loses lines, and nobody else notices.
 LINES_PER_SECOND = 2000
 BURST = 4000
@@ -39,6 +42,7 @@ class PluginLog:
         self._lines: deque[LogLine] = deque(maxlen=MAX_LINES)
         self._clock = clock
         self._number = 0
+        self._kept_chars = 0
         self._dropped = 0
         self._allowance, self._then = float(BURST), clock()
         self._changed = asyncio.Event()
@@ -55,18 +59,38 @@ class PluginLog:
         self._number += 1
         line = LogLine(self._number, datetime.now(UTC), stream, redact_text(text), run_id[:128], self._dropped)
         self._dropped = 0
-        self._lines.append(line)
+        self._keep(line)
         self._changed.set()
         self._changed = asyncio.Event()
 
+    def add_many(self, stream: str, lines: Sequence[bytes]) -> None:
+        """Lines that arrived together; those over the rate are counted without being looked at."""
+        for index, line in enumerate(lines):
+            if self._allowance < 1 and not self._refilled():
+                self._dropped += len(lines) - index
+                return
+            self.add(stream, line.decode(errors="replace").rstrip("\r"))
+
+    def _keep(self, line: LogLine) -> None:
+        if len(self._lines) == MAX_LINES:
+            self._kept_chars -= len(self._lines.popleft().text)
+        self._lines.append(line)
+        self._kept_chars += len(line.text)
+        while self._kept_chars > MAX_KEPT_CHARS:
+            self._kept_chars -= len(self._lines.popleft().text)
+
     def _take(self) -> bool:
-        now = self._clock()
-        self._allowance = min(BURST, self._allowance + (now - self._then) * LINES_PER_SECOND)
-        self._then = now
-        if self._allowance < 1:
+        if not self._refilled():
             return False
         self._allowance -= 1
         return True
+
+    def _refilled(self) -> bool:
+        """Whether another line may be kept by now."""
+        now = self._clock()
+        self._allowance = min(BURST, self._allowance + (now - self._then) * LINES_PER_SECOND)
+        self._then = now
+        return self._allowance >= 1
 
     def last(self, count: int) -> list[LogLine]:
         return list(self._lines)[-count:] if count else []
@@ -106,6 +130,8 @@ class PipeReader:
         self._stream = stream
         self._log = log
         self._rest = b""
+        self._turn_ends, self._turn_bytes = 0.0, 0
+        self._resting: asyncio.TimerHandle | None = None
         self.ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         os.set_blocking(descriptor, False)
@@ -122,20 +148,32 @@ class PipeReader:
             self.close()
             return
         *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self._add(line)
+        self._log.add_many(self._stream, lines)
         if len(self._rest) > 4 * MAX_LINE_CHARS:
-            self._add(self._rest)
+            self._log.add_many(self._stream, [self._rest])
             self._rest = b""
+        self._rest_if_much(len(data))
 
-    def _add(self, line: bytes) -> None:
-        self._log.add(self._stream, line.decode(errors="replace").rstrip("\r"))
+    def _rest_if_much(self, count: int) -> None:
+        now = self._loop.time()
+        if now >= self._turn_ends:
+            self._turn_ends, self._turn_bytes = now + TURN_SECONDS, 0
+        self._turn_bytes += count
+        if self._turn_bytes >= BYTES_PER_TURN:
+            self._loop.remove_reader(self._descriptor)
+            self._resting = self._loop.call_at(self._turn_ends, self._go_on)
+
+    def _go_on(self) -> None:
+        self._resting = None
+        self._loop.add_reader(self._descriptor, self._read)
 
     def close(self) -> None:
         if self._descriptor < 0:
             return
+        if self._resting is not None:
+            self._resting.cancel()
         if self._rest:
-            self._add(self._rest)
+            self._log.add_many(self._stream, [self._rest])
             self._rest = b""
         self._loop.remove_reader(self._descriptor)
         os.close(self._descriptor)

@@ -23,6 +23,8 @@ class Start:
     memory_bytes: int
     open_files: int
     tag: str
+    # Files through which it joins its control groups.
+    groups: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,10 +63,12 @@ class Process:
 
 
 class Spawner:
-    """Owns the fork server; a new one is started when it was lost. `folder` is removed at its end."""
+    """Owns the fork server; a new one is started when it was lost. `folder` and `groups` are
+    removed at its end."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, groups: Sequence[Path] = ()) -> None:
         self._folder = folder
+        self._groups = groups
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._ready: asyncio.Future[None] | None = None
@@ -87,7 +89,7 @@ class Spawner:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        arguments = [str(theirs.fileno()), str(os.getpid()), str(self._folder)]
+        arguments = [str(theirs.fileno()), str(os.getpid()), str(self._folder), *map(str, self._groups)]
         with theirs:
             self._server = subprocess.Popen(  # noqa: ASYNC220 - once; must be this thread, whose end the child watches
                 [sys.executable, "-m", "portway.runtime.workers.fork_server", *arguments],

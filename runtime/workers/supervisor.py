@@ -16,6 +16,7 @@ from portway.runtime.kept.folders import PluginFolders
 from portway.runtime.plugins.types import EngineDefinition, PluginDefinition, PythonCode, Requirements, StartMode
 from portway.runtime.sdk.worker.settings import DATA
 from portway.runtime.workers.environment import WorkerFolder, environment_of
+from portway.runtime.workers.groups import Groups
 from portway.runtime.workers.keeper import Keeper
 from portway.runtime.workers.log import PluginLog
 from portway.runtime.workers.programs import run_program
@@ -40,6 +41,7 @@ class Supervisor:
         given: Mapping[str, Mapping[str, str]],
         environments: EnvironmentsConfig,
         environments_folder: Path,
+        groups: Groups,
         folders: PluginFolders | None = None,
     ) -> None:
         self._folders = folders
@@ -48,7 +50,8 @@ class Supervisor:
         self._limits = limits
         self._grants = grants
         self._given = given
-        self._spawner = Spawner(folder)
+        self._groups = groups
+        self._spawner = Spawner(folder, groups.bases)
         self._keepers: dict[str, Keeper] = {}
         # Of plugins that were staged and are not installed yet.
         self._newcomers: dict[str, Keeper] = {}
@@ -67,6 +70,11 @@ class Supervisor:
     def statuses(self) -> Mapping[str, WorkerStatus]:
         """Of every plugin's process."""
         return {plugin_id: keeper.status() for plugin_id, keeper in self._keepers.items()}
+
+    @property
+    def unenforced(self) -> Sequence[str]:
+        """Limits that this machine does not enforce, and why."""
+        return self._groups.missing
 
     def keeper(self, plugin_id: str) -> Keeper:
         """Raises `NotFound`."""
@@ -183,8 +191,17 @@ class Supervisor:
         # What a runner or tool keeps is the host's; an engine's index is made of what the host has.
         if self._folders is not None and any(isinstance(one, EngineDefinition) for one in plugin.others):
             environment[DATA] = str(await asyncio.to_thread(self._folders.make, plugin.id))
-        python = packages.python if packages else None
-        return await start_worker(plugin, generation, folder, environment, self._spawner, log, self._limits, python)
+        return await start_worker(
+            plugin,
+            generation,
+            folder,
+            environment,
+            self._spawner,
+            log,
+            self._limits,
+            self._groups,
+            packages.python if packages else None,
+        )
 
     async def close(self) -> None:
         self._environments.close()
@@ -194,6 +211,7 @@ class Supervisor:
                     group.create_task(keeper.close())
         finally:
             await self._spawner.stop()
+            await asyncio.to_thread(self._groups.close)
 
     async def start(self) -> None:
         """Loads the fork server already, so that the first plugin does not wait for it."""
@@ -214,7 +232,10 @@ async def supervise(
     """A supervisor for the time of the block. A bug in its background work ends the block."""
     failure: Exception | None = None
     async with asyncio.TaskGroup() as tasks:
-        supervisor = Supervisor(folder, tasks, limits, grants, given, environments, environments_folder, folders)
+        groups = await asyncio.to_thread(Groups.find, environments_folder)
+        supervisor = Supervisor(
+            folder, tasks, limits, grants, given, environments, environments_folder, groups, folders
+        )
         try:
             await supervisor.start()
             yield supervisor

@@ -29,9 +29,10 @@ class WorkerStatus:
     start_time: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WorkerLimits:
-    """Times in seconds: to start and shake hands, to answer a ping, to drain, and between a polite and a hard end."""
+    """Times in seconds: to start and shake hands, to answer a ping, to drain, and between a polite and a hard end. A
+    process is asked for a sign of life every `look`, and ended when it gives none for `hung`."""
 
     start: float = 20.0
     ping: float = 1.0
@@ -39,6 +40,8 @@ class WorkerLimits:
     kill: float = 2.0
     # What a cancelled call may take to end; after that its process is replaced.
     settle: float = 5.0
+    look: float = 10.0
+    hung: float = 60.0
     longest_backoff: float = 30.0
     # A plugin that lives this long, or ends a run, has started well: its earlier crashes are forgotten.
     healthy_after: float = 10.0

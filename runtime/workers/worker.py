@@ -17,8 +17,9 @@ from portway.rpc.errors import PortwayError, Reason, Unavailable
 from portway.rpc.limits import MESSAGE_BYTES
 from portway.rpc.status import error_from_rpc
 from portway.rpc.telemetry import TRACE_HEADER, current_trace
-from portway.runtime.plugins.types import Command, PluginDefinition, kind_of
+from portway.runtime.plugins.types import Command, PluginDefinition, ProcessLimits, kind_of
 from portway.runtime.workers.environment import WorkerFolder
+from portway.runtime.workers.groups import Group, Groups
 from portway.runtime.workers.log import Output, PluginLog
 from portway.runtime.workers.messages import Start
 from portway.runtime.workers.output_pipes import spawn
@@ -43,6 +44,9 @@ _OPTIONS = [
 ]
 # What a process printed last is there at once; only a process that it left behind keeps a pipe open.
 OUTPUT_SECONDS = 0.5
+# Where a group bounds what is used, a process may ask for more than that: Python gets an error for one great wish, and
+# the kernel ends whoever grows over the limit bit by bit.
+_RESERVED_SHARE = 2
 _FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.02
 
 
@@ -57,6 +61,7 @@ class Worker:
         process: Process,
         output: Output,
         limits: WorkerLimits,
+        group: Group,
     ) -> None:
         self.plugin = plugin
         self.generation = generation
@@ -68,9 +73,13 @@ class Worker:
         self.unused.set()
         self.last_used = time.monotonic()
         self.stopping = False
+        # What whoever keeps it does when its connection breaks although its process is there.
+        self.suspect: Callable[[], None] = lambda: None
         self._folder = folder
         self._output = output
         self._limits = limits
+        self._group = group
+        self._ended_how = ""
         self._cookie = folder.cookie_file.read_text()
         self._channel = grpc.aio.insecure_channel(f"unix:{folder.socket}", options=_OPTIONS)
 
@@ -89,6 +98,20 @@ class Worker:
     @property
     def end(self) -> "asyncio.Future[ProcessEnd]":
         return self.process.end
+
+    def ended_how(self) -> str:
+        """For people, once it has ended: `was ended by signal 9`, or what limit it met."""
+        if not self._ended_how:
+            self._ended_how = f"{self._limit_met()}{self.end.result()}"
+        return self._ended_how
+
+    def _limit_met(self) -> str:
+        end, limits = self.end.result(), self.plugin.limits
+        if end.signal == signal.SIGKILL and self._group.out_of_memory():
+            return f"met its memory limit of {limits.memory_mb} MB (limits.memory_mb in its manifest) and "
+        if (end.signal or end.code) and self._group.out_of_processes():
+            return f"met its limit of {limits.processes} processes and threads (limits.processes in its manifest) and "
+        return ""
 
     @property
     def age(self) -> float:
@@ -121,8 +144,10 @@ class Worker:
             await asyncio.wait(either, timeout=self._limits.start, return_when=asyncio.FIRST_COMPLETED)
             if asking.done():
                 self._check(asking.result())
+                # It has read its cookie; nobody else is to.
+                self._folder.cookie_file.unlink(missing_ok=True)
             elif self.end.done():
-                raise _unusable(f"{self.end.result()} before it answered")
+                raise _unusable(f"{self.ended_how()} before it answered")
             else:
                 raise _unusable(f"did not answer the handshake within {self._limits.start:g} seconds")
         except grpc.aio.AioRpcError as error:
@@ -151,18 +176,19 @@ class Worker:
             names = ", ".join(f"{kind} {name}" for kind, name in missing)
             raise _unusable(f"does not offer {names}, which its manifest names; correct one of the two")
 
-    async def under_way(self) -> int | None:
-        """How many runs and calls it says that it holds; None where it does not answer."""
+    async def under_way(self, seconds: float | None = None) -> int | None:
+        """How many runs and calls it says that it holds; None where it does not answer within the usual time, or
+        `seconds`."""
         try:
-            async with asyncio.timeout(self._limits.ping):
+            async with asyncio.timeout(seconds or self._limits.ping):
                 answer: pb.PingResponse = await self._ask("Ping", pb.PingRequest(), pb.PingResponse.FromString)
         except (TimeoutError, grpc.aio.AioRpcError):
             return None
         return answer.run_count
 
-    async def is_alive(self) -> bool:
+    async def is_alive(self, seconds: float | None = None) -> bool:
         """Whether its loop still answers."""
-        return await self.under_way() is not None
+        return await self.under_way(seconds) is not None
 
     async def drain(self) -> None:
         """Asks it to take nothing new and to end once it is idle."""
@@ -173,6 +199,11 @@ class Worker:
         except (TimeoutError, grpc.aio.AioRpcError):
             # It is stopped all the same, only less politely.
             return
+
+    async def end_hung(self) -> None:
+        """Ends a process whose loop does not answer; its runs are told why."""
+        self._ended_how = f"gave no sign of life for {self._limits.hung:g} seconds and was ended"
+        await self.kill()
 
     async def kill(self) -> None:
         """Ends the process and its group; whoever keeps it sees a crash."""
@@ -195,7 +226,11 @@ class Worker:
         unused.cancel()
         await self._channel.close()
         await self._output.finish(OUTPUT_SECONDS)
-        await asyncio.to_thread(shutil.rmtree, self._folder.path, True)
+        await asyncio.to_thread(self._remove)
+
+    def _remove(self) -> None:
+        self._group.remove()
+        shutil.rmtree(self._folder.path, ignore_errors=True)
 
     async def _signal(self, number: int) -> None:
         try:
@@ -217,11 +252,12 @@ async def start_worker(
     spawner: Spawner,
     log: PluginLog,
     limits: WorkerLimits,
+    groups: Groups,
     python: Path | None = None,
 ) -> Worker:
-    """A worker that is ready. `python` is that of its own packages. Raises `Unavailable`; then nothing of it is
-    left."""
-    await asyncio.to_thread(_make, folder)
+    """A worker that is ready. `python` is that of its own packages. Raises `Unavailable` or `OSError`; then nothing of
+    it is left."""
+    group = await asyncio.to_thread(_make, folder, groups, plugin.limits)
     arguments = plugin.execution.arguments if isinstance(plugin.execution, Command) else ()
     if python is not None:
         # The folder of the plugin is put first by the worker itself.
@@ -232,12 +268,17 @@ async def start_worker(
         folder=str(plugin.folder),
         arguments=arguments,
         environment=environment,
-        memory_bytes=plugin.limits.memory_mb * 1024 * 1024,
+        memory_bytes=plugin.limits.memory_mb * (_RESERVED_SHARE if group.bounds_memory else 1) * 1024 * 1024,
         open_files=plugin.limits.open_files,
         tag=folder.tag,
+        groups=group.entrances,
     )
-    process, output = await spawn(spawner, start, log)
-    worker = Worker(plugin, generation, folder, process, output, limits)
+    try:
+        process, output = await spawn(spawner, start, log)
+    except BaseException:
+        await asyncio.shield(asyncio.to_thread(_unmake, folder, group))
+        raise
+    worker = Worker(plugin, generation, folder, process, output, limits, group)
     try:
         await worker.shake_hands()
     except (PortwayError, asyncio.CancelledError):
@@ -246,12 +287,18 @@ async def start_worker(
     return worker
 
 
-def _make(folder: WorkerFolder) -> None:
+def _make(folder: WorkerFolder, groups: Groups, limits: ProcessLimits) -> Group:
     folder.path.mkdir(mode=0o700, parents=True)
     folder.temporary.mkdir(mode=0o700)
     descriptor = os.open(folder.cookie_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_hex(32))
+    return groups.make(folder.path.name, limits)
+
+
+def _unmake(folder: WorkerFolder, group: Group) -> None:
+    group.remove()
+    shutil.rmtree(folder.path, ignore_errors=True)
 
 
 def _unusable(message: str) -> Unavailable:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from portway.box.isolation.cgroup_layout import Placed, find_hierarchies
 from portway.box.isolation.cgroups import CgroupTree
 from portway.box.isolation.limits import MEBI, Limits
+from portway.rpc.control_groups import Placed, find_hierarchies
 
 LIMITS = Limits(cpu_millis=1500, memory_bytes=64 * MEBI, pids=20, own_processes=5)
 MEMBERS = "cgroup.procs"

@@ -7,9 +7,9 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-from portway.box.isolation.cgroup_layout import Placed, find_hierarchies, remove_tree
 from portway.box.isolation.cgroups import SOCKETS_FILE, SOCKETS_SHARE, Counted, Lane, SessionGroups
 from portway.box.isolation.limits import MEBI, Limits
+from portway.rpc.control_groups import Placed, find_hierarchies, remove_tree
 
 _KEEPER, _COMMANDS = "keeper", "commands"
 # What the keeper and its minders have of a session's memory for themselves: where commands use up all of theirs, also

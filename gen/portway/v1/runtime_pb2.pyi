@@ -1729,6 +1729,7 @@ class GetRuntimeStatusResponse(_message.Message):
     DRAINING_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     HOST_EPOCH_FIELD_NUMBER: _builtins.int
+    UNENFORCED_LIMITS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of the server."""
     plugin_count: _builtins.int
@@ -1745,6 +1746,10 @@ class GetRuntimeStatusResponse(_message.Message):
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When the server started."""
 
+    @_builtins.property
+    def unenforced_limits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Limits of plugins that this machine does not enforce, and why; empty where all of them hold."""
+
     def __init__(
         self,
         *,
@@ -1755,10 +1760,11 @@ class GetRuntimeStatusResponse(_message.Message):
         draining: _builtins.bool = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         host_epoch: _builtins.int = ...,
+        unenforced_limits: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["broken_count", b"broken_count", "draining", b"draining", "host_epoch", b"host_epoch", "plugin_count", b"plugin_count", "run_count", b"run_count", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broken_count", b"broken_count", "draining", b"draining", "host_epoch", b"host_epoch", "plugin_count", b"plugin_count", "run_count", b"run_count", "start_time", b"start_time", "unenforced_limits", b"unenforced_limits", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,11 +1,14 @@
 """A version is made ready beside the one in use: with a process that is given no runs until it is installed."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import grpc
 import pytest
 
 from portway.rpc.errors import Unavailable
@@ -14,6 +17,7 @@ from portway.runtime.plugins.plugin_manifest import read_plugin
 from portway.runtime.plugins.types import PluginDefinition, StartMode
 from portway.runtime.workers.supervisor import Supervisor, supervise
 from portway.runtime.workers.types import WorkerLimits, WorkerState
+from portway.v1 import worker_pb2, worker_pb2_grpc
 from tests.runtime.folders import write_plugin
 from tests.waiting import until
 
@@ -110,3 +114,20 @@ async def test_a_plugin_that_is_started_at_boot_and_fails_is_tried_again(folder:
 
 def _children(pid: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def test_a_dead_plugins_identity_is_worth_nothing_afterwards(folder: Path) -> None:
+    async with supervisor_in(folder) as supervisor:
+        supervisor.apply({ID: version(folder, "1.0.0")})
+        async with supervisor.keeper(ID).lease() as old:
+            cookie = old.metadata
+            os.kill(old.process.pid, signal.SIGKILL)
+            await asyncio.wait([old.end])
+        async with supervisor.keeper(ID).lease() as new:
+            assert await new.is_alive()
+            socket = next(path for path in (folder / "w").glob("*/socket") if path.parent.name == f"w{new.generation}")
+            async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
+                worker = worker_pb2_grpc.WorkerServiceStub(channel)
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await worker.Ping(worker_pb2.PingRequest(), metadata=cookie)
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED

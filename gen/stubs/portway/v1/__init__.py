@@ -11588,6 +11588,11 @@ class GetRuntimeStatusResponse(betterproto2.Message):
     Highest epoch of a host seen; an older one is refused.
     """
 
+    unenforced_limits: "list[str]" = betterproto2.field(8, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Limits of plugins that this machine does not enforce, and why; empty where all of them hold.
+    """
+
 
 default_message_pool.register_message("portway.v1", "GetRuntimeStatusResponse", GetRuntimeStatusResponse)
 
