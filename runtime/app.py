@@ -87,6 +87,7 @@ async def _run(
         drain=config.drain_seconds,
         hung=config.hung_seconds,
         look=min(WorkerLimits.look, config.hung_seconds),
+        keep_cookies=config.keep_cookies,
     )
     folders = PluginFolders(config.data.resolve() / KEPT)
     async with AsyncExitStack() as stack:

@@ -46,9 +46,10 @@ class SessionBridge:
 @dataclass(frozen=True, slots=True)
 class RuntimeConfig:
     """`plugins` are folders of plugins, or folders that are one; those bundled, installed and in DATA/plugins are found
-    anyway. With `reload_on_change`, for development, the operator's folders are watched. A plugin whose process gives no
-    sign of life for `hung_seconds` is ended. `grants` are the names of environment variables that a plugin
-    (`author/name`) may have of the runtime's. Times are in seconds."""
+    anyway. With `reload_on_change`, for development, the operator's folders are watched. A plugin whose process gives
+    no sign of life for `hung_seconds` is ended. `grants` are the names of environment variables that a plugin
+    (`author/name`) may have of the runtime's. `keep_cookies` leaves what a plugin is called with where tests of plugins
+    find it. Times are in seconds."""
 
     listen: str = "127.0.0.1:0"
     data: Path = Path("data/runtime")
@@ -60,6 +61,7 @@ class RuntimeConfig:
     drain_seconds: float = 30.0
     grace_seconds: float = 10.0
     hung_seconds: float = 60.0
+    keep_cookies: bool = False
     tls: TlsConfig | None = None
     metrics: MetricsConfig = MetricsConfig()
     environments: EnvironmentsConfig = EnvironmentsConfig()

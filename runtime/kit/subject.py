@@ -47,7 +47,14 @@ async def live(runner_id: str, plugins: Path, data: Path, *, start_seconds: floa
     """A runtime of its own with the plugins of a folder (or the one that it is), for the time of the block."""
     token = mint_token("runtime").text
     known = FixedTokens([(token, Caller(Role.ADMIN, "*", "tok_kit"))])
-    config = RuntimeConfig(data=data, plugins=(plugins,), grace_seconds=GRACE_SECONDS, start_seconds=start_seconds)
+    config = RuntimeConfig(
+        data=data,
+        plugins=(plugins,),
+        grace_seconds=GRACE_SECONDS,
+        start_seconds=start_seconds,
+        # The suite calls the worker itself.
+        keep_cookies=True,
+    )
     async with run_runtime(config, known) as server, open_channel(server.address, token=token) as channel:
         yield Subject(runner_id, HostEnd(channel, runner_id), runtime_pb2_grpc.RuntimeServiceStub(channel))
 

@@ -156,7 +156,7 @@ class Keeper:
         self._failure = self._broken = ""
         self._events.info("plugin started", pid=worker.process.pid, generation=worker.generation)
         self._tasks.create_task(self._watch(worker), name=f"watch {self.plugin.id}")
-        self._tasks.create_task(self._look_after(worker), name=f"look after {self.plugin.id}")
+        self._tasks.create_task(self._watch_health(worker), name=f"look after {self.plugin.id}")
 
     def _fail(self, plugin: PluginDefinition, error: Exception, said_before: int) -> None:
         if plugin is not self.plugin:
@@ -235,7 +235,7 @@ class Keeper:
         if not worker.stopping:
             await self._crashed(worker)
 
-    async def _look_after(self, worker: Worker) -> None:
+    async def _watch_health(self, worker: Worker) -> None:
         """Ends the process when its loop stands still: neither a cancel nor a new run would reach it."""
         while worker is self._current:
             await asyncio.wait([worker.end], timeout=self._limits.look)

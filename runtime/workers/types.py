@@ -40,6 +40,8 @@ class WorkerLimits:
     kill: float = 2.0
     # What a cancelled call may take to end; after that its process is replaced.
     settle: float = 5.0
+    # Where they stay, whoever is the same user can call a plugin.
+    keep_cookies: bool = False
     look: float = 10.0
     hung: float = 60.0
     longest_backoff: float = 30.0

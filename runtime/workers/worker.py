@@ -144,8 +144,9 @@ class Worker:
             await asyncio.wait(either, timeout=self._limits.start, return_when=asyncio.FIRST_COMPLETED)
             if asking.done():
                 self._check(asking.result())
-                # It has read its cookie; nobody else is to.
-                self._folder.cookie_file.unlink(missing_ok=True)
+                if not self._limits.keep_cookies:
+                    # It has read its own; nobody else is to.
+                    self._folder.cookie_file.unlink(missing_ok=True)
             elif self.end.done():
                 raise _unusable(f"{self.ended_how()} before it answered")
             else:
