@@ -63,13 +63,18 @@ class PluginFolders:
 async def watching(
     folders: PluginFolders, running: Callable[[], Iterable[PluginDefinition]], end: Callable[[str, str], None]
 ) -> AsyncIterator[None]:
-    """Looks at the folders for the time of the block."""
+    """Looks at the folders for the time of the block. What the block raises passes as it is."""
+    failure: Exception | None = None
     async with asyncio.TaskGroup() as group:
         task = group.create_task(folders.watch(running, end))
         try:
             yield
+        except Exception as error:  # noqa: BLE001 - raised again below: the group would wrap it
+            failure = error
         finally:
             task.cancel()
+    if failure is not None:
+        raise failure
 
 
 def _size(folder: Path) -> int:
