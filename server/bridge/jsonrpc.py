@@ -69,11 +69,21 @@ def parse(raw: bytes) -> Message | Sequence[Message]:
         found = json.loads(raw, parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise RpcError(PARSE_ERROR, "the body is no JSON") from None
+    if b"\\u" in raw:
+        _check_text(found)
     if not isinstance(found, list):
         return _message(found)
     if not 0 < len(found) <= MAX_BATCH:
         raise RpcError(INVALID_REQUEST, f"a batch has 1 to {MAX_BATCH} messages")
     return [_message(one) for one in found]
+
+
+def _check_text(found: object) -> None:
+    """JSON can spell halves of characters, which no other text can hold. Raises RpcError."""
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise RpcError(PARSE_ERROR, "the body holds half of a character") from None
 
 
 def _no_number(name: str) -> Never:

@@ -52,7 +52,7 @@ def initialize(version: str = "2025-06-18", request_id: object = 0) -> dict[str,
     return a_request("initialize", request_id, protocolVersion=version, capabilities={}, clientInfo=about)
 
 
-def a_call(name: str, request_id: object = 1, **arguments: Any) -> dict[str, Any]:
+def a_call(name: str, request_id: object = 1, /, **arguments: Any) -> dict[str, Any]:
     return a_request("tools/call", request_id, name=name, arguments=arguments)
 
 
@@ -66,3 +66,11 @@ async def session_of(http: httpx.AsyncClient, url: str, version: str = "2025-06-
 def events_of(body: str) -> list[dict[str, Any]]:
     """The messages of a stream of events."""
     return [json.loads(line.removeprefix("data: ")) for line in body.splitlines() if line.startswith("data: ")]
+
+
+def message_of(answer: httpx.Response) -> dict[str, Any]:
+    """The answer to a request, which comes whole or as the last event of a stream."""
+    if answer.headers["content-type"].startswith("text/event-stream"):
+        return events_of(answer.text)[-1]
+    found: dict[str, Any] = answer.json()
+    return found
