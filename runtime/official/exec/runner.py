@@ -52,9 +52,10 @@ class Exec(Harness):
         if given == "argument" and not by_argument:
             raise wrong("input", "is `argument`, but no argument has the placeholder {text}")
         stdin = job.prompt.encode() if given == "stdin" else b""
-        environment = {}
+        file = f"{job.place.folders.run}/mcp.json"
+        environment = {"AGENT_MCP_CONFIG": file}
         if job.models is not None:
-            environment = {
+            environment |= {
                 "OPENAI_BASE_URL": job.models.openai,
                 "OPENAI_API_KEY": job.run_token,
                 "ANTHROPIC_BASE_URL": job.models.anthropic,
@@ -62,7 +63,7 @@ class Exec(Harness):
                 "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
                 "DISABLE_AUTOUPDATER": "1",
             }
-        return Start((), environment, {f"{job.place.folders.run}/mcp.json": mcp_document(job.servers)}, stdin)
+        return Start((), environment, {file: mcp_document(job.servers)}, stdin)
 
 
 def claude_command(model: str, persona: str) -> Sequence[str]:

@@ -147,6 +147,22 @@ async def test_it_is_told_of_its_run_and_of_nothing_else(stack: Harnessed, agent
     assert noisy.text == "after much noise"
 
 
+@pytest.mark.parametrize("agent", EVERY)
+async def test_it_asks_the_runs_bridge_as_its_harness_does(stack: Harnessed, agent: str) -> None:
+    told = await stack.say(agent, "bridge x")
+    answer = json.loads(told.text)
+    assert answer["id"] == 2 and not answer["result"]["isError"], answer
+    found = answer["result"]["structuredContent"]
+    assert (found["run_id"], found["input"]["text"]) == (told.run.run_id, "bridge x")
+    # Its token was in files of the run, and they are gone with it.
+    left = [
+        one
+        for one in stack.allowed.rglob("*")
+        if one.name in ("mcp.json", "bridge.json") and told.run.run_id in str(one)
+    ]
+    assert not left
+
+
 @pytest.mark.parametrize("agent", [one for one in EVERY if not one.startswith("exec-")])
 async def test_the_next_message_resumes_the_session(stack: Harnessed, agent: str) -> None:
     talk = f"resume-{agent}"

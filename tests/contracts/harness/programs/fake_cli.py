@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 
 MARKER, VENDOR, ARGUMENTS = sys.argv[1], sys.argv[2], sys.argv[3:]
@@ -42,6 +43,7 @@ def listen() -> str:
             case "initialize":
                 result = {"protocolVersion": 1, "agentCapabilities": {"loadSession": True}}
             case "session/new":
+                SERVERS.extend(request["params"]["mcpServers"])
                 result = {"sessionId": SESSION}
             case "session/load":
                 ARGUMENTS.append(request["params"]["sessionId"])
@@ -55,6 +57,8 @@ def listen() -> str:
 
 PROMPT: list[int] = []
 PROMPTED: list[str] = []
+SERVERS: list[dict[str, object]] = []
+CONFIGURED = "mcp_servers.portway.url="
 
 
 def say(*pieces: str) -> None:
@@ -280,6 +284,50 @@ def refuse_resume(said: str) -> None:
     say(said)
 
 
+def over_http(url: str, headers: dict[str, str], messages: list[dict[str, object]]) -> str:
+    """The last answer of an MCP server."""
+    known = {"content-type": "application/json", "accept": "application/json, text/event-stream", **headers}
+    body = b""
+    for message in messages:
+        asked = urllib.request.Request(url, json.dumps(message).encode(), known)
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked) as answer:
+            known["mcp-session-id"] = answer.headers.get("mcp-session-id") or known.get("mcp-session-id", "")
+            body = answer.read() or body
+    return body.decode()
+
+
+def over_streams(server: dict[str, object], messages: list[dict[str, object]]) -> str:
+    command, arguments = server["command"], server["args"]
+    assert isinstance(command, str) and isinstance(arguments, list)
+    program = subprocess.Popen([command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    said, _ = program.communicate("".join(json.dumps(one) + "\n" for one in messages))
+    return said.splitlines()[-1]
+
+
+def bridge(_said: str) -> None:
+    """Asks the run's MCP bridge what the run is about, as this harness finds it, and says what it answered."""
+    about = {"name": "fake", "version": "1"}
+    params = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": about}
+    messages: list[dict[str, object]] = [
+        {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params},
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "event", "arguments": {}}},
+    ]
+    if VENDOR == "acp":
+        say(over_streams(SERVERS[0], messages))
+        return
+    if VENDOR == "codex":
+        url = next(json.loads(one[len(CONFIGURED) :]) for one in ARGUMENTS if one.startswith(CONFIGURED))
+        headers = {"Authorization": "Bearer " + os.environ["PORTWAY_BRIDGE_TOKEN"]}
+    else:
+        file = ARGUMENTS[ARGUMENTS.index("--mcp-config") + 1] if VENDOR == "claude" else os.environ["AGENT_MCP_CONFIG"]
+        with open(file, encoding="utf-8") as opened:
+            assert os.fstat(opened.fileno()).st_mode & 0o777 == 0o600
+            server = json.load(opened)["mcpServers"]["portway"]
+        url, headers = server["url"], server["headers"]
+    say(over_http(url, headers, messages))
+
+
 SILENT: dict[str, Callable[[str], object]] = {
     "empty": lambda _said: end_turn() if VENDOR == "acp" else None,
     "badjson": lambda _said: print("this is {no JSON", flush=True),
@@ -309,6 +357,7 @@ BEGUN: dict[str, Callable[[str], object]] = {
     "login": login,
     "no_result": no_result,
     "terminated": lambda _said: os.kill(os.getpid(), signal.SIGTERM),
+    "bridge": bridge,
 }
 
 
