@@ -222,9 +222,8 @@ async def test_a_program_that_does_not_read_or_does_not_finish_is_let_go(
                 call["params"]["_meta"] = {"progressToken": "t"}
                 body = json.dumps(call).encode()
                 head = f"POST {url.path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-                head += "".join(
-                    f"{name}: {value}\r\n" for name, value in (bearer(run.start.bridge_token) | session).items()
-                )
+                given = {**bearer(run.start.bridge_token), **session}
+                head += "".join(f"{name}: {value}\r\n" for name, value in given.items())
                 reader, writer = await asyncio.open_connection(url.hostname, url.port, limit=1)
                 peer: socket.socket = writer.get_extra_info("socket")
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
