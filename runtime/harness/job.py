@@ -1,5 +1,6 @@
 """One message for a program, prepared: where it runs, what it finds there, what it resumes."""
 
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -68,7 +69,7 @@ class Job:
 async def prepared(ctx: RunContext, host: HostApi, settings: HarnessSettings, *, models: bool) -> AsyncIterator[Job]:
     """The place, the models and the files of a message, while the block runs. Raises `RunFailure`."""
     check_prompt(ctx)
-    kept = kept_session(ctx, settings.keep_days)
+    kept = kept_session(ctx, settings.keep_days, time.time())
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(open_place(ctx, host, settings))
         forgot = ""

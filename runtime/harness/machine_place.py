@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import shutil
+import stat
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -121,7 +122,7 @@ async def open_machine(ctx: RunContext) -> AsyncIterator[MachinePlace]:
     key = "\0".join((ctx.conversation.workspace_id, ctx.agent_id, ctx.conversation.conversation_id or ctx.run_id))
     own = root / hashlib.sha256(key.encode()).hexdigest()[:32]
     try:
-        await asyncio.to_thread(_prepare, root, own, policy.workspace_days)
+        await asyncio.to_thread(prepare_workspace, root, own, policy.workspace_days, time.time())
     except OSError as error:
         raise RunFailure(NO_PLACE, f"no workspace can be made in {root}: {error.strerror}") from error
     place = MachinePlace(ctx, policy, own)
@@ -131,13 +132,17 @@ async def open_machine(ctx: RunContext) -> AsyncIterator[MachinePlace]:
         await asyncio.shield(place.remove())
 
 
-def _prepare(root: Path, own: Path, days: float) -> None:
-    """Makes the workspace, and removes those that nobody used for so long."""
-    root.mkdir(mode=0o700, exist_ok=True)
-    for folder in (own, own / "work"):
+def prepare_workspace(root: Path, own: Path, days: float, now: float) -> None:
+    """Makes the workspace, and removes those that nobody used for so long. Raises `RunFailure`, OSError.
+
+    `now` is in seconds of the wall clock, as times of files are.
+    """
+    for folder in (root, own, own / "work"):
         folder.mkdir(mode=0o700, exist_ok=True)
-    os.utime(own)
-    oldest = time.time() - days * _DAY_SECONDS
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            raise RunFailure(NO_PLACE, f"{folder} is a link, which is no place for workspaces: remove it")
+    os.utime(own, (now, now))
+    oldest = now - days * _DAY_SECONDS
     with os.scandir(root) as entries:
         for _, entry in zip(range(_MAX_SWEPT), entries, strict=False):
             if entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < oldest:

@@ -42,8 +42,8 @@ def allowed_directory(directory: str, policy: MachinePolicy) -> Iterator[int]:
     """
     try:
         found = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise _refused(directory, error.strerror or "cannot be opened") from error
+    except (OSError, ValueError) as error:
+        raise _refused(directory, getattr(error, "strerror", None) or "cannot be opened") from error
     try:
         if not _is_beneath(found, {_identity(root) for root in policy.working_directories} - {None}):
             raise _refused(directory, "is not beneath a directory that the operator allows")

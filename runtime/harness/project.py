@@ -56,8 +56,8 @@ def context_files(ctx: RunContext, folder: str, surroundings: Surroundings) -> d
     document = json.dumps(context_document(ctx, surroundings), ensure_ascii=False, indent=2, sort_keys=True)
     told = summary(ctx, surroundings)
     return {
-        f"{folder}/{CONTEXT_FILE}": document.encode(errors="replace"),
-        f"{folder}/{SUMMARY_FILE}": told.encode(errors="replace"),
+        f"{folder}/{CONTEXT_FILE}": document.encode(),
+        f"{folder}/{SUMMARY_FILE}": told.encode(),
     }
 
 

@@ -88,6 +88,10 @@ class Harnessed:
         async with self.stack.client() as host:
             return await host.send(text, conversation_id=uuid.uuid4().hex, agent_id=agent_id)
 
+    def processes_of(self, cell: str) -> list[str]:
+        """Those of one runner in one place."""
+        return [words for words in self.processes() if f"{self.marker}:{cell}:" in words]
+
     def processes(self) -> list[str]:
         """Command lines of what the programs are and have started, on the whole machine."""
         found = []
@@ -110,10 +114,11 @@ def agents_for(programs: Path, marker: str) -> list[dict[str, object]]:
     for runner, vendor in VENDORS.items():
         for place in PLACES:
             folder = "/opt/fake" if place == "box" else str(programs)
-            command = json.dumps([PYTHON, f"{folder}/fake_cli.py", marker, vendor])
+            command = json.dumps([PYTHON, f"{folder}/fake_cli.py", f"{marker}:{runner}-{place}:", vendor])
             variants: dict[str, dict[str, object]] = {
                 "": {"command": command},
                 "-short": {"command": command, "timeout_seconds": 1.5},
+                "-brief": {"command": command, "timeout_seconds": 12},
                 "-absent": {"command": "/nowhere/program"},
             }
             if vendor == "acp":

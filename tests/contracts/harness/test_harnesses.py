@@ -6,10 +6,12 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 import pytest_asyncio
 from google.protobuf.json_format import MessageToDict
 
+from portway.runtime.harness import project
 from portway.v1 import run_pb2
 from tests.contracts.harness.stacks import PLACES, VENDORS, Harnessed, harnessed
 from tests.deciding import WITHDRAWN, approvals, decide, one_pending_of
@@ -21,6 +23,7 @@ EVERY = [f"{runner}-{place}" for runner in VENDORS for place in PLACES]
 # Of the run itself, and dead with it.
 TOKENS = ("PORTWAY_RUN_TOKEN", "PORTWAY_BRIDGE_TOKEN")
 SESSION = "0199a213-81c0-7800-8aa1-bbab2a035a53"
+SCHEMA = Path(project.__file__).parent / "data" / "agent-context.schema.json"
 CANARY = "canary-of-the-runtime-7f31"
 # All that a program may find in its environment; what a session gives everything that runs in it comes last.
 VARIABLES = {
@@ -133,6 +136,7 @@ async def test_it_is_told_of_its_run_and_of_nothing_else(stack: Harnessed, agent
     )
     document = json.loads(context.text)
     assert (document["schema"], document["schema_version"]) == ("portway.agent-context", 1)
+    jsonschema.validate(document, json.loads(SCHEMA.read_text(encoding="utf-8")))
     assert document["run_id"] == context.run.run_id
     assert document["input"]["text"] == "context x"
     assert set(document) == {"schema", "schema_version", "run_id"} | set(

@@ -118,6 +118,57 @@ def tool(_said: str) -> None:
     say("after the tool")
 
 
+FOREST = """
+import os, signal, sys, time
+kind, ready = sys.argv[2], int(sys.argv[3])
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, signal.SIG_IGN)
+if kind in ("session", "daemon"):
+    os.setsid()
+if kind in ("forked", "daemon") and os.fork():
+    os._exit(0)
+if kind == "daemon":
+    os.chdir("/")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for one in range(3):
+        os.dup2(nothing, one)
+if kind == "group":
+    os.setpgid(0, 0)
+os.write(ready, f"{os.getpid()}\\n".encode())
+os.close(ready)
+time.sleep(3600)
+"""
+
+
+def forest(_said: str) -> None:
+    """Children that are hard to find and hard to end; it is as stubborn itself."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    planted()
+    # Says to whoever looks at command lines that all of them are there.
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)", MARKER, "all-planted"])
+    time.sleep(3600)
+
+
+def forest_done(_said: str) -> None:
+    """Says how many of them are alive, and ends well."""
+    said = 0
+    for pid in planted():
+        os.kill(pid, 0)
+        said += 1
+    say(str(said))
+
+
+def planted() -> list[int]:
+    """Ids of the children, each of which has done what makes it hard to find."""
+    ready, say_ready = os.pipe()
+    for kind in ("plain", "session", "forked", "daemon", "group"):
+        command = [sys.executable, "-c", FOREST, MARKER, kind, str(say_ready)]
+        subprocess.Popen(command, pass_fds=(say_ready,))
+    os.close(say_ready)
+    with open(ready, "rb") as lines:
+        return [int(one) for one in lines]
+
+
 def slow(_said: str) -> None:
     child(own_session=False)
     print("about to be slow", file=sys.stderr, flush=True)
@@ -341,6 +392,8 @@ BEGUN: dict[str, Callable[[str], object]] = {
     "streamed": lambda said: say(*(f"{one} " for one in said.split())),
     "tool": tool,
     "slow": slow,
+    "forest": forest,
+    "forest_done": forest_done,
     "stubborn": stubborn,
     "children": children,
     "exit3": exit3,
