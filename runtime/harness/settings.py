@@ -76,10 +76,18 @@ def choice(config: Mapping[str, Any], name: str, allowed: Sequence[str], default
 def number(config: Mapping[str, Any], name: str, default: float, most: float) -> float:
     value = config.get(name)
     if value is None or value == "":
-        return default
+        return float(default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
         raise wrong(name, f"must be a number above 0 and at most {most:g}")
     return float(value)
+
+
+def whole(config: Mapping[str, Any], name: str, default: int, most: int) -> int:
+    """A number of things, at least one. Numbers of a configuration have no other form than that with a point."""
+    value = number(config, name, default, most)
+    if not value.is_integer():
+        raise wrong(name, f"must be a whole number, 1 to {most}")
+    return int(value)
 
 
 def words(config: Mapping[str, Any], name: str) -> Sequence[str]:

@@ -8,7 +8,7 @@ from portway.runtime.harness.json_lines import JsonReader, text_of
 from portway.runtime.harness.mcp import mcp_document
 from portway.runtime.harness.places import Files, Link
 from portway.runtime.harness.runner import MESSAGE_KEY, Harness, Reader, SessionGone, Start
-from portway.runtime.harness.settings import choice, number, text, words
+from portway.runtime.harness.settings import choice, text, whole, words
 from portway.runtime.sdk import (
     FinishReason,
     ReasoningDelta,
@@ -38,7 +38,7 @@ class ClaudeCode(Harness):
         config, folders = job.ctx.config, job.place.folders
         mcp = f"{folders.run}/mcp.json"
         arguments = ["-p", "--output-format", "stream-json", "--verbose", "--include-partial-messages"]
-        arguments += ["--max-turns", str(int(number(config, "max_turns", 1, 1000)))]
+        arguments += ["--max-turns", str(whole(config, "max_turns", 1, 1000))]
         arguments += ["--permission-mode", choice(config, "permission_mode", PERMISSION_MODES)]
         arguments += ["--setting-sources", "project", "--strict-mcp-config", "--mcp-config", mcp]
         arguments += ["--disallowedTools", ",".join(("AskUserQuestion", *words(config, "disallowed_tools")))]
