@@ -1,6 +1,9 @@
 """The plugin runtime as a client sees it."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -10,6 +13,9 @@ from portway.v1 import runtime_pb2, runtime_pb2_grpc
 
 CALL_SECONDS = 30.0
 STATUS_SECONDS = 5.0
+# Its packages may have to be fetched and installed before it can be tried.
+INSTALL_SECONDS = 900.0
+_PIECE = 512 * 1024
 
 
 class Runtime:
@@ -42,6 +48,20 @@ class Runtime:
         with errors_by_meaning():
             return await self.stub.ReloadPlugins(runtime_pb2.ReloadPluginsRequest(), timeout=CALL_SECONDS)
 
+    async def plugin(self, plugin_id: str) -> runtime_pb2.Plugin:
+        """One plugin, with its versions. Raises NotFound."""
+        with errors_by_meaning():
+            request = runtime_pb2.GetPluginRequest(plugin_id=plugin_id)
+            return (await self.stub.GetPlugin(request, timeout=CALL_SECONDS)).plugin
+
+    async def install_plugin(
+        self, path: Path, start: runtime_pb2.InstallPluginStart
+    ) -> runtime_pb2.InstallPluginResponse:
+        """Sends a zip; what it is said to be is read from it. Raises as the contract says."""
+        start.size, start.digest = await asyncio.to_thread(_size_and_digest, path)
+        with errors_by_meaning():
+            return await self.stub.InstallPlugin(_frames(path, start), timeout=INSTALL_SECONDS)
+
     async def plugin_log(
         self, plugin_id: str, *, lines: int, follow: bool
     ) -> AsyncIterator[runtime_pb2.TailPluginLogsResponse]:
@@ -55,3 +75,17 @@ class Runtime:
         """The first 200 runners, and what cannot be used."""
         with errors_by_meaning():
             return await self.stub.ListRunners(runtime_pb2.ListRunnersRequest(page_size=200), timeout=CALL_SECONDS)
+
+
+def _frames(path: Path, start: runtime_pb2.InstallPluginStart) -> Iterator[runtime_pb2.InstallPluginRequest]:
+    yield runtime_pb2.InstallPluginRequest(start=start)
+    offset = 0
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            yield runtime_pb2.InstallPluginRequest(chunk=runtime_pb2.PluginChunk(offset=offset, data=piece))
+            offset += len(piece)
+
+
+def _size_and_digest(path: Path) -> tuple[int, str]:
+    with path.open("rb") as file:
+        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()

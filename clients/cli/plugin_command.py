@@ -1,25 +1,26 @@
-"""`portway plugin`: list, logs, reload; for authors new, run, test, pack."""
+"""`portway plugin`: list, logs, reload; install and what follows in `plugin_deciding`; for authors `plugin_kit`."""
 
 from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
-from portway.clients.cli import plugin_kit, session
+from portway.clients.cli import plugin_deciding, plugin_kit, session
 from portway.clients.endpoint import Endpoint
 from portway.v1 import runtime_pb2
 
-plugin = typer.Typer(no_args_is_help=True, help="Look at plugins.")
+plugin = typer.Typer(no_args_is_help=True, help="Plugins: look at them, install them, decide about them, write them.")
 
 
 def register(app: typer.Typer) -> None:
+    plugin_deciding.register(plugin)
     plugin_kit.register(plugin)
     app.add_typer(plugin, name="plugin")
 
 
 @plugin.callback()
 def _group() -> None:
-    """Look at plugins."""
+    """Plugins: look at them, install them, decide about them, write them."""
 
 
 @plugin.command("list")
@@ -37,11 +38,12 @@ def list_plugins(as_json: Annotated[bool, session.JSON_OPTION] = False) -> None:
                 p.plugin_id,
                 p.version,
                 session.name_of(runtime_pb2.PluginState.DESCRIPTOR, p.state),
+                session.name_of(runtime_pb2.PluginSource.DESCRIPTOR, p.source),
                 ", ".join(f"{c.kind} {c.name}" for c in p.components),
             )
             for p in page.plugins
         ]
-        session.print_table(("plugin", "version", "state", "components"), rows)
+        session.print_table(("plugin", "version", "state", "source", "components"), rows)
         _tell_problems([*page.problems, *(problem for p in page.plugins for problem in p.problems)])
 
     session.run(work)

@@ -1,15 +1,18 @@
-"""`portway plugin new`, `run`, `test` and `pack`: what authors use; it is part of the runtime's package."""
+"""`portway plugin new`, `run`, `test`, `pack`, `keygen` and `sign`: for authors; part of the runtime's package."""
 
 import os
 import sys
 
 import typer
 
+KIT = (sys.executable, "-m", "portway.runtime.kit")
 _COMMANDS = {
     "new": "Make a folder to begin with: a runner or tool in Python, a runner in Go or TypeScript.",
     "run": "Run a plugin once with a message, in a runtime of its own; no server is needed.",
     "test": "Run the conformance suite on a plugin in any language; each behaviour with what came of it.",
-    "pack": "Make a zip of a plugin; the same files make the same bytes.",
+    "pack": "Make a zip of a plugin; the same files make the same bytes. --sign KEY signs it.",
+    "keygen": "Make a key that signs plugins, and show what operators trust it with.",
+    "sign": "Sign a packed plugin; the signature lies beside it.",
 }
 
 
@@ -20,4 +23,4 @@ def register(plugin: typer.Typer) -> None:
 
 
 def _kit(context: typer.Context) -> None:
-    os.execv(sys.executable, [sys.executable, "-m", "portway.runtime.kit", str(context.info_name), *context.args])
+    os.execv(sys.executable, [*KIT, str(context.info_name), *context.args])

@@ -24,7 +24,7 @@ def read_record(raw: bytes) -> Record:
     """Raises `UnreadableRecord`."""
     try:
         value = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UnreadableRecord("is not JSON") from None
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise UnreadableRecord(f"is not of format {FORMAT}; it may be of a newer version")

@@ -1,4 +1,4 @@
-"""`python -m portway.runtime.kit`: what is behind `portway plugin new`, `run`, `test` and `pack`."""
+"""`python -m portway.runtime.kit`: what is behind `portway plugin new`, `run`, `test`, `pack`, `keygen` and `sign`."""
 
 import argparse
 import asyncio
@@ -11,6 +11,7 @@ from portway.runtime.kit.new import LANGUAGES, make
 from portway.runtime.kit.pack import pack
 from portway.runtime.kit.play import play
 from portway.runtime.kit.trial import try_out
+from portway.runtime.signing.sign import make_key, sign
 
 _REFUSED = 1
 
@@ -33,6 +34,12 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     packing = commands.add_parser("pack", help="make a zip of a plugin; the same files make the same bytes")
     packing.add_argument("folder", type=Path, help="the plugin's folder")
     packing.add_argument("--output", "-o", type=Path, help="file or folder for it (AUTHOR-NAME-VERSION.zip, here)")
+    packing.add_argument("--sign", type=Path, metavar="KEY", help="sign it with this private key")
+    keygen = commands.add_parser("keygen", help="make a key that signs plugins")
+    keygen.add_argument("key", type=Path, help="file for the private key; keep it to yourself")
+    signing = commands.add_parser("sign", help="sign a packed plugin; the signature lies beside it")
+    signing.add_argument("zip", type=Path, help="what `pack` made")
+    signing.add_argument("--key", type=Path, required=True, help="the private key")
     return parser.parse_args(argv)
 
 
@@ -46,8 +53,17 @@ def main(argv: Sequence[str]) -> int:
                 return asyncio.run(play(given.folder, given.message, given.runner, given.history, given.config))
             case "test":
                 return asyncio.run(try_out(given.folder))
+            case "keygen":
+                made = make_key(given.key)
+                print(f"key id {made.key_id}; operators trust it with\nruntime:\n  installing:")
+                print(f"    trusted_keys: {{{given.key.stem}: {made.public_key}}}")
+            case "sign":
+                print(sign(given.zip, given.key))
             case _:
-                print(pack(given.folder, given.output))
+                target = pack(given.folder, given.output)
+                print(target)
+                if given.sign is not None:
+                    print(sign(target, given.sign))
     except Unusable as error:
         print(error, file=sys.stderr)
         return _REFUSED

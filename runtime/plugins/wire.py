@@ -204,7 +204,9 @@ def _changed_runners(before: Contents, after: Contents) -> Iterator[runtime_pb2.
             yield runtime_pb2.WatchRunnersResponse(added=runner(definition))
         elif before.runners[runner_id] != definition:
             yield runtime_pb2.WatchRunnersResponse(changed=runner(definition))
-    known = _withheld_runners(before)
-    for runner_id, reason in _withheld_runners(after).items():
+    known, withheld = _withheld_runners(before), _withheld_runners(after)
+    for runner_id in known.keys() - withheld.keys() - after.runners.keys():
+        yield runtime_pb2.WatchRunnersResponse(removed_runner_id=runner_id)
+    for runner_id, reason in withheld.items():
         if known.get(runner_id) != reason:
             yield runtime_pb2.WatchRunnersResponse(withheld=_withheld(runner_id, reason))

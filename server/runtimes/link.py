@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from portway.rpc.channel import ClientTls, PortwayChannel, open_channel
-from portway.rpc.errors import InvalidInput, NotFound, PortwayError, Reason, Resource, Unavailable
+from portway.rpc.errors import InvalidInput, NotFound, PortwayError, Reason, Resource, Unavailable, WrongState
 from portway.rpc.status import errors_by_meaning
 from portway.server.runtimes.address import Address
 from portway.server.runtimes.runner import PROTOCOL_VERSION, Runner
@@ -42,6 +42,8 @@ class RuntimeLink:
         self._token = token
         self._metadata = ((EPOCH_HEADER, str(epoch)),)
         self._runners: dict[str, Runner] = {}
+        # Runners that are there and may not be used, with the reason.
+        self._withheld: dict[str, str] = {}
         self._channel: PortwayChannel | None = None
         self._changed = asyncio.Event()
         self.state = LinkState(False, "", "it was not reached yet")
@@ -67,7 +69,8 @@ class RuntimeLink:
     async def find(self, runner_id: str, patience: float = 0.0) -> Runner:
         """The runner, waiting up to `patience` seconds for the runtime to come.
 
-        Raises NotFound for a runner that the runtime does not have, Unavailable without a runtime.
+        Raises NotFound for a runner that the runtime does not have, WrongState for one that its operator switched off,
+        Unavailable without a runtime.
         """
         until = time.monotonic() + patience
         while not self.state.connected:
@@ -78,6 +81,9 @@ class RuntimeLink:
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), left)
         runner = self._runners.get(runner_id)
+        if runner is None and runner_id in self._withheld:
+            reason = self._withheld[runner_id]
+            raise WrongState(f"The runner {runner_id!r} cannot be used: {reason}.", reason=Reason.RUNNER_UNAVAILABLE)
         if runner is None:
             known = ", ".join(sorted(self._runners)) or "none"
             raise NotFound(
@@ -143,15 +149,20 @@ class RuntimeLink:
         match event.WhichOneof("kind"):
             case "snapshot":
                 self._runners = {}
+                self._withheld = {one.runner_id: one.reason for one in event.snapshot.withheld}
                 for manifest in event.snapshot.runners:
                     self._keep(manifest)
             case "added":
+                self._withheld.pop(event.added.id, None)
                 self._keep(event.added)
             case "changed":
                 self._runners.pop(event.changed.id, None)
                 self._keep(event.changed)
             case "removed_runner_id":
                 self._runners.pop(event.removed_runner_id, None)
+                self._withheld.pop(event.removed_runner_id, None)
+            case "withheld":
+                self._withheld[event.withheld.runner_id] = event.withheld.reason
             case "tools_changed":
                 self.tools_version += 1
                 self._announce()
