@@ -20,6 +20,10 @@ def first_skills(spec: SandboxSpec, user: int) -> SkillsOrder | None:
     return SkillsOrder(0, 0, user, skill_orders(spec.skills, spec.workspace)) if spec.skills else None
 
 
+# Sets of skills that remain for who has gone into one.
+_KEPT = 8
+
+
 class ContainerSkills:
     """Owns a descriptor of the container's mount namespace, and of what shows the skills, -1 where nothing does."""
 
@@ -45,7 +49,8 @@ class ContainerSkills:
                 raise WrongState(NO_SKILLS)
             return
         number = self._number + 1 if self.are_there else 0
-        order = SkillsOrder(0, number, self._user, skill_orders(skills, self._spec.workspace))
+        done_with = (number - _KEPT,) if number >= _KEPT else ()
+        order = SkillsOrder(0, number, self._user, skill_orders(skills, self._spec.workspace), done_with)
         shown = await to_its_end(asyncio.to_thread(show, order, self._namespace))
         before, self._directory = self._directory, shown
         self._shown, self._number = skills, number

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from portway.box.backends.namespace.arguments import command_arguments, packed, 
 from portway.box.backends.namespace.lanes import Lanes, Launcher
 from portway.box.backends.namespace.launcher import COMMAND, ON_TERMINAL
 from portway.box.backends.namespace.running import CommandPipes, RunningProcess, open_pipes
+from portway.box.backends.namespace.session_skills import SessionSkills
 from portway.box.backends.namespace.stage import StagedSession
 from portway.box.backends.namespace.zygote_client import Ended, ZygoteClient
 from portway.box.backends.types import CommandSpec, SandboxSpec
@@ -40,15 +41,15 @@ class SandboxParts:
 
 
 class SessionCommands:
-    """`shown` are arguments that change while the session lives. Nothing starts any more from `close` on."""
+    """`skills` change while the session lives. Nothing starts any more from `close` on."""
 
     def __init__(
-        self, zygote: ZygoteClient, parts: SandboxParts, present: frozenset[str], shown: Callable[[], Sequence[str]]
+        self, zygote: ZygoteClient, parts: SandboxParts, present: frozenset[str], skills: SessionSkills
     ) -> None:
         self._zygote = zygote
         self._parts = parts
         self._arguments = packed(session_arguments(parts.staged, present))
-        self._shown = shown
+        self._skills = skills
         bounds = rlimits(parts.spec.limits, bound_memory=not parts.memory_is_bounded)
         order = {"rlimits": bounds, "user": parts.lease.user if parts.lease else None}
         self._lanes = Lanes(zygote, parts.groups, order, parts.namespaces)
@@ -81,7 +82,8 @@ class SessionCommands:
             pipes = open_pipes(command, theirs)
             try:
                 self.own(theirs)
-                theirs.insert(3, sealed(self._arguments + packed([*self._shown(), *command_arguments(command)])))
+                shown = self._skills.arguments(launcher.process.pid)
+                theirs.insert(3, sealed(self._arguments + packed([*shown, *command_arguments(command)])))
                 launcher.count_from_here()
                 kind = COMMAND if command.terminal is None or self._parts.staged.leader else ON_TERMINAL
                 launcher.hand_over(kind + packed(line)[:-1], [*theirs, *further])
@@ -124,6 +126,7 @@ class SessionCommands:
             ended, counted = await self._lanes.finish(launcher)
         finally:
             self._running.discard(launcher.process.pid)
+            self._skills.forget(launcher.process.pid)
             self._ending.pop(launcher.process.pid, None)
         self.cpu_of_ended += ended.cpu_seconds
         return ended, counted

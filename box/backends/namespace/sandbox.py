@@ -62,7 +62,7 @@ class NamespaceSandbox:
             parts.spec.workspace,
             parts.skills,
         )
-        self._commands = SessionCommands(zygote, parts, present, self._skills.arguments)
+        self._commands = SessionCommands(zygote, parts, present, self._skills)
 
     async def warm(self) -> None:
         """Puts the first sandbox up."""

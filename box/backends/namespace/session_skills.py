@@ -50,6 +50,9 @@ class SessionSkills:
         self._workspace = workspace
         self._directory = directory
         self._number = 0
+        self._mounted = {0} if directory >= 0 else set()
+        # By launcher: a command that takes long to begin finds the set that it was told of, however many came since.
+        self._told: dict[int, int] = {}
 
     @property
     def is_there(self) -> bool:
@@ -58,20 +61,30 @@ class SessionSkills:
     def files(self) -> list[FileMount]:
         return skill_files(self._shown, self._directory)
 
-    def arguments(self) -> list[str]:
-        """What has bubblewrap show them, over the covered folder of the workspace."""
-        return ["--bind", STAGED.of_set(self._number), SKILLS] if self.is_there else []
+    def arguments(self, pid: int) -> list[str]:
+        """What has bubblewrap show them to that launcher, over the covered folder of the workspace."""
+        if not self.is_there:
+            return []
+        self._told[pid] = self._number
+        return ["--bind", STAGED.of_set(self._number), SKILLS]
+
+    def forget(self, pid: int) -> None:
+        """The launcher, or what it became, has ended."""
+        self._told.pop(pid, None)
 
     async def change(self, skills: tuple[SkillMount, ...]) -> None:
         """Raises `LimitExceeded` where a writable copy does not fit; then nothing has changed."""
         number = self._number + 1
-        order = wire.SkillsOrder(self._zygote.next_request(), number, self._user, skill_orders(skills, self._workspace))
+        done_with = tuple(self._mounted - {self._number, *self._told.values()})
+        orders = skill_orders(skills, self._workspace)
+        order = wire.SkillsOrder(self._zygote.next_request(), number, self._user, orders, done_with)
         try:
             _answer, (directory,) = await self._zygote.ask(order.to_message(), [self._mounts])
         except LimitExceeded:
             raise LimitExceeded(NO_ROOM) from None
         self.close()
         self._directory, self._shown, self._number = directory, skills, number
+        self._mounted = (self._mounted - set(done_with)) | {number}
 
     def close(self) -> None:
         if self._directory >= 0:

@@ -24,8 +24,6 @@ from portway.box.isolation.syscalls import (
 )
 
 FOLDER = ".skills"
-# Sets of skills that commands may still be on their way to.
-_KEPT = 8
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _PIECE = 1024 * 1024
@@ -84,8 +82,9 @@ def show_skills(order: SkillsOrder, clones: list[int], places: SkillPlaces = STA
             _place_copy(folder, skill, path)
     shown = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     syscalls.set_mount_attributes(shown, _SAFE | MOUNT_ATTR_RDONLY)
-    if order.number >= _KEPT:
-        syscalls.unmount(places.of_set(order.number - _KEPT))
+    for number in order.done_with:
+        if os.path.ismount(places.of_set(number)):
+            syscalls.unmount(places.of_set(number))
     return shown
 
 

@@ -94,22 +94,26 @@ class SkillOrder:
 
 @dataclass(frozen=True, slots=True)
 class SkillsOrder:
-    """Put a set of skills together in a session, its `number`th; the descriptor of the session's mounts comes along."""
+    """Put a set of skills together in a session, its `number`th; the descriptor of the session's mounts comes along.
+
+    `done_with` are the sets that no command is told of any more.
+    """
 
     request: int
     number: int
     user: int | None
     skills: tuple[SkillOrder, ...]
+    done_with: tuple[int, ...] = ()
 
     def to_message(self) -> dict[str, Any]:
         skills = [skill.to_fields() for skill in self.skills]
         head = {"kind": "skills", "request": self.request, "number": self.number}
-        return {**head, "user": self.user, "skills": skills}
+        return {**head, "user": self.user, "skills": skills, "done_with": self.done_with}
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> "SkillsOrder":
         skills = tuple(SkillOrder(*one) for one in message["skills"])
-        return cls(message["request"], message["number"], message["user"], skills)
+        return cls(message["request"], message["number"], message["user"], skills, tuple(message["done_with"]))
 
 
 @dataclass(frozen=True, slots=True)
