@@ -8,7 +8,7 @@ from portway.rpc.errors import NotFound
 from portway.rpc.status import errors_by_meaning
 from portway.v1 import run_pb2
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 # What is there while work is done, and gone after it.
 WORK = frozenset({"run", "attempt", "token", "steer", "effect", "session_use", "call", "upload"})
 

@@ -27,7 +27,7 @@ USER, PASSWORD = "portway", "p@ss/w:rd%é"
 
 ENCODED = "p%40ss%2Fw%3Ard%25%C3%A9"
 _NOBODY = 65534
-_START_SECONDS = 60
+_START_SECONDS = 120
 
 T = TypeVar("T", bound=Callable[..., object])
 

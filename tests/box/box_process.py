@@ -27,8 +27,8 @@ ROOT, UNPRIVILEGED = "root", "unprivileged"
 # A box of root whose sessions are containers.
 DOCKER = "docker"
 PLAIN_USER = 54_321
-_START_SECONDS = 30.0
-_STOP_SECONDS = 30.0
+_START_SECONDS = 120.0
+_STOP_SECONDS = 120.0
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 

@@ -123,7 +123,7 @@ def command(
     argv: Sequence[str] = (),
     cwd: str = "",
     env: Mapping[str, str] | None = None,
-    timeout: float = 20.0,
+    timeout: float = 60.0,
     terminal: tuple[int, int] | None = None,
 ) -> process_pb2.Command:
     made = process_pb2.Command(working_directory=cwd, env=env or {}, timeout=seconds(timeout))
@@ -157,7 +157,9 @@ async def until_said(call: Exec, text: bytes) -> None:
     """Reads until the command has said `text`."""
     said = b""
     while text not in said:
-        said += (await next_frame(call)).stdout
+        frame = await next_frame(call)
+        assert not frame.HasField("exit"), f"it ended ({frame.exit}) and had said {said!r}"
+        said += frame.stdout
 
 
 def seconds(value: float) -> Duration:

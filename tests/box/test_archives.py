@@ -251,7 +251,7 @@ async def test_an_upload_cancelled_anywhere_leaves_nothing(inside: Inside) -> No
         # Each is cancelled somewhere else on its way.
         await inside.sh("true")
         call.cancel()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await everything(inside):
             pass
 
@@ -313,15 +313,15 @@ async def test_files_that_change_while_they_are_packed_keep_the_archive_whole(in
     await inside.write("change.py", program.encode())
     call = await begin(inside, "exec /usr/bin/python3 change.py")
     await until_said(call, b"changing")
-    seen = 0
-    for _ in range(40):
+    seen = turn = 0
+    while turn < 40 or not seen:
+        turn += 1
         packed, end = await download(inside, "tree")
         members = members_of(packed)
         assert sum(1 for member in members.values() if member.isreg()) == end.file_count
         assert not any(b"root:" in content_of(packed, name) for name, one in members.items() if one.isreg())
         seen += end.file_count
     call.cancel()
-    assert seen > 0
 
 
 async def test_a_directory_swapped_for_a_link_is_never_followed(inside: Inside, box: BoxProcess) -> None:

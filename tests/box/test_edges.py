@@ -267,6 +267,8 @@ async def test_a_program_that_draws_on_the_terminal_follows_its_size(inside: Ins
     program = (
         "import curses\n"
         "def draw(screen):\n"
+        # Curses itself sees no change of size between its last look and its waiting for a key.
+        "    screen.timeout(50)\n"
         "    while True:\n"
         "        screen.erase(); screen.addstr(0, 0, 'size %dx%d.' % screen.getmaxyx()); screen.refresh()\n"
         "        if screen.getch() == ord('q'): return\n"

@@ -259,7 +259,7 @@ def test_a_second_box_on_the_same_data_is_refused(box: BoxProcess) -> None:
         env=box.whole_environment(),
         capture_output=True,
         cwd="/",
-        timeout=30,
+        timeout=120,
     )
     assert done.returncode == 1
     assert f"another box (process {box.pid})".encode() in done.stderr

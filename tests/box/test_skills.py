@@ -293,6 +293,7 @@ async def test_sets_that_change_under_commands_never_show_a_part(skilled: Inside
             if box.has_image
             else "ls .skills; ls -d .skills/*/more"
         )
+        assert said.code == 0, said
         seen.add(said.stdout)
     stopped.set()
     await changing

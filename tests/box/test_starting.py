@@ -35,7 +35,7 @@ def outcome(box: BoxProcess, *flags: str, environment: dict[str, str] | None = N
         capture_output=True,
         text=True,
         cwd="/",
-        timeout=30,
+        timeout=120,
     )
     said = [line for line in done.stderr.splitlines() if line.startswith("portway box: ")]
     assert len(said) == 1, done.stderr

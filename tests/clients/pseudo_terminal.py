@@ -8,11 +8,17 @@ import pty
 import signal
 import struct
 import subprocess
+import sys
 import termios
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from tests.waiting import PATIENCE, until
+
+# In the new program and not between fork and exec: there, with the threads of gRPC, a process may hang for ever.
+_ON_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+)
 
 
 class OnTerminal:
@@ -23,13 +29,12 @@ class OnTerminal:
         self.resize(rows, columns)
         self.before = termios.tcgetattr(self._theirs)
         self.child = subprocess.Popen(
-            argv,
+            [sys.executable, "-c", _ON_TERMINAL, *argv],
             stdin=self._theirs,
             stdout=self._theirs,
             stderr=self._theirs,
             env=dict(environment),
             start_new_session=True,
-            preexec_fn=_own_terminal,
         )
         os.set_blocking(self._ours, False)
         self.shown = b""
@@ -83,10 +88,6 @@ class OnTerminal:
         for descriptor in (self._ours, self._theirs):
             if descriptor >= 0:
                 os.close(descriptor)
-
-
-def _own_terminal() -> None:
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 @contextmanager

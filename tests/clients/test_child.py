@@ -14,7 +14,7 @@ from portway.clients.supervisor.layout import Layout
 from portway.clients.supervisor.parts import Part, Settings, parts_of
 from portway.rpc.configuration import EXIT_CODE
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def part(*arguments: str, optional: bool = False) -> Part:

@@ -17,8 +17,8 @@ from portway.rpc.channel import ClientTls, open_channel
 from portway.v1 import run_pb2_grpc
 from tests.ownership import assert_no_work_left
 
-START_SECONDS = 60
-STOP_SECONDS = 60
+START_SECONDS = 120
+STOP_SECONDS = 120
 COMMAND_SECONDS = 120
 
 

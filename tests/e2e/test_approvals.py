@@ -28,7 +28,7 @@ bindings:
 - {{binding_id: all, scope: BINDING_SCOPE_GLOBAL, agent_id: careful}}
 """
 ENDED = (run_pb2.RUN_STATE_COMPLETED, run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_CANCELLED)
-SECONDS = 60
+SECONDS = 120
 
 
 @asynccontextmanager

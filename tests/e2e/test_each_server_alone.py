@@ -17,7 +17,7 @@ from portway.v1 import box_pb2, runtime_pb2, status_pb2
 from tests.asking import ask
 from tests.e2e.stack import clean_environment
 
-SECONDS = 60
+SECONDS = 120
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from tests.fakes.services.dify import paused
 
 pytestmark = pytest.mark.heavy
 
-SECONDS = 60
+SECONDS = 120
 
 
 def agent(name: str, config: dict[str, Any]) -> str:

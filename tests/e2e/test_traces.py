@@ -14,7 +14,7 @@ from tests.e2e.stack import Stack, started
 from tests.fakes.collector import FakeCollector, serve_collector
 from tests.sandbox import needs_sandbox
 
-SECONDS = 60
+SECONDS = 120
 
 
 @pytest.fixture

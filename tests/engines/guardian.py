@@ -20,7 +20,7 @@ import docker
 from portway.box.isolation import syscalls
 from tests.engines.rootfs import IMAGE, root_tar
 
-_SECONDS = 60.0
+_SECONDS = 120.0
 
 
 def daemon_command(folder: Path) -> list[str]:

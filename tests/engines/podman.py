@@ -15,7 +15,7 @@ import docker
 from portway.box.isolation.syscalls import effective_capabilities
 from tests.engines.rootfs import root_tar, why_no_root
 
-_SECONDS = 60.0
+_SECONDS = 120.0
 _ADMIN = 1 << 21
 
 

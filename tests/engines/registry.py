@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import yaml
 
-_SECONDS = 30.0
+_SECONDS = 120.0
 USER, PASSWORD = "puller", "right"
 # What `htpasswd -B` makes of it, with few rounds.
 _HASHED = "$2b$04$GmiQaSQj0ozSSy5zzg4Ipu36GAuFYM0V/AzJ/qnOMP3uUDj16.Ul2"

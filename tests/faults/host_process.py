@@ -21,7 +21,7 @@ from tests.ownership import assert_no_work_left
 from tests.postgres import free_port
 from tests.server.hosting import a_message
 
-SECONDS = 60
+SECONDS = 120
 ENDED = (run_pb2.RUN_STATE_COMPLETED, run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_CANCELLED)
 
 _CONFIG = """

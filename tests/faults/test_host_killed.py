@@ -21,7 +21,7 @@ from tests.sandbox import needs_sandbox
 
 ENDED = (run_pb2.RUN_STATE_COMPLETED, run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_CANCELLED)
 SLOW = {"MODELS__DEFAULT": "demo-slow", "MODELS__DEMO__SLOW_CHUNK_SECONDS": "0.1"}
-SECONDS = 90
+SECONDS = 120
 
 
 @asynccontextmanager

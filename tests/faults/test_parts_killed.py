@@ -11,7 +11,7 @@ from portway.v1 import content_pb2, run_pb2
 from tests.e2e.stack import Stack, started
 from tests.sandbox import needs_sandbox
 
-SECONDS = 60
+SECONDS = 120
 
 
 async def works(stack: Stack, text: str) -> bool:

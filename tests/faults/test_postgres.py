@@ -69,7 +69,7 @@ class Load:
 
     async def more(self, count: int) -> None:
         enough = len(self.acknowledged) + count
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(120):
             while len(self.acknowledged) < enough:  # noqa: ASYNC110 - many tasks add to it
                 await asyncio.sleep(0.01)
 
@@ -79,7 +79,7 @@ class Load:
 
     async def __aexit__(self, *_: object) -> None:
         self._stop.set()
-        await asyncio.wait_for(asyncio.gather(*self._callers), 90)
+        await asyncio.wait_for(asyncio.gather(*self._callers), 120)
 
 
 async def check(process: HostProcess, server: PostgresServer, name: str, load: Load) -> None:

@@ -44,7 +44,7 @@ async def test_spending_survives_kills_in_the_middle_of_answers(tmp_path: Path) 
                 accepted = await submit(host, "hi", "k1", "chat")
             for kill in range(1, KILLS + 1):
                 # Told from the disk before the call has ended.
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(120):
                     while (await spent(process, run_id=accepted.run_id)).calls < 2 * kill:  # noqa: ASYNC110 - another process
                         await asyncio.sleep(0.01)
                 await process.restart()

@@ -25,8 +25,8 @@ FIXTURES = HERE / "fixtures" / "models.json"
 API_KEY = "aimock-test-key"
 
 _LISTENING = re.compile(r"listening on (http://127\.0\.0\.1:\d+)")
-_START_SECONDS = 30
-_STOP_SECONDS = 5
+_START_SECONDS = 120
+_STOP_SECONDS = 30
 
 
 @dataclass(frozen=True)

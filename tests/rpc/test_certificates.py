@@ -35,7 +35,7 @@ class Secured:
         """Who the server thinks has called."""
         async with open_channel(self.server.server.address, token=token or None, tls=tls) as channel:
             with errors_by_meaning():
-                await Stub(channel).method("Say")(EchoMessage(text="hi"), timeout=10)
+                await Stub(channel).method("Say")(EchoMessage(text="hi"), timeout=60)
         caller: Caller = self.servicer.calls[-1].caller
         return caller
 

@@ -33,7 +33,7 @@ SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 async def test_it_serves_on_a_unix_socket(tmp_path: Path) -> None:
     async with echo_server(address=f"unix:{tmp_path}/echo.sock") as echo:
         assert echo.server.port is None
-        assert (await echo.stub.method("Say")(EchoMessage(text="hi"), timeout=5)).text == "hi"
+        assert (await echo.stub.method("Say")(EchoMessage(text="hi"), timeout=60)).text == "hi"
 
 
 async def test_a_port_in_use_is_a_clear_error() -> None:
@@ -52,17 +52,17 @@ async def test_health_needs_no_token_and_knows_each_service() -> None:
     async with echo_server() as echo:
         health = health_pb2_grpc.HealthStub(echo.stranger)
         for service in ("", ECHO.full_name):
-            answer = await health.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=service), timeout=60)
             assert answer.status == SERVING
         with pytest.raises(NotFound), errors_by_meaning():
-            await health.Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=5)
-        unknown = health.Watch(health_pb2.HealthCheckRequest(service="nobody"), timeout=5)
+            await health.Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=60)
+        unknown = health.Watch(health_pb2.HealthCheckRequest(service="nobody"), timeout=60)
         assert (await unknown.read()).status == SERVICE_UNKNOWN
 
 
 async def test_health_follows_the_state_of_a_service() -> None:
     async with echo_server() as echo:
-        watch = health_pb2_grpc.HealthStub(echo.stranger).Watch(health_pb2.HealthCheckRequest(), timeout=5)
+        watch = health_pb2_grpc.HealthStub(echo.stranger).Watch(health_pb2.HealthCheckRequest(), timeout=60)
         assert (await watch.read()).status == SERVING
         echo.server.set_serving(ECHO.full_name, False)
         assert (await watch.read()).status == NOT_SERVING
@@ -73,13 +73,13 @@ async def test_health_follows_the_state_of_a_service() -> None:
 async def test_while_it_drains_it_says_so_finishes_what_runs_and_refuses_what_is_new() -> None:
     async with echo_server() as echo:
         health = health_pb2_grpc.HealthStub(echo.stranger)
-        running = asyncio.ensure_future(echo.stub.method("Say")(EchoMessage(text="wait"), timeout=10))
+        running = asyncio.ensure_future(echo.stub.method("Say")(EchoMessage(text="wait"), timeout=60))
         await echo.servicer.waiting.wait()
         stopping = asyncio.ensure_future(echo.server.stop(10))
         await echo.server.draining.wait()
-        assert (await health.Check(health_pb2.HealthCheckRequest(), timeout=5)).status == NOT_SERVING
+        assert (await health.Check(health_pb2.HealthCheckRequest(), timeout=60)).status == NOT_SERVING
         with pytest.raises(Unavailable) as refused, errors_by_meaning():
-            await echo.stub.method("Say")(EchoMessage(), timeout=5)
+            await echo.stub.method("Say")(EchoMessage(), timeout=60)
         echo.servicer.release.set()
         answer = await running
         await stopping
@@ -90,7 +90,7 @@ async def test_while_it_drains_it_says_so_finishes_what_runs_and_refuses_what_is
 
 async def test_what_outlasts_the_grace_time_is_cancelled_and_the_caller_may_retry() -> None:
     async with echo_server() as echo:
-        call = echo.stub.method("Count", "unary_stream")(EchoMessage(count=1, text="wait"), timeout=10)
+        call = echo.stub.method("Count", "unary_stream")(EchoMessage(count=1, text="wait"), timeout=60)
         await call.read()
         await echo.servicer.waiting.wait()
         await echo.server.stop(0)
@@ -102,7 +102,7 @@ async def test_what_outlasts_the_grace_time_is_cancelled_and_the_caller_may_retr
 @pytest.mark.parametrize("method", ["Count", "Chat"])
 async def test_ending_in_the_middle_of_many_streams_logs_no_bug(method: str, logs: Logs) -> None:
     async with echo_server() as echo:
-        calls = [echo.stub.method(method, "stream_stream")(timeout=10) for _ in range(20)]
+        calls = [echo.stub.method(method, "stream_stream")(timeout=60) for _ in range(20)]
         for call in calls:
             await call.write(EchoMessage(count=1000))
             await call.read()
@@ -137,7 +137,7 @@ async def reflect(channel: grpc.aio.Channel, version: str, symbol: str = "") -> 
         f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
-    )(timeout=5)
+    )(timeout=60)
     question = {"file_containing_symbol": symbol} if symbol else {"list_services": ""}
     await call.write(reflection_pb2.ServerReflectionRequest(**question))
     answer = await call.read()
@@ -154,7 +154,7 @@ async def test_channelz_shows_operators_the_servers_sockets_and_others_nothing()
             channelz_pb2.GetServersRequest(), timeout=5
         )
         with pytest.raises(NotPermitted), errors_by_meaning():
-            await channelz_pb2_grpc.ChannelzStub(echo.member).GetServers(channelz_pb2.GetServersRequest(), timeout=5)
+            await channelz_pb2_grpc.ChannelzStub(echo.member).GetServers(channelz_pb2.GetServersRequest(), timeout=60)
         with pytest.raises(NotFound), errors_by_meaning():
             await channelz_pb2_grpc.ChannelzStub(echo.admin).GetServer(
                 channelz_pb2.GetServerRequest(server_id=2**62), timeout=5
@@ -169,12 +169,12 @@ async def test_it_serves_over_tls_and_refuses_a_client_that_does_not_trust_it(tm
     async with echo_server(**options) as echo:
         async with open_channel(echo.server.address, tls=ClientTls(ca=tls.certificate)) as channel:
             with pytest.raises(NotAuthenticated), errors_by_meaning():
-                await Stub(channel).method("Say")(EchoMessage(), timeout=5)
+                await Stub(channel).method("Say")(EchoMessage(), timeout=60)
         async with open_channel(echo.server.address, tls=ClientTls()) as channel:
             with pytest.raises(Unavailable), errors_by_meaning():
-                await Stub(channel).method("Say")(EchoMessage(), timeout=5)
+                await Stub(channel).method("Say")(EchoMessage(), timeout=60)
         with pytest.raises(Unavailable), errors_by_meaning():
-            await echo.stub.method("Say")(EchoMessage(), timeout=5)
+            await echo.stub.method("Say")(EchoMessage(), timeout=60)
 
 
 async def test_a_tls_file_that_is_missing_is_named(tmp_path: Path) -> None:
@@ -194,14 +194,14 @@ async def test_a_server_that_is_not_there_is_unreachable() -> None:
         address = echo.server.address
     async with open_channel(address) as channel:
         with pytest.raises(Unavailable) as refused, errors_by_meaning():
-            await Stub(channel).method("Say")(EchoMessage(), timeout=5)
+            await Stub(channel).method("Say")(EchoMessage(), timeout=60)
     assert refused.value.reason == "UNREACHABLE"
 
 
 async def test_the_servicer_learns_that_the_server_drains() -> None:
     servicer = EchoServicer()
     async with echo_server(servicer) as echo:
-        await echo.stub.method("Say")(EchoMessage(), timeout=5)
+        await echo.stub.method("Say")(EchoMessage(), timeout=60)
         (call,) = servicer.calls
         assert not call.draining.is_set()
     assert call.draining.is_set()

@@ -221,7 +221,7 @@ def test_settings_that_cannot_be_used_end_the_start_with_a_reason(
     process: RuntimeProcess, arguments: tuple[str, ...], environment: dict[str, str], code: int, part: str
 ) -> None:
     started = process.start(*arguments, **environment)
-    _, errors = started.communicate(timeout=30)
+    _, errors = started.communicate(timeout=120)
     assert started.returncode == code
     assert part in errors
     assert "Traceback" not in errors
@@ -232,7 +232,7 @@ def test_a_port_in_use_is_told(process: RuntimeProcess) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         started = process.start("--listen", f"127.0.0.1:{taken.getsockname()[1]}")
-        _, errors = started.communicate(timeout=30)
+        _, errors = started.communicate(timeout=120)
     assert started.returncode == 1
     assert "the port is in use" in errors
 
@@ -240,7 +240,7 @@ def test_a_port_in_use_is_told(process: RuntimeProcess) -> None:
 async def test_a_second_runtime_on_the_same_folder_is_refused(process: RuntimeProcess) -> None:
     async with process.serving():
         first = process.process
-        _, errors = process.start("--ready-file", str(process.ready_file) + "2").communicate(timeout=30)
+        _, errors = process.start("--ready-file", str(process.ready_file) + "2").communicate(timeout=120)
         process.process, second = first, process.process
         assert second is not None
         assert second.returncode == 1
@@ -250,7 +250,7 @@ async def test_a_second_runtime_on_the_same_folder_is_refused(process: RuntimePr
 def test_a_data_folder_that_cannot_be_written_is_told(process: RuntimeProcess, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     started = process.start("--data", str(tmp_path / "file" / "data"))
-    _, errors = started.communicate(timeout=30)
+    _, errors = started.communicate(timeout=120)
     assert started.returncode == 1
     assert "cannot be used (Not a directory" in errors
     assert "Traceback" not in errors
@@ -259,6 +259,6 @@ def test_a_data_folder_that_cannot_be_written_is_told(process: RuntimeProcess, t
 def test_credentials_that_others_may_read_are_refused(process: RuntimeProcess) -> None:
     process.credentials.chmod(0o644)
     started = process.start()
-    _, errors = started.communicate(timeout=30)
+    _, errors = started.communicate(timeout=120)
     assert started.returncode == EXIT_CODE
     assert "chmod 600" in errors

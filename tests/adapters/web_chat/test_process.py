@@ -15,6 +15,7 @@ import pytest
 
 from portway.v1 import adapter_pb2
 from tests.fakes.chat_host import ChatHost
+from tests.postgres import free_port
 from tests.waiting import until
 
 CONFIGURATION = 78
@@ -89,13 +90,13 @@ async def test_it_says_where_it_serves_to_this_user_alone_and_ends_when_asked(ho
 
 async def test_the_same_key_and_sessions_hold_after_a_restart(host: ChatHost, tmp_path: Path) -> None:
     async with httpx.AsyncClient(follow_redirects=True) as browser:
-        async with process(host, tmp_path) as running:
+        port = free_port()
+        async with process(host, tmp_path, listen=f"127.0.0.1:{port}") as running:
             first = str((await ready(tmp_path))["address"])
             assert (await browser.get(first)).status_code == 200
             running.send_signal(signal.SIGKILL)
             await running.wait()
         (tmp_path / "ready.json").unlink()
-        port = first.split(":")[2].split("/")[0]
         async with process(host, tmp_path, listen=f"127.0.0.1:{port}"):
             again = str((await ready(tmp_path))["address"])
             assert again == first

@@ -67,7 +67,7 @@ async def test_input_for_a_command_that_closed_it_holds_up_no_end(backend: Backe
         writing = asyncio.create_task(running.write(b"x" * 4 * MEBI))
         await run(sandbox, "touch go")
         assert (await running.wait()).exit_code == 4
-        await asyncio.wait_for(writing, 20)
+        await asyncio.wait_for(writing, 60)
         await running.write(b"after the end")
         running.close_input()
         await running.close()
@@ -83,7 +83,7 @@ async def test_a_write_that_waits_ends_when_the_command_does(backend: Backend) -
         await running.kill()
         ended = await running.wait()
         assert (ended.status, ended.signal) == (ExitStatus.KILLED, 9)
-        await asyncio.wait_for(writing, 20)
+        await asyncio.wait_for(writing, 60)
         await running.close()
 
 
@@ -98,7 +98,7 @@ async def test_a_write_that_waits_ends_when_the_command_does(backend: Backend) -
 )
 async def test_the_end_of_a_command_is_the_end_of_all_that_it_started(backend: Backend, left: str) -> None:
     async with sandbox_of(backend) as sandbox:
-        out, _errors, ended = await asyncio.wait_for(run(sandbox, f"{left}\necho done; exit 6"), 20)
+        out, _errors, ended = await asyncio.wait_for(run(sandbox, f"{left}\necho done; exit 6"), 60)
         assert (out, ended.exit_code) == (b"done\n", 6)
         found, _errors, _ended = await run(
             sandbox, "for each in /proc/[0-9]*; do tr '\\0' ' ' < $each/cmdline; echo; done | grep -c '^sleep 600'"

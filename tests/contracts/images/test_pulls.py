@@ -17,7 +17,7 @@ from tests.box.inside import dial, new_session
 from tests.contracts.images.scripted_registry import TOKEN, Said, ScriptedRegistry
 from tests.contracts.images.test_images import in_engine
 from tests.engines.registry import MACHINE, MANIFEST, PASSWORD, Registry, digest_of
-from tests.waiting import until
+from tests.waiting import until, until_told
 
 
 def a_repository() -> str:
@@ -244,6 +244,14 @@ async def test_a_pull_that_is_given_up_or_stalls_leaves_nothing(told: Scripted, 
         await until(lambda: bool(left_in(box)) and told.registry.connections > 0)
         call.cancel()
         await until(lambda: not left_in(box) and told.registry.connections == 0)
+
+        async def name_is_free() -> bool:
+            """The last of it to go."""
+            with pytest.raises(PortwayError) as refused:
+                await pull(channel, told.reference)
+            return "is being imported" not in refused.value.message
+
+        await until_told(name_is_free)
     await nothing_came(told, PortwayError, "no data came")
     box.kill()
     box.start()

@@ -13,7 +13,7 @@ from tests.fakes.services.api import KEY, Asked, document, never, page
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TEXT = "echo: hello there"
-WAIT = 20
+WAIT = 60
 
 
 async def test_it_streams_an_answer_and_ends_with_the_whole(subject: Subject) -> None:

@@ -55,7 +55,7 @@ async def test_a_staged_version_takes_over_while_the_old_one_finishes(folder: Pa
             async with supervisor.keeper(ID).lease() as new:
                 assert (new.plugin.version, new.generation) == ("2.0.0", old.generation + 1)
                 assert not old.end.done()
-        await asyncio.wait_for(asyncio.shield(old.end), 20)
+        await asyncio.wait_for(asyncio.shield(old.end), 60)
         assert supervisor.statuses()[ID].generation == new.generation
 
 

@@ -14,7 +14,7 @@ from tests.fakes.adapter_client import AdapterClient, an_adapter
 from tests.fakes.engine import text_of
 
 ROOT = Path(__file__).parents[3]
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 
 
 @dataclass(slots=True)

@@ -45,7 +45,7 @@ class Sink:
         self.given.put_nowait(delivery)
 
     async def next(self) -> Delivery:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self.given.get()
 
 
@@ -71,7 +71,7 @@ def told(delivery: Delivery, answer: Answer, **more: float) -> Result:
 
 async def until_state(database: Database, delivery: Delivery, state: DeliveryState) -> Delivery:
     deliveries = StoredDeliveries(database.reader)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             now = await deliveries.delivery(delivery.workspace_id, delivery.delivery_id)
             if now.state is state:

@@ -112,9 +112,9 @@ async def test_the_end_of_a_run_cuts_its_streams(tmp_path: Path) -> None:
 
         run = await played(host, runtime, script)
         assert run.state == run_pb2.RUN_STATE_COMPLETED
-        await asyncio.wait_for(reading[0], 10)
+        await asyncio.wait_for(reading[0], 60)
         assert errors == ["authentication_error"]
-        await asyncio.wait_for(api.client_left.wait(), 10)
+        await asyncio.wait_for(api.client_left.wait(), 60)
 
 
 async def test_a_program_that_leaves_ends_the_call_of_the_model(tmp_path: Path) -> None:
@@ -128,14 +128,14 @@ async def test_a_program_that_leaves_ends_the_call_of_the_model(tmp_path: Path) 
                 async for _ in stream:
                     break
                 await stream.close()
-                await asyncio.wait_for(api.client_left.wait(), 10)
+                await asyncio.wait_for(api.client_left.wait(), 60)
                 # The same before the first byte of an answer.
                 api.client_left.clear()
                 api.arrived.clear()
                 asking = asyncio.ensure_future(client.chat.completions.create(model="main", messages=HELLO))
                 await api.arrived.wait()
                 asking.cancel()
-                await asyncio.wait_for(api.client_left.wait(), 10)
+                await asyncio.wait_for(api.client_left.wait(), 60)
 
         await played(host, runtime, script)
 

@@ -36,7 +36,7 @@ async def test_revoking_a_token_ends_its_streams_and_no_others(served: Hosted) -
     ending, staying = await held_open(served, one.secret), await held_open(served, other.secret)
     await ask(served.channel, token_pb2.RevokeTokenRequest(token_id=one.token.token_id))
     with pytest.raises(NotAuthenticated) as ended:
-        await asyncio.wait_for(ending, 5.0)
+        await asyncio.wait_for(ending, 60)
     assert ended.value.reason == Reason.TOKEN_REVOKED
     assert not staying.done() and len(served.parts.access.streams) == 1
     staying.cancel()
@@ -44,11 +44,11 @@ async def test_revoking_a_token_ends_its_streams_and_no_others(served: Hosted) -
 
 async def test_a_stream_ends_with_the_time_of_its_token(served: Hosted) -> None:
     request = token_pb2.CreateTokenRequest(name="short", role=options_pb2.ROLE_OPERATOR)
-    request.ttl.FromMilliseconds(1500)
+    request.ttl.FromSeconds(3)
     made = await ask(served.channel, request)
     ending = await held_open(served, made.secret)
     with pytest.raises(NotAuthenticated) as ended:
-        await asyncio.wait_for(ending, 10.0)
+        await asyncio.wait_for(ending, 60)
     assert ended.value.reason == Reason.TOKEN_EXPIRED
 
 
@@ -77,11 +77,11 @@ async def test_streams_end_with_their_user_and_with_their_workspace(served: Host
     user.disabled = True
     await ask(served.channel, workspace_pb2.UpdateUserRequest(user=user))
     with pytest.raises(NotAuthenticated):
-        await asyncio.wait_for(of_user, 5.0)
+        await asyncio.wait_for(of_user, 60)
     team.disabled = True
     await ask(served.channel, workspace_pb2.UpdateWorkspaceRequest(workspace=team))
     with pytest.raises(WrongState) as ended:
-        await asyncio.wait_for(of_team, 5.0)
+        await asyncio.wait_for(of_team, 60)
     assert ended.value.reason == Reason.WORKSPACE_DISABLED
 
 

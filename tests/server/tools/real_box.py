@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portway.rpc.tokens import mint_token
+from tests.postgres import free_port
 
-_START_SECONDS = 30.0
-_STOP_SECONDS = 30.0
+_START_SECONDS = 120.0
+_STOP_SECONDS = 120.0
 
 
 @dataclass
@@ -37,7 +38,7 @@ class RealBox:
         with (self.folder / "box.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "portway.box", "--listen", self.address or "127.0.0.1:0"),
+                    *(sys.executable, "-m", "portway.box", "--listen", self.address or f"127.0.0.1:{free_port()}"),
                     *("--data", self.folder / "data", "--credentials", self.folder / "credentials.json"),
                     *("--ready-file", ready, "--config", settings),
                 ],

@@ -16,9 +16,10 @@ from portway.rpc.channel import open_channel
 from portway.rpc.status import errors_by_meaning
 from portway.rpc.tokens import mint_token
 from portway.v1 import runtime_pb2, runtime_pb2_grpc
+from tests.postgres import free_port
 
-_START_SECONDS = 30.0
-_STOP_SECONDS = 30.0
+_START_SECONDS = 120.0
+_STOP_SECONDS = 120.0
 
 
 @dataclass
@@ -37,7 +38,7 @@ class RealRuntime:
         with (self.folder / "runtime.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "portway.runtime", "--listen", self.address or "127.0.0.1:0"),
+                    *(sys.executable, "-m", "portway.runtime", "--listen", self.address or f"127.0.0.1:{free_port()}"),
                     *("--data", self.folder / "runtime", "--credentials", self.folder / "runtime-credentials.json"),
                     *("--plugins", self.plugins, "--ready-file", ready),
                 ],

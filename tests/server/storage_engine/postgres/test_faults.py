@@ -111,7 +111,7 @@ async def test_a_server_that_stays_away_refuses_work_and_serves_again_when_it_is
 async def test_a_host_that_stops_does_not_wait_for_a_server_that_is_away(
     far: DatabaseOptions, proxy: CuttingProxy
 ) -> None:
-    async with asyncio.timeout(10), open_database(far) as database:
+    async with asyncio.timeout(60), open_database(far) as database:
         await prepare(database)
         proxy.cut(refuse=True)
         refused = database.writer.submit(partial(both, number=1))

@@ -99,7 +99,7 @@ async def test_a_host_that_was_killed_on_another_machine_is_followed_when_its_le
         begun = time.monotonic()
         assert await opened_epoch(options) == 2
         # Not a measure of speed: the lease is what decides.
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 60
 
 
 async def test_a_host_that_was_frozen_finds_itself_replaced_and_writes_nothing_more(
@@ -128,7 +128,7 @@ async def test_a_writer_whose_lease_was_taken_breaks_and_changes_nothing(
             await database.writer.run(lambda tx: tx.execute("INSERT INTO workspaces (workspace_id) VALUES ('w')"))
         assert refused.value.reason == Reason.STALE_HOST
         with pytest.raises(Unavailable, match="taken over"):
-            await asyncio.wait_for(database.writer.broken(), 10)
+            await asyncio.wait_for(database.writer.broken(), 60)
     assert postgres.run("SELECT * FROM workspaces", postgres_database) == []
 
 
@@ -138,7 +138,7 @@ async def test_an_idle_host_notices_by_itself_that_its_lease_was_taken(
     async with open_database(options) as database:
         postgres.run("UPDATE leases SET fencing_token = fencing_token + 1 WHERE name = 'host'", postgres_database)
         with pytest.raises(Unavailable, match="taken over"):
-            await asyncio.wait_for(database.writer.broken(), 10)
+            await asyncio.wait_for(database.writer.broken(), 60)
 
 
 async def test_hosts_that_start_at_once_make_one_schema_and_one_of_them_owns_it(
