@@ -28,7 +28,6 @@ from portway.runtime.sdk import (
     StateScope,
 )
 
-_PASSED_ON = (FinishReason.LENGTH, FinishReason.CONTENT_FILTER)
 # Answers of one run to what people write while it answers.
 MAX_FURTHER = 16
 
@@ -98,7 +97,8 @@ class _Conversing:
             if not asked:
                 if await self._goes_on():
                     continue
-                self.finish = self._finish(may_call=may_call)
+                finish = self._asking.finish
+                self.finish = finish if may_call or finish is not FinishReason.STOP else FinishReason.TOOL_LIMIT
                 return
             number += 1
             turn = ToolRound(self._box, number, asked, left_out=self._asking.left_out, most=self._purse.calls_left)
@@ -144,12 +144,6 @@ class _Conversing:
         if self._ctx.permissions.allow("state"):
             await self._host.state.set(StateScope.CONVERSATION, PENDING_KEY, pending.dump())
         await self._host.interactions.request(asked)
-
-    def _finish(self, *, may_call: bool) -> FinishReason:
-        answer = self._asking.answer
-        if answer.finish_reason in _PASSED_ON:
-            return answer.finish_reason
-        return FinishReason.STOP if may_call else FinishReason.TOOL_LIMIT
 
 
 def _own_tools(ctx: RunContext, host: HostApi, settings: Settings, knowledge: Knowledge) -> Sequence[OwnTool]:

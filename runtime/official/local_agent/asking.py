@@ -46,6 +46,7 @@ FALLS_BACK = frozenset(
         Reason.UNAVAILABLE,
     }
 )
+PASSED_ON = (FinishReason.LENGTH, FinishReason.CONTENT_FILTER)
 TOO_LONG = frozenset({"model.context_length", Reason.PAYLOAD_TOO_LARGE})
 
 
@@ -212,6 +213,10 @@ class Asking:
         model_id = answer.usage.model_id or answer.model_id or self._models[0].model_id
         self._purse.paid_model(replace(answer.usage, model_id=model_id), estimate)
 
+    @property
+    def finish(self) -> FinishReason:
+        """Why the last answer ended, as far as people may want to know."""
+        return self.answer.finish_reason if self.answer.finish_reason in PASSED_ON else FinishReason.STOP
+
     def _is_empty(self) -> bool:
-        passed_on = (FinishReason.LENGTH, FinishReason.CONTENT_FILTER)
-        return not (self.message.text or self.message.tool_calls or self.answer.finish_reason in passed_on)
+        return not (self.message.text or self.message.tool_calls or self.answer.finish_reason in PASSED_ON)
