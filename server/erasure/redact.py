@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from portway.server.erasure.wire import event_tombstone, run_event_tombstone
 from portway.server.storage_engine.transaction import Params, ReadTransaction, Row, Transaction
+from portway.server.transcript.derived import forget_derived
 from portway.server.transcript.search import forget_text
 
 _LEDGER = """
@@ -61,7 +62,7 @@ WHERE workspace_id = :workspace_id AND conversation_id = :conversation_id
 _ITEM = """
 UPDATE transcript SET text = '', content = :empty, actor_id = '', actor_name = '', redact_time = :now, edit_time = 0,
   provider_message_id = ''
-WHERE workspace_id = :workspace_id AND item_number = :item_number
+WHERE workspace_id = :workspace_id AND item_number = :item_number RETURNING conversation_id, create_time
 """
 _TITLE = """
 UPDATE conversations SET title = '' WHERE workspace_id = :workspace_id AND conversation_id = :conversation_id
@@ -116,10 +117,13 @@ def redact_deliveries(tx: Transaction, workspace_id: str, conversation_id: str) 
 
 
 def redact_items(tx: Transaction, workspace_id: str, item_numbers: Sequence[int]) -> int:
-    """Items of the transcript, and what finds them."""
+    """Items of the transcript, what finds them, and what repeats them in other words."""
     for number in item_numbers:
-        tx.execute(_ITEM, {"workspace_id": workspace_id, "item_number": number, "empty": _EMPTY, "now": tx.now})
+        params: Params = {"workspace_id": workspace_id, "item_number": number, "empty": _EMPTY, "now": tx.now}
+        row = tx.one(_ITEM, params)
         forget_text(tx, number)
+        if row is not None:
+            forget_derived(tx, workspace_id, row[0], row[1])
     return len(item_numbers)
 
 

@@ -3,7 +3,7 @@
 A deleted value leaves its version behind, so that compare-and-set cannot be fooled by a re-creation.
 """
 
-from sqlalchemy import Table
+from sqlalchemy import Index, Table
 
 from portway.server.storage_engine.columns import metadata, number, text
 
@@ -20,4 +20,5 @@ state = Table(
     number("deleted"),
     number("update_time"),
     text("run_id"),
+    Index("state_by_scope", "workspace_id", "scope", "scope_key"),
 )

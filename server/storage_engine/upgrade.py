@@ -11,7 +11,7 @@ from portway.rpc.errors import Reason, WrongState
 from portway.server.storage_engine.backup import copy_database, keep_newest
 from portway.server.storage_engine.migrations.snapshot import current_snapshot
 
-HEAD = "0025"
+HEAD = "0023"
 """The newest revision under `migrations/versions`."""
 
 _BACKUPS_KEPT = 3

@@ -7,6 +7,7 @@ from portway.rpc.errors import NotFound
 from portway.server.storage_engine.reader import Reader
 from portway.server.storage_engine.rows import columns, typed, values
 from portway.server.storage_engine.transaction import Params, ReadTransaction, Row, Transaction
+from portway.server.transcript.derived import forget_summaries
 from portway.server.transcript.search import Placement, copy_index, forget_text, index_text, search_rows
 from portway.server.transcript.types import NewItem, Order, PageQuery, Role, SearchQuery, TranscriptItem
 
@@ -48,7 +49,8 @@ ORDER BY sequence LIMIT :limit
 _BY_ID = f"SELECT {COLUMNS} FROM transcript WHERE workspace_id = :workspace_id AND item_id = :item_id"
 _REPLACE = """
 UPDATE transcript SET text = :text, content = :content, edit_time = :edit_time, redact_time = :redact_time
-WHERE workspace_id = :workspace_id AND item_id = :item_id RETURNING item_number, conversation_id, role, kind
+WHERE workspace_id = :workspace_id AND item_id = :item_id
+RETURNING item_number, conversation_id, role, kind, create_time
 """
 
 COPY_LIMIT = 10_000
@@ -143,9 +145,11 @@ def _replace(
     )
     if row is None:
         raise NotFound.of("message", item_id)
-    forget_text(tx, row[0])
+    number, conversation_id, role, kind, create_time = row
+    forget_text(tx, number)
+    forget_summaries(tx, workspace_id, conversation_id, create_time)
     if text:
-        index_text(tx, row[0], Placement(workspace_id, *row[1:]), text)
+        index_text(tx, number, Placement(workspace_id, conversation_id, role, kind), text)
 
 
 def read_page(tx: ReadTransaction, workspace_id: str, query: PageQuery) -> list[TranscriptItem]:

@@ -1,4 +1,4 @@
--- made from revisions 60cad316b534d948826aaa280c3a5580b80a10d18d34feb6ed58730d3bca1085
+-- made from revisions 1024200954f6d3fe90bed4334c0d41c92acd0801bb8c735e73969fcc63e912b5
 CREATE TABLE alembic_version (
     version_num VARCHAR(32) NOT NULL,
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
@@ -634,3 +634,5 @@ CREATE TABLE listeners (
 );
 CREATE INDEX listeners_enabled ON listeners (workspace_id, listener_id) WHERE enabled = 1;
 UPDATE alembic_version SET version_num='0025' WHERE alembic_version.version_num = '0013';
+CREATE INDEX state_by_scope ON state (workspace_id, scope, scope_key);
+UPDATE alembic_version SET version_num='0023' WHERE alembic_version.version_num = '0025';

@@ -1,4 +1,4 @@
--- made from revisions 60cad316b534d948826aaa280c3a5580b80a10d18d34feb6ed58730d3bca1085
+-- made from revisions 1024200954f6d3fe90bed4334c0d41c92acd0801bb8c735e73969fcc63e912b5
 CREATE TABLE adapter_cursors (
   workspace_id TEXT NOT NULL,
   adapter_id TEXT NOT NULL,
@@ -603,10 +603,11 @@ CREATE INDEX skill_files_by_blob ON skill_files (workspace_id, sha256);
 CREATE INDEX spending_by_agent ON spending (workspace_id, agent_id, day);
 CREATE INDEX spending_by_conversation ON spending (workspace_id, conversation_id, day);
 CREATE INDEX spending_by_day ON spending (workspace_id, day);
+CREATE INDEX state_by_scope ON state (workspace_id, scope, scope_key);
 CREATE INDEX storage_by_blob ON storage (workspace_id, sha256) WHERE sha256 <> '';
 CREATE UNIQUE INDEX tokens_by_id ON tokens (token_id);
 CREATE UNIQUE INDEX transcript_by_id ON transcript (workspace_id, item_id);
 CREATE UNIQUE INDEX transcript_by_sequence ON transcript (workspace_id, conversation_id, sequence);
 CREATE INDEX user_actors_by_user ON user_actors (workspace_id, user_id);
 CREATE UNIQUE INDEX users_by_name ON users (workspace_id, name);
-INSERT INTO alembic_version (version_num) VALUES ('0025');
+INSERT INTO alembic_version (version_num) VALUES ('0023');
