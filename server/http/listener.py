@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from portway.rpc.errors import InvalidInput, WrongState
 from portway.rpc.serving import TlsConfig
 from portway.rpc.transport import is_loopback
+from portway.server.http.patience import patient_protocol
 
 if TYPE_CHECKING:
     import uvicorn
@@ -25,9 +26,10 @@ Application = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """`connections`: more are answered with 503."""
+    """`connections`: more are answered with 503. `head_seconds`: how long the head of a request may take."""
 
     connections: int = 512
+    head_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def http_config(application: Application, limits: HttpLimits, tls: TlsConfig | N
         access_log=False,
         log_config=None,
         lifespan="off",
-        http="h11",
+        http=patient_protocol(limits.head_seconds),
         ws="none",
         server_header=False,
         proxy_headers=False,
