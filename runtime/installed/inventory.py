@@ -11,7 +11,7 @@ from portway.runtime.installed.store import FileRecords
 from portway.runtime.installed.types import Record, Version
 from portway.runtime.plugins.catalog import Contents
 from portway.runtime.plugins.discover import find_plugins
-from portway.runtime.plugins.types import Problem
+from portway.runtime.plugins.types import BrokenPlugin, Problem
 from portway.runtime.signing.judge import SignatureRules
 
 MAX_REMEMBERED = 500
@@ -58,12 +58,13 @@ class Inventory:
     def look(self) -> Contents:
         """What there is now."""
         current = {one.plugin_id: one for one in self._records.all().values() if one.installed}
-        refused = [problem for record in current.values() for problem in self._refused(record)]
-        without = {problem.plugin for problem in refused}
+        refused = [plugin for record in current.values() if (plugin := self._refused(record)) is not None]
+        without = {plugin.id for plugin in refused}
         places = [self.place(record) for plugin_id, record in sorted(current.items()) if plugin_id not in without]
         found = find_plugins(self._sources.bundled, self._sources.added, places, installed_first=self._replace_bundled)
-        problems = (*found.problems, *self._records.problems(), *refused)
-        return Contents.of(replace(found, problems=problems), self._disabled())
+        problems = (*found.problems, *self._records.problems())
+        found = replace(found, broken=(*found.broken, *refused), problems=problems)
+        return Contents.of(found, self._disabled())
 
     def place(self, record: Record) -> Path:
         """Where the current version of an installed plugin lies."""
@@ -81,13 +82,17 @@ class Inventory:
             if name not in named and self._folders.versions / name not in in_use:
                 self._folders.remove(name)
 
-    def _refused(self, record: Record) -> Sequence[Problem]:
+    def _refused(self, record: Record) -> BrokenPlugin | None:
+        """An installed plugin whose current version may not run."""
         version = record.version(record.current)
         if version is None:
-            message = "the version that its record names is not kept; install it again"
-            return [Problem(record.plugin_id, str(self._folders.records), message)]
+            problem = Problem(record.plugin_id, "version", "the current one is not kept any more; install it again")
+            return BrokenPlugin(record.plugin_id, "", self._folders.versions, False, [problem])
         refusal = self._signatures.refusal(version.signature.key_id if version.signature else "")
-        return [Problem(record.plugin_id, f"version {version.version}", refusal)] if refusal else []
+        if not refusal:
+            return None
+        problem = Problem(record.plugin_id, f"version {version.version}", refusal)
+        return BrokenPlugin(record.plugin_id, version.version, self.place_of(version), False, [problem])
 
     def _disabled(self) -> Mapping[str, str]:
         records = self._records.all().items()

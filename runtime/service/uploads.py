@@ -1,6 +1,8 @@
 """Zips of plugins as they come over the wire: so many at once, and none that stalls."""
 
 import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from portway.rpc.call import Call
 from portway.rpc.errors import DeadlineExceeded, InvalidInput, Reason
@@ -12,6 +14,9 @@ from portway.runtime.waiting import to_the_end
 from portway.v1 import runtime_pb2 as pb
 
 IDLE_SECONDS = 30.0
+WHOLE_SECONDS = 900.0
+T = TypeVar("T")
+
 Upload = Call[pb.InstallPluginRequest, None]
 
 
@@ -38,7 +43,7 @@ class Uploads:
         incoming = self._installer.incoming(wanted)
         try:
             await to_the_end(asyncio.to_thread(incoming.open, self._installer.reserve))
-            await _receive(call, incoming)
+            await _in_time(_receive(call, incoming), WHOLE_SECONDS)
             return await self._installer.install(incoming, wanted)
         finally:
             await to_the_end(asyncio.to_thread(incoming.discard))
@@ -57,11 +62,15 @@ async def _receive(call: Upload, incoming: IncomingZip) -> None:
 
 
 async def _next(call: Upload) -> pb.InstallPluginRequest | None:
+    return await _in_time(call.read(), IDLE_SECONDS)
+
+
+async def _in_time(work: Awaitable[T], seconds: float) -> T:
     try:
-        async with asyncio.timeout(IDLE_SECONDS):
-            return await call.read()
+        async with asyncio.timeout(seconds):
+            return await work
     except TimeoutError:
-        raise DeadlineExceeded(f"nothing of the plugin arrived for {IDLE_SECONDS:g} s; send it again") from None
+        raise DeadlineExceeded(f"the plugin did not arrive within {seconds:g} s; send it again") from None
 
 
 def _wanted(first: pb.InstallPluginRequest | None) -> Wanted:

@@ -119,6 +119,9 @@ async def test_a_key_that_is_trusted_no_more_keeps_its_versions_from_running(
             assert not isinstance(await run.failure(), Unavailable)
         told = (await stub.ListRunners(pb.ListRunnersRequest())).problems
         assert any(other.key_id in problem.message for problem in told if problem.plugin == "test/one")
+        found = await plugin(stub)
+        assert (found.state, found.version) == (pb.PLUGIN_STATE_BROKEN, "2.0.0")
+        assert other.key_id in found.reason
         # A signed one takes its place.
         third = packed(tmp_path, "3.0.0")
         await install(stub, third, pb.InstallPluginStart(signature=one.sign(third)))
