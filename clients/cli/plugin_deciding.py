@@ -16,6 +16,7 @@ from portway.clients.endpoint import Endpoint
 from portway.clients.runtime import INSTALL_SECONDS
 from portway.rpc.errors import InvalidInput
 from portway.rpc.status import errors_by_meaning
+from portway.v1 import operations_pb2
 from portway.v1 import runtime_pb2 as pb
 
 _SUFFIX = ".sig"
@@ -150,7 +151,9 @@ def rollback(
 def remove(
     plugin_id: Plugin,
     force: Annotated[bool, typer.Option("--force", help="Even while it has runs; they fail.")] = False,
-    delete_data: Annotated[bool, typer.Option("--delete-data", help="Also what it kept in its folder.")] = False,
+    delete_data: Annotated[
+        bool, typer.Option("--delete-data", help="Also what it kept: in its folder, and in its area of the host.")
+    ] = False,
 ) -> None:
     """Remove an installed plugin with all of its versions."""
 
@@ -160,6 +163,12 @@ def remove(
                 request = pb.RemovePluginRequest(plugin_id=plugin_id, force=force, delete_data=delete_data)
                 await runtime.stub.RemovePlugin(request, timeout=INSTALL_SECONDS)
         typer.echo(f"removed {plugin_id}")
+        if delete_data:
+            async with session.host(endpoint) as host:
+                with errors_by_meaning():
+                    forget = operations_pb2.DeletePluginDataRequest(plugin_id=plugin_id)
+                    answer = await host.operations.DeletePluginData(forget, timeout=INSTALL_SECONDS)
+            typer.echo(f"deleted its folder and {answer.object_count} stored values")
 
     session.run(work)
 

@@ -10,6 +10,7 @@ from portway.server.operations.usage import measure
 from portway.server.retention.config import KINDS, RetentionConfig
 from portway.server.retention.reaper import RetentionReaper
 from portway.server.retention.store import StoredMarks
+from portway.server.storage.forget import forget_plugin
 from portway.server.storage_engine.database import Database
 from portway.v1 import operations_pb2 as pb
 
@@ -68,6 +69,10 @@ class OperationsServicer:
                 pb.RemovedRows(workspace_id=one.workspace_id, kind=one.kind, row_count=one.rows) for one in removed
             ]
         )
+
+    async def DeletePluginData(self, request: pb.DeletePluginDataRequest, call: _Call) -> pb.DeletePluginDataResponse:
+        count = await forget_plugin(self._database, request.plugin_id)
+        return pb.DeletePluginDataResponse(object_count=count)
 
     async def GetEncryption(self, request: pb.GetEncryptionRequest, call: _Call) -> pb.GetEncryptionResponse:
         return pb.GetEncryptionResponse(encryption=_encryption(await self._rotation.state()))

@@ -64,7 +64,7 @@ async def test_a_plugin_from_the_first_version_to_the_last(tmp_path: Path) -> No
         await _switched_off_and_on(stack)
         assert "rolled back test/one 1.0.0 (before: 1.1.0)" in await tell(stack, "rollback", "test/one")
         assert "the first" in await answer(stack)
-        await tell(stack, "remove", "test/one")
+        assert "0 stored values" in await tell(stack, "remove", "test/one", "--delete-data")
         await tell(stack, "show", "test/one", code=3)
 
 

@@ -381,3 +381,47 @@ class RotateEncryptionKeyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RotateEncryptionKeyResponse: _TypeAlias = RotateEncryptionKeyResponse  # noqa: Y015
+
+@_typing.final
+class DeletePluginDataRequest(_message.Message):
+    """DeletePluginDataRequest names a plugin."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLUGIN_ID_FIELD_NUMBER: _builtins.int
+    plugin_id: _builtins.str
+    """`author/name`."""
+    def __init__(
+        self,
+        *,
+        plugin_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plugin_id", b"plugin_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeletePluginDataRequest: _TypeAlias = DeletePluginDataRequest  # noqa: Y015
+
+@_typing.final
+class DeletePluginDataResponse(_message.Message):
+    """DeletePluginDataResponse tells how much it was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECT_COUNT_FIELD_NUMBER: _builtins.int
+    object_count: _builtins.int
+    """Stored values."""
+    def __init__(
+        self,
+        *,
+        object_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["object_count", b"object_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeletePluginDataResponse: _TypeAlias = DeletePluginDataResponse  # noqa: Y015

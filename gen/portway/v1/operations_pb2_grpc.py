@@ -46,6 +46,11 @@ class OperationsServiceStub:
                 request_serializer=portway_dot_v1_dot_operations__pb2.ApplyRetentionRequest.SerializeToString,
                 response_deserializer=portway_dot_v1_dot_operations__pb2.ApplyRetentionResponse.FromString,
                 _registered_method=True)
+        self.DeletePluginData = channel.unary_unary(
+                '/portway.v1.OperationsService/DeletePluginData',
+                request_serializer=portway_dot_v1_dot_operations__pb2.DeletePluginDataRequest.SerializeToString,
+                response_deserializer=portway_dot_v1_dot_operations__pb2.DeletePluginDataResponse.FromString,
+                _registered_method=True)
         self.GetEncryption = channel.unary_unary(
                 '/portway.v1.OperationsService/GetEncryption',
                 request_serializer=portway_dot_v1_dot_operations__pb2.GetEncryptionRequest.SerializeToString,
@@ -80,6 +85,15 @@ class OperationsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeletePluginData(self, request, context):
+        """DeletePluginData deletes what a plugin stored in its own area, in every workspace; nothing else of it. For a plugin that was removed: one
+        that still runs may store again. Asked again it deletes what came since.
+        Errors: UNAVAILABLE (the database). Cancelling ends it after the current unit; what was deleted stays so.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetEncryption(self, request, context):
         """GetEncryption tells which key is in use and how many secrets still lie under older ones.
         Errors: none of its own. Cancelling has no effect.
@@ -109,6 +123,11 @@ def add_OperationsServiceServicer_to_server(servicer, server):
                     servicer.ApplyRetention,
                     request_deserializer=portway_dot_v1_dot_operations__pb2.ApplyRetentionRequest.FromString,
                     response_serializer=portway_dot_v1_dot_operations__pb2.ApplyRetentionResponse.SerializeToString,
+            ),
+            'DeletePluginData': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeletePluginData,
+                    request_deserializer=portway_dot_v1_dot_operations__pb2.DeletePluginDataRequest.FromString,
+                    response_serializer=portway_dot_v1_dot_operations__pb2.DeletePluginDataResponse.SerializeToString,
             ),
             'GetEncryption': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEncryption,
@@ -177,6 +196,33 @@ class OperationsService:
             '/portway.v1.OperationsService/ApplyRetention',
             portway_dot_v1_dot_operations__pb2.ApplyRetentionRequest.SerializeToString,
             portway_dot_v1_dot_operations__pb2.ApplyRetentionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeletePluginData(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/portway.v1.OperationsService/DeletePluginData',
+            portway_dot_v1_dot_operations__pb2.DeletePluginDataRequest.SerializeToString,
+            portway_dot_v1_dot_operations__pb2.DeletePluginDataResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,11 @@ class OperationsServiceStub:
     minutes. What a live run, a pending delivery or an open question needs stays.
     Errors: INVALID_ARGUMENT (an unknown kind). Cancelling ends it after the current unit; what was removed stays so.
     """
+    DeletePluginData: _grpc.UnaryUnaryMultiCallable[_operations_pb2.DeletePluginDataRequest, _operations_pb2.DeletePluginDataResponse]
+    """DeletePluginData deletes what a plugin stored in its own area, in every workspace; nothing else of it. For a plugin that was removed: one
+    that still runs may store again. Asked again it deletes what came since.
+    Errors: UNAVAILABLE (the database). Cancelling ends it after the current unit; what was deleted stays so.
+    """
     GetEncryption: _grpc.UnaryUnaryMultiCallable[_operations_pb2.GetEncryptionRequest, _operations_pb2.GetEncryptionResponse]
     """GetEncryption tells which key is in use and how many secrets still lie under older ones.
     Errors: none of its own. Cancelling has no effect.
@@ -69,6 +74,11 @@ class OperationsServiceAsyncStub(OperationsServiceStub):
     """ApplyRetention removes at once what is older than it is kept, in small units; the host does so by itself every few
     minutes. What a live run, a pending delivery or an open question needs stays.
     Errors: INVALID_ARGUMENT (an unknown kind). Cancelling ends it after the current unit; what was removed stays so.
+    """
+    DeletePluginData: _aio.UnaryUnaryMultiCallable[_operations_pb2.DeletePluginDataRequest, _operations_pb2.DeletePluginDataResponse]  # type: ignore[assignment]
+    """DeletePluginData deletes what a plugin stored in its own area, in every workspace; nothing else of it. For a plugin that was removed: one
+    that still runs may store again. Asked again it deletes what came since.
+    Errors: UNAVAILABLE (the database). Cancelling ends it after the current unit; what was deleted stays so.
     """
     GetEncryption: _aio.UnaryUnaryMultiCallable[_operations_pb2.GetEncryptionRequest, _operations_pb2.GetEncryptionResponse]  # type: ignore[assignment]
     """GetEncryption tells which key is in use and how many secrets still lie under older ones.
@@ -104,6 +114,17 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         """ApplyRetention removes at once what is older than it is kept, in small units; the host does so by itself every few
         minutes. What a live run, a pending delivery or an open question needs stays.
         Errors: INVALID_ARGUMENT (an unknown kind). Cancelling ends it after the current unit; what was removed stays so.
+        """
+
+    @_abc_1.abstractmethod
+    def DeletePluginData(
+        self,
+        request: _operations_pb2.DeletePluginDataRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.DeletePluginDataResponse, _abc.Awaitable[_operations_pb2.DeletePluginDataResponse]]:
+        """DeletePluginData deletes what a plugin stored in its own area, in every workspace; nothing else of it. For a plugin that was removed: one
+        that still runs may store again. Asked again it deletes what came since.
+        Errors: UNAVAILABLE (the database). Cancelling ends it after the current unit; what was deleted stays so.
         """
 
     @_abc_1.abstractmethod

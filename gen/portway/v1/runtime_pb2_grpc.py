@@ -267,7 +267,7 @@ class RuntimeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemovePlugin(self, request, context):
-        """RemovePlugin removes an installed plugin and all of its versions. What it stored in the host stays there.
+        """RemovePlugin removes an installed plugin and all of its versions. What it stored in the host stays there until OperationsService.DeletePluginData.
         Errors: NOT_FOUND, FAILED_PRECONDITION with reason IN_USE (runs under way and not forced), PLUGIN_BUNDLED (it belongs to the installation: disable
         it instead), MANAGED_BY_CONFIG (it comes from a folder of the operator). Cancelling: goes on.
         """

@@ -108,7 +108,7 @@ class RuntimeServiceStub:
     Errors: NOT_FOUND (plugin or version), FAILED_PRECONDITION (there is no earlier version; as InstallPlugin). Cancelling: goes on.
     """
     RemovePlugin: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.RemovePluginRequest, _runtime_pb2.RemovePluginResponse]
-    """RemovePlugin removes an installed plugin and all of its versions. What it stored in the host stays there.
+    """RemovePlugin removes an installed plugin and all of its versions. What it stored in the host stays there until OperationsService.DeletePluginData.
     Errors: NOT_FOUND, FAILED_PRECONDITION with reason IN_USE (runs under way and not forced), PLUGIN_BUNDLED (it belongs to the installation: disable
     it instead), MANAGED_BY_CONFIG (it comes from a folder of the operator). Cancelling: goes on.
     """
@@ -209,7 +209,7 @@ class RuntimeServiceAsyncStub(RuntimeServiceStub):
     Errors: NOT_FOUND (plugin or version), FAILED_PRECONDITION (there is no earlier version; as InstallPlugin). Cancelling: goes on.
     """
     RemovePlugin: _aio.UnaryUnaryMultiCallable[_runtime_pb2.RemovePluginRequest, _runtime_pb2.RemovePluginResponse]  # type: ignore[assignment]
-    """RemovePlugin removes an installed plugin and all of its versions. What it stored in the host stays there.
+    """RemovePlugin removes an installed plugin and all of its versions. What it stored in the host stays there until OperationsService.DeletePluginData.
     Errors: NOT_FOUND, FAILED_PRECONDITION with reason IN_USE (runs under way and not forced), PLUGIN_BUNDLED (it belongs to the installation: disable
     it instead), MANAGED_BY_CONFIG (it comes from a folder of the operator). Cancelling: goes on.
     """
@@ -397,7 +397,7 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runtime_pb2.RemovePluginRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runtime_pb2.RemovePluginResponse, _abc.Awaitable[_runtime_pb2.RemovePluginResponse]]:
-        """RemovePlugin removes an installed plugin and all of its versions. What it stored in the host stays there.
+        """RemovePlugin removes an installed plugin and all of its versions. What it stored in the host stays there until OperationsService.DeletePluginData.
         Errors: NOT_FOUND, FAILED_PRECONDITION with reason IN_USE (runs under way and not forced), PLUGIN_BUNDLED (it belongs to the installation: disable
         it instead), MANAGED_BY_CONFIG (it comes from a folder of the operator). Cancelling: goes on.
         """

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from portway.rpc.errors import NotFound, Stale
 from portway.server.state.store import StoredState, delete_value, set_value
 from portway.server.state.types import Scope, StateSpace
+from portway.server.storage.forget import forget_plugin
 from portway.server.storage.store import StoredStorage, delete_object, put_object
 from portway.server.storage.types import Area, StorageSpace
 from portway.server.storage_engine.database import Database
 from portway.server.storage_engine.prefixes import prefix_end
+from portway.server.storage_engine.transaction import Transaction
 
 SPACE = StateSpace("default", "assistant", Scope.CONVERSATION, "cnv_1")
 OBJECTS = StorageSpace("default", Area.PLUGIN, "portway/notes")
@@ -128,3 +130,23 @@ def test_a_prefix_is_exactly_a_range(prefix: str, text: str) -> None:
     end = prefix_end(prefix)
     in_range = text >= prefix and (not end or text < end)
     assert in_range == text.startswith(prefix)
+
+
+async def test_a_plugin_that_was_removed_can_be_forgotten(database: Database) -> None:
+    storage = StoredStorage(database.reader)
+    mine = [StorageSpace(workspace, Area.PLUGIN, "test/one") for workspace in ("ws_forget_1", "ws_forget_2")]
+    others = [
+        StorageSpace("ws_forget_1", Area.PLUGIN, "test/other"),
+        StorageSpace("ws_forget_1", Area.BINDING, "test/one"),
+    ]
+
+    def fill(tx: Transaction) -> None:
+        for space in (*mine, *others):
+            for number in range(250):
+                put_object(tx, space, f"key-{number}", size=5, value=b"value")
+
+    await database.writer.run(fill)
+    assert await forget_plugin(database, "test/one") == 500
+    assert [await storage.used(space) for space in mine] == [(0, 0), (0, 0)]
+    assert [await storage.used(space) for space in others] == [(250, 1250), (250, 1250)]
+    assert await forget_plugin(database, "test/one") == 0

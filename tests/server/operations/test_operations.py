@@ -89,7 +89,11 @@ async def test_who_may_and_what_is_known(served: Hosted) -> None:
         await applied(served, "everything")
     async with calling_as(served, "operator") as channel:
         await ask(channel, operations_pb2.GetStorageUsageRequest())
-        for request in (operations_pb2.ApplyRetentionRequest(), operations_pb2.RotateEncryptionKeyRequest()):
+        for request in (
+            operations_pb2.ApplyRetentionRequest(),
+            operations_pb2.RotateEncryptionKeyRequest(),
+            operations_pb2.DeletePluginDataRequest(plugin_id="test/one"),
+        ):
             with pytest.raises(NotPermitted):
                 await ask(channel, request)
 

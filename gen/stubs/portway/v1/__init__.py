@@ -165,6 +165,8 @@ __all__ = (
     "DeleteModelProviderResponse",
     "DeleteModelRequest",
     "DeleteModelResponse",
+    "DeletePluginDataRequest",
+    "DeletePluginDataResponse",
     "DeleteScheduleRequest",
     "DeleteScheduleResponse",
     "DeleteSessionRequest",
@@ -8193,6 +8195,36 @@ class DeleteModelResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("portway.v1", "DeleteModelResponse", DeleteModelResponse)
+
+
+@dataclass(eq=False, repr=False)
+class DeletePluginDataRequest(betterproto2.Message):
+    """
+    DeletePluginDataRequest names a plugin.
+    """
+
+    plugin_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    `author/name`.
+    """
+
+
+default_message_pool.register_message("portway.v1", "DeletePluginDataRequest", DeletePluginDataRequest)
+
+
+@dataclass(eq=False, repr=False)
+class DeletePluginDataResponse(betterproto2.Message):
+    """
+    DeletePluginDataResponse tells how much it was.
+    """
+
+    object_count: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
+    """
+    Stored values.
+    """
+
+
+default_message_pool.register_message("portway.v1", "DeletePluginDataResponse", DeletePluginDataResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -31413,6 +31445,19 @@ class OperationsServiceSyncStub:
             ApplyRetentionResponse.FromString,
         )(message)
 
+    def delete_plugin_data(self, message: "DeletePluginDataRequest") -> "DeletePluginDataResponse":
+        """
+        DeletePluginData deletes what a plugin stored in its own area, in every workspace; nothing else of it. For a plugin that was removed: one
+        that still runs may store again. Asked again it deletes what came since.
+        Errors: UNAVAILABLE (the database). Cancelling ends it after the current unit; what was deleted stays so.
+        """
+
+        return self._channel.unary_unary(
+            "/portway.v1.OperationsService/DeletePluginData",
+            DeletePluginDataRequest.SerializeToString,
+            DeletePluginDataResponse.FromString,
+        )(message)
+
     def get_encryption(self, message: "GetEncryptionRequest | None" = None) -> "GetEncryptionResponse":
         """
         GetEncryption tells which key is in use and how many secrets still lie under older ones.
@@ -31491,6 +31536,29 @@ class OperationsServiceStub(betterproto2_grpclib.ServiceStub):
             "/portway.v1.OperationsService/ApplyRetention",
             message,
             ApplyRetentionResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def delete_plugin_data(
+        self,
+        message: "DeletePluginDataRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "DeletePluginDataResponse":
+        """
+        DeletePluginData deletes what a plugin stored in its own area, in every workspace; nothing else of it. For a plugin that was removed: one
+        that still runs may store again. Asked again it deletes what came since.
+        Errors: UNAVAILABLE (the database). Cancelling ends it after the current unit; what was deleted stays so.
+        """
+
+        return await self._unary_unary(
+            "/portway.v1.OperationsService/DeletePluginData",
+            message,
+            DeletePluginDataResponse,
             timeout=timeout,
             deadline=deadline,
             metadata=metadata,
@@ -33620,7 +33688,7 @@ class RuntimeServiceSyncStub:
 
     def remove_plugin(self, message: "RemovePluginRequest") -> "RemovePluginResponse":
         """
-        RemovePlugin removes an installed plugin and all of its versions. What it stored in the host stays there.
+        RemovePlugin removes an installed plugin and all of its versions. What it stored in the host stays there until OperationsService.DeletePluginData.
         Errors: NOT_FOUND, FAILED_PRECONDITION with reason IN_USE (runs under way and not forced), PLUGIN_BUNDLED (it belongs to the installation: disable
         it instead), MANAGED_BY_CONFIG (it comes from a folder of the operator). Cancelling: goes on.
         """
@@ -34033,7 +34101,7 @@ class RuntimeServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "RemovePluginResponse":
         """
-        RemovePlugin removes an installed plugin and all of its versions. What it stored in the host stays there.
+        RemovePlugin removes an installed plugin and all of its versions. What it stored in the host stays there until OperationsService.DeletePluginData.
         Errors: NOT_FOUND, FAILED_PRECONDITION with reason IN_USE (runs under way and not forced), PLUGIN_BUNDLED (it belongs to the installation: disable
         it instead), MANAGED_BY_CONFIG (it comes from a folder of the operator). Cancelling: goes on.
         """
