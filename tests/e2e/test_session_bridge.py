@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import pytest
 
 from portway.clients.host import Accepted
 from portway.v1 import run_pb2
@@ -49,6 +52,7 @@ async def desk(folder: Path) -> AsyncIterator[Desk]:
         "agents": [
             {"agent_id": "desk", "name": "desk", "runner_id": AGENT},
             {"agent_id": "hasty", "name": "hasty", "runner_id": AGENT, "config": {"timeout_seconds": 0.5}},
+            {"agent_id": "patient", "name": "patient", "runner_id": AGENT, "config": {"timeout_seconds": 5}},
             {"agent_id": "nowhere", "name": "nowhere", "runner_id": AGENT, "config": {"bridge": "other"}},
         ],
         "bindings": [{"binding_id": "all", "scope": "BINDING_SCOPE_GLOBAL", "agent_id": "desk"}],
@@ -111,3 +115,60 @@ async def test_a_message_is_answered_by_whoever_sits_there(tmp_path: Path) -> No
             async with httpx.AsyncClient(trust_env=False) as client:
                 refused = await client.post(f"http://127.0.0.1:{here.port}/messages", json={"id": "x"})
             assert refused.status_code == 401
+
+
+def plugins(here: Desk) -> list[int]:
+    """Processes of the bridge's plugin in this installation."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                name, _, rest = (entry / "stat").read_text().partition("(")[2].rpartition(")")
+                if name.startswith("pw:") and "session" in name and _is_of(int(rest.split()[1]), here):
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def _is_of(pid: int, here: Desk) -> bool:
+    while pid > 1:
+        if str(here.stack.data).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return True
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return False
+
+
+@pytest.mark.heavy
+async def test_however_a_run_ends_its_message_is_taken_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It starts no program: what could be left is a message that nobody waits for any more."""
+    seen: list[str] = []
+    async with desk(tmp_path) as here, served(here), here.stack.client() as host:
+        for ending in ("finished", "cancelled", "deadline", "plugin", "runtime", "host", "box"):
+            sent = await here.send("are you there?", "patient" if ending == "deadline" else "desk")
+            message = await here.waiting(sent.run_id)
+            seen.append(ending)
+            match ending:
+                case "finished" | "box":
+                    if ending == "box":
+                        await here.stack.restarted("box", await here.stack.kill("box"))
+                    # Without a box nothing is lost: the message waits on.
+                    assert message.exists()
+                    (here.folder / "answer.md").write_text("here", encoding="utf-8")
+                    (here.folder / "answer.md").replace(here.folder / "outbox" / f"{sent.run_id}.md")
+                case "cancelled":
+                    await host.runs.cancel(sent.run_id)
+                case "plugin":
+                    killed = plugins(here)
+                    assert killed
+                    for pid in killed:
+                        os.kill(pid, signal.SIGKILL)
+                case "runtime" | "host":
+                    await here.stack.restarted(ending, await here.stack.kill(ending))
+            await until(lambda path=message: not path.exists())  # type: ignore[misc]
+            expected = {"finished": "", "box": "", "deadline": "harness.timeout", "plugin": "runner.crashed"}
+            run = await here.end(sent.run_id)
+            assert run.error.code == expected.get(ending, run.error.code), (ending, run.error)
+            assert not list((here.folder / "inbox").iterdir())
+    with capsys.disabled():
+        print(f"\nmessages seen, all taken back after: {', '.join(seen)}")

@@ -8,20 +8,29 @@ whole). `token` in the folder opens the queue.
 
 import argparse
 import asyncio
+import fcntl
 import json
+import math
 import os
 import re
 import secrets
+import socket
+import stat
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from portway.runtime.official.session_bridge.proof import proof_of
 
 MAX_WAITING = 64
 MAX_MESSAGE = 2 * 1024 * 1024
@@ -30,6 +39,7 @@ MAX_WAIT_SECONDS = 86_400.0
 # Files that nobody waits for any more, from before the queue was killed.
 _KEPT_SECONDS = 86_400.0
 _LOOK_SECONDS = 0.1
+_NONCE = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
@@ -37,23 +47,33 @@ class MessageQueue:
     """The folder and who waits for it."""
 
     def __init__(self, folder: Path) -> None:
+        """Raises BlockingIOError where another queue has the folder."""
         self.inbox, self.outbox = folder / "inbox", folder / "outbox"
         self._waiting: set[str] = set()
         for one in (folder, self.inbox, self.outbox):
             one.mkdir(mode=0o700, exist_ok=True)
+        # As long as this process: another queue over the same folder would take its answers away.
+        self._lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._token = _token(folder / "token")
         self._sweep()
 
     def opens(self, header: str) -> bool:
         return secrets.compare_digest(header.encode(), f"Bearer {self._token}".encode())
 
+    def proof(self, nonce: str) -> str:
+        """What only who knows the token can say."""
+        return proof_of(self._token, nonce)
+
     @asynccontextmanager
     async def entered(self, message_id: str, message: object) -> AsyncIterator[None]:
         """The message is in the inbox while the block runs; its answer goes with it."""
         self._waiting.add(message_id)
-        paths = (self.inbox / f"{message_id}.json", self.outbox / f"{message_id}.md")
+        # Answers that came when nobody waited for them any more.
+        self._sweep()
+        unfinished = self.inbox / f".{message_id}"
+        paths = (self.inbox / f"{message_id}.json", self.outbox / f"{message_id}.md", unfinished)
         try:
-            unfinished = self.inbox / f".{message_id}"
             # It may hold the token of the run's bridge.
             unfinished.touch(mode=0o600)
             unfinished.write_text(json.dumps(message, ensure_ascii=False, indent=2), encoding="utf-8")
@@ -62,7 +82,8 @@ class MessageQueue:
         finally:
             self._waiting.discard(message_id)
             for path in paths:
-                path.unlink(missing_ok=True)
+                with suppress(IsADirectoryError, PermissionError):
+                    path.unlink(missing_ok=True)
 
     def refuses(self, message_id: str) -> int:
         """The status with which a message is not taken; 0 where it is."""
@@ -84,34 +105,71 @@ class MessageQueue:
         oldest = time.time() - _KEPT_SECONDS
         for folder in (self.inbox, self.outbox):
             for path in folder.iterdir():
-                if path.lstat().st_mtime < oldest:
-                    path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    if path.lstat().st_mtime < oldest and path.stem.lstrip(".") not in self._waiting:
+                        path.unlink()
 
 
-def application(queue: MessageQueue) -> Starlette:
-    async def take(request: Request) -> Response:
-        if not queue.opens(request.headers.get("authorization", "")):
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The queue as HTTP."""
+
+    queue: MessageQueue
+
+    async def hello(self, request: Request) -> Response:
+        """Who asks learns that the token is known here, and not the token."""
+        said = await _said(request)
+        nonce = said.get("nonce") if isinstance(said, dict) else None
+        if not isinstance(nonce, str) or not _NONCE.fullmatch(nonce):
+            return _problem(400, "a nonce is 64 hexadecimal digits")
+        return JSONResponse({"proof": self.queue.proof(nonce)})
+
+    async def messages(self, request: Request) -> Response:
+        """Waits for the answer to a message."""
+        if not self.queue.opens(request.headers.get("authorization", "")):
             return _problem(401, "the token is that of the file `token` in the bridge's folder")
-        if int(request.headers.get("content-length") or MAX_MESSAGE + 1) > MAX_MESSAGE:
-            return _problem(413, f"a message has at most {MAX_MESSAGE >> 20} MiB")
+        said = await _said(request)
+        if said is None:
+            return _problem(413, f"a message is JSON of at most {MAX_MESSAGE >> 20} MiB, with its length")
         try:
-            said = json.loads(await request.body())
             message_id, seconds = str(said["id"]), float(said["wait_seconds"])
         except (ValueError, KeyError, TypeError):
             return _problem(400, "a message is {id, wait_seconds, text, context}")
-        if refused := queue.refuses(message_id):
+        if not math.isfinite(seconds):
+            return _problem(400, "wait_seconds is a number")
+        if refused := self.queue.refuses(message_id):
             return _problem(refused, "the id is wrong or in use, or too many messages wait")
-        async with queue.entered(message_id, said):
-            try:
-                async with asyncio.timeout(min(max(seconds, 0.0), MAX_WAIT_SECONDS)):
-                    text = await queue.answer(message_id, request)
-            except TimeoutError:
-                return _problem(504, "nobody answered in time")
-            except ValueError as error:
-                return _problem(422, str(error))
+        async with self.queue.entered(message_id, said):
+            return await self._answered(request, message_id, min(max(seconds, 0.0), MAX_WAIT_SECONDS))
+
+    async def _answered(self, request: Request, message_id: str, seconds: float) -> Response:
+        try:
+            async with asyncio.timeout(seconds):
+                text = await self.queue.answer(message_id, request)
+        except TimeoutError:
+            return _problem(504, "nobody answered in time")
+        except ValueError as error:
+            return _problem(422, str(error))
+        except OSError as error:
+            return _problem(422, f"the answer cannot be read: {error.strerror}; it is a plain file")
         return JSONResponse({"text": text or ""})
 
-    return Starlette(routes=[Route("/messages", take, methods=["POST"])])
+
+def application(queue: MessageQueue) -> Starlette:
+    door = Door(queue)
+    routes = [Route("/messages", door.messages, methods=["POST"]), Route("/hello", door.hello, methods=["POST"])]
+    return Starlette(routes=routes)
+
+
+async def _said(request: Request) -> Any:
+    """The body as JSON; None where it is none, or too long."""
+    length = request.headers.get("content-length", "")
+    if not length.isascii() or not length.isdigit() or int(length) > MAX_MESSAGE:
+        return None
+    try:
+        return json.loads(await request.body())
+    except (ValueError, RecursionError):
+        return None
 
 
 def _problem(status: int, message: str) -> Response:
@@ -119,7 +177,11 @@ def _problem(status: int, message: str) -> Response:
 
 
 def _read(path: Path) -> str:
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+    # A pipe would be waited for until somebody writes into it.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(path, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("the answer is no plain file")
         data = file.read(MAX_ANSWER + 1)
     if len(data) > MAX_ANSWER:
         raise ValueError(f"the answer has more than {MAX_ANSWER >> 10} KiB")
@@ -138,8 +200,21 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--folder", type=Path, required=True)
     given = parser.parse_args()
-    queue = MessageQueue(given.folder)
-    uvicorn.run(application(queue), host="127.0.0.1", port=given.port, log_level="warning", access_log=False)
+    try:
+        queue = MessageQueue(given.folder)
+    except BlockingIOError:
+        sys.exit(f"another queue serves {given.folder}: end it, or give this one a folder of its own")
+    except OSError as error:
+        sys.exit(f"{given.folder} cannot be used: {error.strerror}; give the bridge a folder of your own")
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", given.port))
+        except OSError as error:
+            said = f"port {given.port} cannot be had: {error.strerror}"
+            sys.exit(f"{said}; give the bridge another one, here and in runtime.session_bridges")
+        config = uvicorn.Config(application(queue), log_level="warning", access_log=False)
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -5,15 +5,14 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
-
 from portway.runtime.harness.allowances import SESSION_BRIDGES
-from portway.runtime.harness.failures import EMPTY_OUTPUT, LOST, NO_PLACE, PROGRAM_ERROR, TIMEOUT, excerpt
+from portway.runtime.harness.failures import EMPTY_OUTPUT, NO_PLACE
 from portway.runtime.harness.job import check_prompt
 from portway.runtime.harness.mcp import NAME, McpServer, mcp_document
 from portway.runtime.harness.project import context_document
 from portway.runtime.harness.runner import MESSAGE_KEY
 from portway.runtime.harness.settings import MAX_SECONDS, number, text
+from portway.runtime.official.session_bridge.handing_over import Desk, handed_over
 from portway.runtime.sdk import (
     AgentRunner,
     HostApi,
@@ -25,13 +24,10 @@ from portway.runtime.sdk import (
     RunResult,
 )
 
-_MARGIN_SECONDS = 5.0
-_MAX_ANSWER = 1024 * 1024
-
 
 class SessionBridge(AgentRunner):
     async def run(self, ctx: RunContext, host: HostApi) -> AsyncIterator[RunResult]:
-        port, folder = _bridge(text(ctx.config, "bridge", "default"))
+        desk = _bridge(text(ctx.config, "bridge", "default"))
         seconds = number(ctx.config, "timeout_seconds", 600.0, MAX_SECONDS)
         check_prompt(ctx)
         message = {"id": ctx.run_id, "wait_seconds": seconds, "text": ctx.input.text, "context": context_document(ctx)}
@@ -40,38 +36,14 @@ class SessionBridge(AgentRunner):
             server = McpServer(NAME, ctx.runtime.bridge_url, {"Authorization": f"Bearer {host.bridge_token}"})
             message["mcp"] = json.loads(mcp_document((server,)))
         yield Progress("waiting for the desktop session")
-        said = await _handed_over(port, folder, message, seconds)
+        said = await handed_over(desk, message, seconds)
         if not said.strip():
             raise RunFailure(EMPTY_OUTPUT, "the desktop session answered with an empty file")
         yield MessageCompleted.of_text(said, message_key=MESSAGE_KEY)
         yield RunCompleted()
 
 
-async def _handed_over(port: int, folder: Path, message: object, seconds: float) -> str:
-    """The connection is the message's life: when the run ends, the queue takes it back."""
-    try:
-        token = (folder / "token").read_text(encoding="ascii").strip()
-        async with httpx.AsyncClient(trust_env=False, timeout=seconds + _MARGIN_SECONDS) as client:
-            answer = await client.post(
-                f"http://127.0.0.1:{port}/messages", json=message, headers={"authorization": f"Bearer {token}"}
-            )
-    except httpx.TimeoutException as error:
-        raise _late(seconds) from error
-    except (OSError, httpx.HTTPError) as error:
-        raise RunFailure(
-            LOST, f"the session bridge at port {port} is not there ({excerpt(str(error))}); start it", retryable=True
-        ) from error
-    if answer.status_code == httpx.codes.GATEWAY_TIMEOUT:
-        raise _late(seconds)
-    if answer.status_code != httpx.codes.OK or len(answer.content) > _MAX_ANSWER:
-        raise RunFailure(PROGRAM_ERROR, f"the session bridge refused: {answer.status_code} {excerpt(answer.text)}")
-    try:
-        return str(answer.json()["text"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunFailure(PROGRAM_ERROR, f"port {port} answers, and is no session bridge") from error
-
-
-def _bridge(name: str) -> tuple[int, Path]:
+def _bridge(name: str) -> Desk:
     bridges = json.loads(os.environ.get(SESSION_BRIDGES) or "{}")
     if name not in bridges:
         raise RunFailure(
@@ -79,8 +51,4 @@ def _bridge(name: str) -> tuple[int, Path]:
             f"the operator of this machine has no session bridge {name!r}: set runtime.session_bridges (port, folder)",
         )
     port, folder = bridges[name]
-    return port, Path(folder)
-
-
-def _late(seconds: float) -> RunFailure:
-    return RunFailure(TIMEOUT, f"nobody answered in the desktop session within {seconds:g} s", retryable=True)
+    return Desk(port, Path(folder))
