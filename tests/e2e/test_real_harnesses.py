@@ -66,7 +66,7 @@ def sleepers(marker: str = "sleep\0003599") -> list[str]:
 async def real(folder: Path, kind: str) -> AsyncIterator[Real]:
     modules = await asyncio.to_thread(installed_peers, HARNESSES) / "node_modules"
     # Mounts must be open to every user, which a home directory is not.
-    agents = []
+    agents: list[dict[str, object]] = []
     for agent, (runner, package, program) in PROGRAMS.items():
         source = folder / "programs" / agent
         await asyncio.to_thread(_copied, modules / package, source)
@@ -86,6 +86,7 @@ async def real(folder: Path, kind: str) -> AsyncIterator[Real]:
                     "box_policy": policy,
                 }
             )
+    agents += presets(folder / "programs" / "claude")
     async with start_aimock(FIXTURES) as mock:
         provider = {
             "kind": kind,
@@ -101,6 +102,42 @@ async def real(folder: Path, kind: str) -> AsyncIterator[Real]:
         }
         async with started(folder, config=json.dumps(settings)) as stack:
             yield Real(stack, mock)
+
+
+def presets(program: Path) -> list[dict[str, object]]:
+    """Claude Code as any command: the preset as it is, and a command of one's own over all of it."""
+    policy = {
+        "tools": ["exec"],
+        "session_template": "{conversation_id}",
+        "mounts": [{"source": str(program), "target": "/opt/claude"}],
+    }
+    # Without tools, so that the mock's journal has the whole of a request.
+    own = [
+        "/opt/claude/claude",
+        "-p",
+        "--tools",
+        "",
+        "--model",
+        "some-model",
+        "--system-prompt",
+        "An own persona.",
+        "{text}",
+    ]
+    configs: dict[str, dict[str, object]] = {
+        "preset": {"preset": "claude", "environment": "PATH=/opt/claude:/usr/bin:/bin", "arguments": '["--tools", ""]'},
+        "preset-own": {"preset": "claude", "command": json.dumps(own)},
+        "preset-absent": {"preset": "claude"},
+    }
+    return [
+        {
+            "agent_id": name,
+            "name": name,
+            "runner_id": "plugin:portway/exec/default",
+            "config": config | {"timeout_seconds": 120},
+            "box_policy": policy,
+        }
+        for name, config in configs.items()
+    ]
 
 
 def _copied(source: Path, target: Path) -> None:
@@ -183,3 +220,23 @@ async def test_cancel_deadline_and_a_killed_box_leave_nothing_of_a_program(tmp_p
             await here.stack.restarted("box", old)
             again, _ = await here.say(host, agent, "say hello", uuid.uuid4().hex)
             assert again.reply is not None and again.reply.content == "Hello from the mock.", again.run.error
+
+
+async def test_the_preset_of_any_command_is_claude_code_with_a_neutral_persona(tmp_path: Path) -> None:
+    async with real(tmp_path, "anthropic") as here, here.stack.client() as host:
+        talk = uuid.uuid4().hex
+        # What a user of the program would have set counts for nothing: the settings are those of the project.
+        told, _ = await here.say(host, "preset", "say hello", talk)
+        assert told.reply is not None and told.reply.content.strip() == "Hello from the mock.", told.run.error
+        asked = json.dumps(await here.mock.requests())
+        assert "You are a helpful assistant that answers messages of a chat" in asked
+        # No session: the next message knows nothing of this one.
+        again, _ = await here.say(host, "preset", "and again", talk)
+        assert again.reply is not None and again.reply.content.strip() == "Hello again from the mock."
+        last = json.dumps((await here.mock.requests())[-1])
+        assert "and again" in last and "say hello" not in last
+        own, _ = await here.say(host, "preset-own", "say hello", uuid.uuid4().hex)
+        assert own.reply is not None and own.reply.content.strip() == "Hello from the mock.", own.run.error
+        assert "An own persona." in json.dumps((await here.mock.requests())[-1])
+        absent, _ = await here.say(host, "preset-absent", "say hello", uuid.uuid4().hex)
+        assert absent.run.error.code == "harness.cli_missing", absent.run.error
