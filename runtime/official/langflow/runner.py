@@ -21,6 +21,8 @@ from portway.runtime.sdk.service import (
 from portway.runtime.sdk.service.reading import object_at, object_of, objects_at, text_at
 
 NAME = "Langflow"
+# Lines of a stream of server-sent events that hold no data.
+_BESIDE = (":", "event:", "id:", "retry:")
 
 
 class Langflow(AgentRunner):
@@ -61,7 +63,9 @@ class _Talk:
                 if reply.content_type != "text/event-stream":
                     raise self._service.bad(f"it is {reply.content_type or 'unnamed'} where a stream was expected")
                 async for line in reply.lines():
-                    # Each line is an event; some versions name them as server-sent events do.
+                    # Each line is an event; some versions, and servers in between, write them as server-sent events.
+                    if line.startswith(_BESIDE):
+                        continue
                     for result in self._take(object_of(NAME, line.removeprefix("data:").strip())):
                         yield result
         if not self._complete:

@@ -19,7 +19,7 @@ CONNECT_SECONDS = 10.0
 _OWN_NAMES = (".localhost", ".local", ".lan", ".internal", ".home.arpa", ".home", ".corp", ".intranet")
 
 
-class AddressRefused(Exception):
+class AddressRefused(httpx2.TransportError):
     """A connection would lead to an address that is not asked. Nothing was sent there, nothing was connected."""
 
 

@@ -130,9 +130,8 @@ class Service:
 
     def broken(self, error: httpx2.HTTPError, *, reading: bool) -> ServiceFailure:
         """What a failure of the connection means. The library's own text is left out: it may quote a URL."""
-        refusal = _refusal_in(error)
-        if refusal is not None:
-            return ServiceFailure(MISCONFIGURED, f"{self.name}: {refusal}; correct base_url")
+        if isinstance(error, AddressRefused):
+            return ServiceFailure(MISCONFIGURED, f"{self.name} is not asked: {error}; correct its address")
         when = "while its answer was read" if reading else "while it was asked"
         if isinstance(error, httpx2.ConnectTimeout | httpx2.PoolTimeout):
             message = f"{self.name} was not reached within {self.options.connect_seconds:g} s"
@@ -151,7 +150,7 @@ class Service:
                 response = await deadline.step(self._client.send(request, stream=True))
             except httpx2.HTTPError as error:
                 again = isinstance(error, _NEVER_SENT) or request.method == "GET"
-                if not again or number == MAX_TRIES or _refusal_in(error) is not None:
+                if not again or number == MAX_TRIES or isinstance(error, AddressRefused):
                     raise self.broken(error, reading=False) from None
                 pause = 0.2 * number
             else:
@@ -202,11 +201,3 @@ def _pause(response: httpx2.Response) -> float | None:
         except ValueError:
             return None
     return min(max(seconds, 0.0), 86_400.0) if math.isfinite(seconds) else None
-
-
-def _refusal_in(error: BaseException | None) -> AddressRefused | None:
-    for _ in range(8):
-        if error is None or isinstance(error, AddressRefused):
-            return error
-        error = error.__cause__ or error.__context__
-    return None

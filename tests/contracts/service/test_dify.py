@@ -11,7 +11,7 @@ from tests.fakes.services.dify import FORM, paused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-IDS = {"task_id": "task-1", "conversation_id": "conversation-1"}
+IDS = {"task_id": "task-1", "conversation_id": "00000000-0000-4000-8000-000000000001"}
 
 
 def said(*happened: dict[str, Any]) -> Answer:
@@ -95,6 +95,62 @@ async def test_reasoning_between_tags_is_no_text(dify: Subject) -> None:
     run = await dify.ask()
     assert run.message == "Yes < no"
     assert "".join(result.message_delta.reasoning for result in run.results) == "Hmm"
+
+
+async def test_a_character_that_is_cut_in_two_is_whole(dify: Subject) -> None:
+    halves = [b'{"event": "message", "answer": "a\\ud83d"}', b'{"event": "message", "answer": "\\ude00b \\udc00"}']
+    end = b'{"event": "message_end", "metadata": {}}'
+    dify.fake.will(stream(*(b"data: " + one + b"\n\n" for one in (*halves, end))))
+    assert (await dify.ask()).message == "a😀b \ufffd"
+
+
+async def test_a_pause_is_told_also_where_nothing_is_streamed(dify: Subject) -> None:
+    data = {"workflow_run_id": "run-1", "status": "paused", "reasons": [{"TYPE": "human_input_required", **FORM}]}
+    dify.fake.will(document({"event": "workflow_paused", "task_id": "task-1", **IDS, "data": data}))
+    run = await dify.ask(mode="chatflow", streaming=False)
+    assert run.kinds[-1] == "run_completed", run.results
+    question = dify.things.question
+    assert question is not None and question.title == FORM["node_title"]
+    about = answering(question.interaction_id, "approve", feedback="good", tone="a")
+    assert (await dify.ask("", about=about, mode="chatflow", streaming=False)).message == "it went out"
+
+
+async def test_what_a_model_thinks_and_takes_back_is_told_apart(dify: Subject) -> None:
+    thought = {"event": "reasoning_chunk", "data": {"reasoning": "Hm", "is_final": False}}
+    wrong, right = ({"event": name, "data": {"text": name}} for name in ("text_chunk", "text_replace"))
+    done = {"event": "workflow_finished", "data": {"status": "succeeded", "outputs": {"text": "text_replace"}}}
+    dify.fake.will(said(thought, wrong, right, done))
+    run = await dify.ask(mode="workflow")
+    assert run.message == "text_replace"
+    assert "".join(result.message_delta.reasoning for result in run.results) == "Hm"
+
+
+async def test_a_picture_that_it_makes_becomes_a_file_here_and_a_foreign_one_a_link(dify: Subject) -> None:
+    dify.fake.pages["/files/cat.png"] = Answer((b"picture",), 200, {"content-type": "image/png"})
+    own = {"event": "message_file", "type": "image", "belongs_to": "assistant", "url": "/files/cat.png?sign=1"}
+    asked_for = own | {"belongs_to": "user", "url": "/files/dog.png"}
+    inside = own | {"url": "http://localhost:1/secret.png"}
+    dify.fake.will(said({"event": "message", "answer": "Here"}, own, asked_for, inside, END))
+    run = await dify.ask()
+    (said_text, picture) = run.results[-2].message_completed.message.parts
+    assert said_text.text.text == "Here\n\nfile: http://localhost:1/secret.png"
+    kept, data = dify.things.artifacts[picture.image.artifact.artifact_id]
+    assert (kept.name, kept.mime_type, data) == ("cat.png", "image/png", b"picture")
+    fetch = next(one for one in dify.fake.asked if one.path == "/files/cat.png")
+    assert "authorization" not in fetch.headers
+
+
+async def test_a_conversation_that_is_over_is_begun_anew(dify: Subject) -> None:
+    await dify.ask()
+    over = {"code": "conversation_completed", "message": "The conversation has ended.", "status": 400}
+    dify.fake.will(document(over, 400))
+    assert (await dify.ask("again")).message.startswith("echo: again")
+    assert dify.fake.messages()[-1].body["conversation_id"] == ""
+    # What is not about the conversation leaves it as it is.
+    dify.fake.will(document({"code": "not_found", "message": "Workflow not found", "status": 404}, 404))
+    assert (await dify.ask()).error.code == "service.not_found"
+    await dify.ask("more")
+    assert dify.fake.messages()[-1].body["conversation_id"]
 
 
 async def test_sources_are_listed_unless_told_otherwise_and_usage_is_told(dify: Subject) -> None:

@@ -57,13 +57,15 @@ class Refused(Exception):
 
 @dataclass
 class FakeService(ABC):
-    """`asked` has all requests. `will` prepares answers to messages, in order, instead of the usual ones."""
+    """`asked` has all requests. `pages` are what else is there, for everybody. `will` prepares answers to messages, in
+    order, instead of the usual ones."""
 
     base_url: str = ""
     asked: list[Asked] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     client_left: asyncio.Event = field(default_factory=asyncio.Event)
+    pages: dict[str, Answer] = field(default_factory=dict)
     _answers: deque[Answer] = field(default_factory=deque)
 
     @abstractmethod
@@ -91,7 +93,7 @@ class FakeService(ABC):
         self.asked.append(asked)
         self.arrived.set()
         try:
-            answer = self.answer(asked)
+            answer = self.pages.get(asked.path) or self.answer(asked)
         except Refused as refusal:
             answer = refusal.answer
         else:

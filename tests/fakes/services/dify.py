@@ -1,5 +1,6 @@
 """Dify's application API, as it is documented."""
 
+import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,7 +62,9 @@ class FakeDify(FakeService):
         self.need(isinstance(body.get("query"), str) and body["query"], "query is required")
         self.need(body.get("response_mode") in ("streaming", "blocking"), "response_mode")
         self._files(body.get("files", []))
-        conversation_id = body.get("conversation_id") or f"conversation-{len(self.conversations) + 1}"
+        if given := body.get("conversation_id"):
+            self.need(_is_uuid(given), "conversation_id must be a valid UUID")
+        conversation_id = given or str(uuid.UUID(int=len(self.conversations) + 1, version=4))
         if body.get("conversation_id") and self.conversations.get(conversation_id) != body["user"]:
             raise Refused(document({"code": "not_found", "message": "Conversation Not Exists.", "status": 404}, 404))
         self.conversations[conversation_id] = body["user"]
@@ -111,6 +114,13 @@ def paused() -> Answer:
             ("", {"event": "workflow_paused", "data": {"reasons": []}, **_ids("")}),
         )
     )
+
+
+def _is_uuid(text: Any) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except (ValueError, AttributeError, TypeError):
+        return False
 
 
 def _ids(conversation_id: str) -> dict[str, str]:
