@@ -145,6 +145,18 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench
         yield Bench(channel)
 
 
+# One that streams events and the one that streams lines; what only concerns the client beneath is the same for all.
+ALWAYS = ("dify", "n8n")
+SOME = [pytest.param(name, marks=[] if name in ALWAYS else [pytest.mark.heavy]) for name in VENDORS]
+
+
+@pytest_asyncio.fixture(params=SOME, loop_scope="module")
+async def attacked(request: pytest.FixtureRequest, bench: Bench) -> AsyncIterator[Subject]:
+    """Two of the runners in every run of the tests, all of them in the heavy ones."""
+    async with bench.subject(request.param) as one:
+        yield one
+
+
 @pytest_asyncio.fixture(params=VENDORS, loop_scope="module")
 async def subject(request: pytest.FixtureRequest, bench: Bench) -> AsyncIterator[Subject]:
     async with bench.subject(request.param) as one:

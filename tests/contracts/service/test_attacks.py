@@ -9,6 +9,7 @@ from email.utils import formatdate
 from functools import cache
 from pathlib import Path
 from time import time
+from typing import Any
 
 import pytest
 
@@ -89,17 +90,20 @@ async def headers_without_end(_reader: asyncio.StreamReader, writer: asyncio.Str
 @pytest.mark.parametrize(
     ("peer", "codes"),
     [
-        (reset, {"service.bad_output"}),
+        # Whether the answer had begun when the connection broke is a matter of luck.
+        (reset, {"service.bad_output", "service.unavailable"}),
         (drip, {"service.timeout"}),
         (flood, {"service.bad_output", "service.too_large"}),
-        (nonsense, {"service.bad_output"}),
+        (nonsense, {"service.bad_output", "service.unavailable"}),
         (headers_without_end, {"service.bad_output", "service.unavailable"}),
     ],
     ids=lambda one: getattr(one, "__name__", ""),
 )
-async def test_connections_that_are_none(subject: Subject, peer: Peer, codes: set[str]) -> None:
+async def test_connections_that_are_none(attacked: Subject, peer: Peer, codes: set[str]) -> None:
+    # Only what never ends must run out of time.
+    config: dict[str, Any] = {"total_seconds": 0.7} if peer is drip else {}
     async with raw(peer) as url:
-        run = await subject.ask(**{subject.vendor.url_field: url, "total_seconds": 0.7})
+        run = await attacked.ask(**{attacked.vendor.url_field: url}, **config)
     assert run.error.code in codes, run.results
     assert run.error.retryable
 
@@ -113,88 +117,88 @@ def bomb(layers: int) -> bytes:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "br", "deflate"])
-async def test_bombs_do_not_go_off(bench: Bench, subject: Subject, encoding: str) -> None:
-    kind = "application/json" if subject.vendor.runner == "n8n" else "text/event-stream"
+async def test_bombs_do_not_go_off(bench: Bench, attacked: Subject, encoding: str) -> None:
+    kind = "application/json" if attacked.vendor.runner == "n8n" else "text/event-stream"
     headers = {"content-type": kind, "content-encoding": encoding}
     packed = bomb(encoding.count("gzip") or 1)
-    subject.fake.will(Answer((packed,), 200, headers), Answer((packed,), 500, headers))
+    attacked.fake.will(Answer((packed,), 200, headers), Answer((packed,), 500, headers))
     for codes in ({"service.bad_output", "service.too_large"}, {"service.unavailable"}):
-        run = await subject.ask()
+        run = await attacked.ask()
         assert run.error.code in codes, run.results
-    assert await resident_kb(bench, subject) < MAX_RESIDENT_KB
-    assert (await subject.ask()).message.startswith(TEXT)
+    assert await resident_kb(bench, attacked) < MAX_RESIDENT_KB
+    assert (await attacked.ask()).message.startswith(TEXT)
 
 
-async def resident_kb(bench: Bench, subject: Subject) -> int:
+async def resident_kb(bench: Bench, attacked: Subject) -> int:
     """How much the plugin's process ever held."""
     stub = runtime_pb2_grpc.RuntimeServiceStub(bench.channel)
-    request = runtime_pb2.GetPluginRequest(plugin_id=f"portway/{subject.vendor.runner}")
+    request = runtime_pb2.GetPluginRequest(plugin_id=f"portway/{attacked.vendor.runner}")
     pid = (await stub.GetPlugin(request)).plugin.pid
     status = await asyncio.to_thread(Path(f"/proc/{pid}/status").read_text)
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
 
 
-async def test_a_packed_answer_is_read_all_the_same(subject: Subject) -> None:
-    whole = subject.fake.answer(await asked(subject))
+async def test_a_packed_answer_is_read_all_the_same(attacked: Subject) -> None:
+    whole = attacked.fake.answer(await asked(attacked))
     body = b"".join(piece for piece in whole.pieces if isinstance(piece, bytes))
     packed = gzip.compress(body)
     pieces = tuple(packed[at : at + 11] for at in range(0, len(packed), 11))
-    subject.fake.will(Answer(pieces, 200, {**whole.headers, "content-encoding": "gzip"}))
-    assert (await subject.ask()).message.startswith(TEXT)
+    attacked.fake.will(Answer(pieces, 200, {**whole.headers, "content-encoding": "gzip"}))
+    assert (await attacked.ask()).message.startswith(TEXT)
 
 
-async def asked(subject: Subject) -> Asked:
-    await subject.ask()
-    last: Asked = subject.fake.messages()[-1]
+async def asked(attacked: Subject) -> Asked:
+    await attacked.ask()
+    last: Asked = attacked.fake.messages()[-1]
     return last
 
 
-async def test_json_without_end_is_no_answer(subject: Subject) -> None:
+async def test_json_without_end_is_no_answer(attacked: Subject) -> None:
     deep = b"[" * 200_000
     for body in (deep, b'{"a":' * 100_000, b"NaN", b"1" * 10_000):
         for kind, data in (("application/json", body), ("text/event-stream", b"data: " + body + b"\n\n")):
-            subject.fake.will(
+            attacked.fake.will(
                 Answer((data,), 200, {"content-type": kind}), Answer((data,), 400, {"content-type": kind})
             )
-            run = await subject.ask(**subject.vendor.plain if kind == "application/json" else {})
+            run = await attacked.ask(**attacked.vendor.plain if kind == "application/json" else {})
             assert run.error.code in ("service.bad_output", "runner.empty_output") or run.message, (kind, run.results)
-            assert (await subject.ask()).error.code == "service.bad_request"
+            assert (await attacked.ask()).error.code == "service.bad_request"
 
 
-async def test_every_status_has_a_published_code(subject: Subject) -> None:
+async def test_every_status_has_a_published_code(attacked: Subject) -> None:
     known = {400: "bad_request", 401: "auth", 403: "auth", 404: "not_found", 405: "bad_request", 409: "conflict"}
     known |= {410: "not_found", 412: "conflict", 413: "too_large", 415: "bad_request", 418: "bad_request"}
     known |= {422: "bad_request", 423: "conflict", 429: "rate_limited", 451: "bad_request", 500: "unavailable"}
     known |= {501: "unavailable", 503: "unavailable", 529: "unavailable", 599: "unavailable"}
     for status, code in known.items():
-        subject.fake.will(Answer((b"",), status, {}))
-        run = await subject.ask()
+        attacked.fake.will(Answer((b"",), status, {}))
+        run = await attacked.ask()
         assert run.error.code == f"service.{code}", (status, run.error)
 
 
-async def test_a_pause_is_waited_for_only_where_it_is_short(subject: Subject) -> None:
-    before = len(subject.fake.messages())
+async def test_a_pause_is_waited_for_only_where_it_is_short(attacked: Subject) -> None:
+    before = len(attacked.fake.messages())
     for pause in ("86400", formatdate(time() + 3600, usegmt=True), "soon", "-", "inf", "nan"):
-        subject.fake.will(document({"message": "busy"}, 429, retry_after=pause))
-        run = await subject.ask()
+        attacked.fake.will(document({"message": "busy"}, 429, retry_after=pause))
+        run = await attacked.ask()
         assert run.error.code == "service.rate_limited" and run.error.retryable, run.error
-    assert len(subject.fake.messages()) == before + 6
-    subject.fake.will(document({"message": "busy"}, 429, retry_after=formatdate(time() - 60, usegmt=True)))
-    assert (await subject.ask()).message.startswith(TEXT)
+    assert len(attacked.fake.messages()) == before + 6
+    attacked.fake.will(document({"message": "busy"}, 429, retry_after=formatdate(time() - 60, usegmt=True)))
+    assert (await attacked.ask()).message.startswith(TEXT)
 
 
-async def test_a_first_byte_may_take_as_long_as_is_configured(subject: Subject) -> None:
+async def test_a_first_byte_may_take_as_long_as_is_configured(attacked: Subject) -> None:
     async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
     async with raw(silent) as url:
-        run = await subject.ask(**{subject.vendor.url_field: url, "first_byte_seconds": 0.3})
+        run = await attacked.ask(**{attacked.vendor.url_field: url}, first_byte_seconds=0.3)
     assert run.error.code == "service.timeout"
     assert "first_byte_seconds" in run.error.message
 
 
-async def test_a_name_that_leads_to_a_clouds_credentials_is_not_asked(subject: Subject) -> None:
+async def test_a_name_that_leads_to_a_clouds_credentials_is_not_asked(attacked: Subject) -> None:
     for host in ("169.254.169.254", "[::ffff:169.254.169.254]", "[fd00:ec2::254]", "0.0.0.0", "[::]", "2852039166"):
-        run = await subject.ask(**{subject.vendor.url_field: f"http://{host}/v1", "private_addresses": True})
+        run = await attacked.ask(**{attacked.vendor.url_field: f"http://{host}/v1"}, private_addresses=True)
         assert run.error.code == "service.misconfigured", (host, run.error)
         assert not run.error.retryable and KEY not in str(run.results)

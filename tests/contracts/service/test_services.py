@@ -148,7 +148,7 @@ async def test_an_answer_without_end_is_bounded(subject: Subject) -> None:
 
 async def test_silence_ends_as_a_timeout(subject: Subject) -> None:
     subject.fake.will(Answer((never(),), 200, _stream_headers(subject)))
-    run = await subject.ask(read_seconds=0.3)
+    run = await subject.ask(read_seconds=0.3, first_byte_seconds=WAIT)
     assert run.error.code == "service.timeout"
     assert "read_seconds" in run.error.message
     subject.fake.will(Answer((never(),), 200, _stream_headers(subject)))

@@ -118,7 +118,7 @@ def paused() -> Answer:
 
 def _is_uuid(text: Any) -> bool:
     try:
-        return str(uuid.UUID(text)) == text
+        return bool(str(uuid.UUID(text)) == text)
     except (ValueError, AttributeError, TypeError):
         return False
 
