@@ -89,7 +89,7 @@ async def test_what_a_run_owns_is_listed_while_it_executes(host: Hosted, runtime
 
     runtime.script = waits
     accepted = await host.submit("one", chat="same")
-    await host.submit("two", chat="same")
+    queued = await host.submit("two", chat="same")
     await until(lambda: bool(runtime.runs))
     owned = await host.runs.ListOwned(run_pb2.ListOwnedRequest(run_id=accepted.run_id))
     assert [item.kind for item in owned.items] == ["run", "attempt", "token"]
@@ -102,7 +102,8 @@ async def test_what_a_run_owns_is_listed_while_it_executes(host: Hosted, runtime
             break
         request.page_token = page.next_page_token
     assert sorted(kinds) == ["attempt", "run", "run", "token"]
-    await host.runs.CancelRun(run_pb2.CancelRunRequest(run_id=accepted.run_id))
+    for each in (queued, accepted):
+        await host.runs.CancelRun(run_pb2.CancelRunRequest(run_id=each.run_id))
 
 
 class NoLedger:
