@@ -53,6 +53,8 @@ NO_ID = {
     # An administrator's, who sees every workspace.
     *("WorkspaceService.UpdateWorkspace:workspace.workspace_id", "WorkspaceService.DeleteWorkspace:workspace_id"),
     "OperationsService.ApplyRetention:workspace_id",
+    # A plugin brings it for every workspace; whether it is enabled is each one's own.
+    "listener_id",
     # Not served yet.
     "knowledge_base_ids",
 }

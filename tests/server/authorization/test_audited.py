@@ -48,6 +48,7 @@ BY_THE_NOUN = {
     **{f"WorkspaceService/{verb}User": f"user.{verb.lower()}" for verb in ("Create", "Update", "Delete")},
     **{f"WorkspaceService/{verb}Workspace": f"workspace.{verb.lower()}" for verb in ("Create", "Update", "Delete")},
     **{f"SkillService/{verb}Skill": f"skill.{verb.lower()}" for verb in ("Create", "Update", "Delete")},
+    **{f"ListenerService/{verb}Listener": f"listener.{verb.lower()}" for verb in ("Enable", "Disable")},
     **{f"TokenService/{verb}Token": f"token.{verb.lower()}" for verb in ("Create", "Revoke", "Rotate")},
     "TokenService/IssueBoxToken": "token.issue_for_box",
     "ScheduleService/TriggerSchedule": "schedule.trigger",
