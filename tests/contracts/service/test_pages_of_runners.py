@@ -93,3 +93,13 @@ def test_the_limits_of_the_table_are_those_that_are_held(runner: str) -> None:
             case _:
                 assert limits == "—", name
                 assert not reads(runner, name, 7), name
+
+
+@pytest.mark.parametrize("runner", ["dify", "coze", "dashscope"])
+def test_the_vendors_own_codes_are_told_as_they_are_read(runner: str) -> None:
+    page = (HERE / "docs" / f"runner-{runner}.md").read_text("utf-8")
+    told = re.findall(r"^\| `([\w.]+)` \| `(service\.\w+)` \|$", page, re.MULTILINE)
+    settings = importlib.import_module(f"portway.runtime.official.{runner}.settings")
+    assert told == list(settings.CODES.items())
+    published = (HERE / "docs" / "runner-services.md").read_text("utf-8")
+    assert all(f"| `{code}` |" in published for _, code in told)
