@@ -69,5 +69,7 @@ class CursorCodec:
         )
 
     def _mac(self, name: str, body: bytes) -> bytes:
-        digest = hmac.digest(self._key, len(name.encode()).to_bytes(4) + name.encode() + body, hashlib.sha256)
+        # A name may hold a path whose bytes are no text.
+        named = name.encode("utf-8", "surrogatepass")
+        digest = hmac.digest(self._key, len(named).to_bytes(4) + named + body, hashlib.sha256)
         return digest[:_MAC_BYTES]

@@ -106,3 +106,11 @@ def test_cursors_are_ordered_by_epoch_then_sequence() -> None:
 def test_a_short_key_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 16"):
         CursorCodec(b"short")
+
+
+def test_a_list_may_be_named_by_a_path_whose_bytes_are_no_text() -> None:
+    name = b"/workspace/\xff\xfe".decode("utf-8", "surrogateescape")
+    token = CODEC.write_page(name, "after")
+    assert CODEC.read_page(token, name) == "after"
+    with pytest.raises(InvalidInput):
+        CODEC.read_page("//..//.", name)
