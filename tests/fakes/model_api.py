@@ -71,6 +71,8 @@ class FakeModelApi:
     violations: list[str] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     client_left: asyncio.Event = field(default_factory=asyncio.Event)
+    # Answers that are given whenever they fit, without being used up.
+    standing: list[tuple[Callable[[Recorded], bool], Answer]] = field(default_factory=list)
     _answers: deque[Answer] = field(default_factory=deque)
 
     def will(self, *answers: Answer) -> None:
@@ -97,6 +99,9 @@ class FakeModelApi:
         if refusal is not None:
             return refusal
         wrong = _shape_error(request)
+        for fits, answer in self.standing:
+            if wrong is None and fits(request):
+                return answer
         if wrong is None and not self._answers:
             wrong = f"unexpected request to {request.path}"
         if wrong is not None:

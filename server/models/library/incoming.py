@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 
 from pydantic_ai.messages import (
@@ -20,6 +21,7 @@ from pydantic_ai.messages import TextPart as LibraryTextPart
 from pydantic_ai.messages import ToolCallPart as LibraryToolCallPart
 from pydantic_ai.usage import RequestUsage
 
+from portway.server.models.library.characters import Halves, whole
 from portway.server.models.types import (
     FinishReason,
     ModelEvent,
@@ -40,10 +42,11 @@ _FINISH = {
 
 
 class EventReader:
-    """Reads one stream; remembers only the ids of the calls that it has announced."""
+    """Reads one stream; remembers only the ids of the calls that it has announced, and halves of characters."""
 
     def __init__(self) -> None:
         self._call_ids: dict[int, str] = {}
+        self._halves: defaultdict[int, Halves] = defaultdict(Halves)
 
     def read(self, event: ModelResponseStreamEvent) -> Iterator[ModelEvent]:
         """The model events of one library event; kinds that say nothing about the answer give none."""
@@ -59,33 +62,34 @@ class EventReader:
 
     def _started(self, index: int, part: object) -> Iterator[ModelEvent]:
         match part:
-            case LibraryTextPart(content=text) if text:
+            case LibraryTextPart(content=text) if text := self._whole(index, text):
                 yield TextDelta(text)
-            case ThinkingPart(content=text) if text:
+            case ThinkingPart(content=text) if text := self._whole(index, text):
                 yield ReasoningDelta(text)
             case LibraryToolCallPart(tool_name=name, args=arguments, tool_call_id=call_id):
                 self._call_ids[index] = call_id
-                yield ToolCallStarted(call_id, name)
-                yield from _arguments(call_id, arguments)
+                yield ToolCallStarted(call_id, whole(name))
+                yield from self._arguments(index, arguments)
             case _:
                 pass
 
     def _delta(self, index: int, delta: object) -> Iterator[ModelEvent]:
         match delta:
-            case TextPartDelta(content_delta=text) if text:
+            case TextPartDelta(content_delta=text) if text := self._whole(index, text):
                 yield TextDelta(text)
-            case ThinkingPartDelta(content_delta=text) if text:
+            case ThinkingPartDelta(content_delta=text) if text := self._whole(index, text):
                 yield ReasoningDelta(text)
             case ToolCallPartDelta(args_delta=arguments) if index in self._call_ids:
-                yield from _arguments(self._call_ids[index], arguments)
+                yield from self._arguments(index, arguments)
             case _:
                 pass
 
+    def _arguments(self, index: int, arguments: str | dict[str, object] | None) -> Iterator[ModelEvent]:
+        if text := self._whole(index, _json_text(arguments)):
+            yield ToolCallDelta(self._call_ids[index], text)
 
-def _arguments(call_id: str, arguments: str | dict[str, object] | None) -> Iterator[ModelEvent]:
-    text = _json_text(arguments)
-    if text:
-        yield ToolCallDelta(call_id, text)
+    def _whole(self, index: int, text: str | None) -> str:
+        return self._halves[index].joined(text) if text else ""
 
 
 def _ended(part: object) -> Iterator[ModelEvent]:
@@ -94,7 +98,7 @@ def _ended(part: object) -> Iterator[ModelEvent]:
             yield ReasoningDelta("", signature or "", block or "")
         case LibraryToolCallPart(tool_name=name, args=arguments, tool_call_id=call_id, provider_details=details):
             signature = json.dumps(details, sort_keys=True) if details else ""
-            yield ToolCallCompleted(call_id, name, _json_text(arguments) or "{}", signature)
+            yield ToolCallCompleted(call_id, whole(name), whole(_json_text(arguments)) or "{}", signature)
         case _:
             pass
 
