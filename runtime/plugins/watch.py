@@ -31,7 +31,8 @@ async def reloading(roots: Sequence[Path], reload: Callable[[], Awaitable[None]]
 
 async def _watch(roots: Sequence[Path], reload: Callable[[], Awaitable[None]]) -> None:
     log = structlog.get_logger("portway.runtime.plugins")
-    known = last = await asyncio.to_thread(_print_of, roots)
+    # Nothing is known at first: what changed since the runtime itself looked would never be seen.
+    known = last = ""
     pause = _SHORTEST_PAUSE
     while True:
         await asyncio.sleep(pause)

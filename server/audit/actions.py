@@ -25,6 +25,7 @@ ACTIONS: Mapping[str, tuple[str, str]] = {
     "ToolService/RefreshMcpServer": ("mcp_server.refresh", "server_id"),
     "ModelService/TestModel": ("model.test", "model_id"),
     "OperationsService/ApplyRetention": ("retention.apply", "workspace_id"),
+    "OperationsService/DeletePluginData": ("plugin_data.delete", "plugin_id"),
 }
 
 

@@ -52,7 +52,7 @@ NO_ID = {
     *("stop_process.session_id", "stop_process.workspace_id", "stop_process.process_id"),
     # An administrator's, who sees every workspace.
     *("WorkspaceService.UpdateWorkspace:workspace.workspace_id", "WorkspaceService.DeleteWorkspace:workspace_id"),
-    "OperationsService.ApplyRetention:workspace_id",
+    *("OperationsService.ApplyRetention:workspace_id", "OperationsService.DeletePluginData:plugin_id"),
     # A plugin brings it for every workspace; whether it is enabled is each one's own.
     "listener_id",
     # Not served yet.

@@ -156,8 +156,10 @@ async def test_what_leaves_no_row_of_its_own_is_written_by_the_gate(world: World
     ours = await actions_of(world, world.roles[Role.OPERATOR])
     assert "run.cancel" not in ours and own["run"] != real["run"]
     await ask(world.host.channel, operations_pb2.ApplyRetentionRequest(dry_run=True))
+    await ask(world.host.channel, operations_pb2.DeletePluginDataRequest(plugin_id="some/plugin"))
 
     async def applied() -> bool:
-        return "retention.apply" in await actions_of(world, world.roles[Role.OPERATOR])
+        ours = await actions_of(world, world.roles[Role.OPERATOR])
+        return {"retention.apply", "plugin_data.delete"} <= set(ours)
 
     await until_told(applied)
