@@ -68,12 +68,11 @@ async def test_nothing_that_is_sent_to_the_box_breaks_it(mode: str) -> None:
             await attack.round()
             await make_room()
             before, memory = descriptors(box.pid), resident(box.pid)
-            await attack.go_on(seconds(USUAL), make_room)
+            await attack.go_on(seconds(USUAL), make_room, least=10)
             assert not attack.problems, f"PORTWAY_FUZZ_SEED={number}\n" + "\n".join(attack.problems[:5]) + box.log()
             # Each session holds some.
             await until(lambda: descriptors(box.pid) <= before + 16 * MOST_SESSIONS)
             assert resident(box.pid) < memory + MOST_GROWTH
-            assert attack.codes["OK"] > 10 and attack.codes["INVALID_ARGUMENT"] > 10, attack.codes
             status = await ask(channel, box_pb2.GetBoxStatusRequest())
             assert status.available
             print(dict(attack.codes), len(attack.well))

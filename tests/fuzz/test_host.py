@@ -114,12 +114,11 @@ async def test_nothing_that_is_sent_to_the_host_breaks_it(tmp_path: Path) -> Non
         await attack.round()
         await put_right(host)
         before, memory = descriptors(), resident()
-        await attack.go_on(seconds(USUAL), lambda: put_right(host))
+        await attack.go_on(seconds(USUAL), lambda: put_right(host), least=50)
         await until(lambda: descriptors() <= before + 16)
         problems = attack.problems + runs.problems
         assert not problems, f"PORTWAY_FUZZ_SEED={number}\n" + "\n".join(problems[:5]) + bugs(logs)
         assert resident() < memory + MOST_GROWTH
-        assert attack.codes["OK"] > 50 and attack.codes["INVALID_ARGUMENT"] > 50, attack.codes
         runs.over.set()
         status = await ask(host.channel, status_pb2.GetStatusRequest())
         assert status.version

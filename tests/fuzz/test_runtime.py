@@ -57,10 +57,9 @@ async def test_nothing_that_is_sent_to_the_runtime_breaks_it(tmp_path: Path) -> 
         await host.finished("ok hello")
         before = descriptors()
         attack = Attack(target, number)
-        await attack.go_on(seconds(USUAL))
+        await attack.go_on(seconds(USUAL), least=10)
         problems = "\n".join(attack.problems[:5])
         assert not problems, f"PORTWAY_FUZZ_SEED={number}\n{problems}{logs.text()[-4000:]}"
-        assert attack.codes["OK"] > 10 and attack.codes["INVALID_ARGUMENT"] > 10, attack.codes
         await until(lambda: descriptors() <= before + 16)
         run = await host.finished("ok are you there")
         assert run.kinds[-1] == "run_completed"
