@@ -23,6 +23,7 @@ from bench.kit.alone import Alone, run, runtime_with, write_plugin
 from bench.kit.rows import Options, Row, at_most, read_options, tell
 from portway.rpc.channel import PortwayChannel, open_channel
 from portway.v1 import runtime_pb2, runtime_pb2_grpc
+from tests.runtime.environments.wheels import make_wheel
 
 PROGRAM = Path(__file__).parents[1] / "tests" / "contracts" / "runner" / "plugins" / "raw" / "worker.py"
 BARE = "import time; print(flush=True); time.sleep(60)"
@@ -41,7 +42,13 @@ async def seconds_of(channel: PortwayChannel, runner_id: str) -> float:
     return time.perf_counter() - begun
 
 
-async def measure(alone: Alone, runners: list[str], program: str) -> list[Row]:
+async def pid_of(channel: PortwayChannel, runner_id: str) -> int:
+    stub = runtime_pb2_grpc.RuntimeServiceStub(channel)
+    plugin_id = runner_id.removeprefix("plugin:").rpartition("/")[0]
+    return (await stub.GetPlugin(runtime_pb2.GetPluginRequest(plugin_id=plugin_id))).plugin.pid
+
+
+async def measure(alone: Alone, runners: list[str], program: str, with_packages: str) -> list[Row]:
     async with open_channel(alone.address, token=alone.token) as channel:
         await run(channel, runners[0])
         cold = [await seconds_of(channel, runner) for runner in runners[1:]]
@@ -58,6 +65,14 @@ async def measure(alone: Alone, runners: list[str], program: str) -> list[Row]:
         started = await seconds_of(channel, program)
         await asyncio.sleep(SETTLE_SECONDS)
         own = max(machine.memory(pid)[0] for pid in await pids(channel))
+        made = await seconds_of(channel, with_packages)
+        packaged = await pid_of(channel, with_packages)
+        os.kill(packaged, signal.SIGKILL)
+        while is_there(packaged):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0)
+        again = await seconds_of(channel, with_packages)
+        await asyncio.sleep(SETTLE_SECONDS)
+        size = machine.memory(await pid_of(channel, with_packages))[0]
     begin, memory = bare_python()
     return [
         _time(f"start of a plugin to its first answer, median of {len(cold)}", statistics.median(cold), begin, 100),
@@ -67,6 +82,9 @@ async def measure(alone: Alone, runners: list[str], program: str) -> list[Row]:
         _time("start of a program of its own (Python)", started, begin, None),
         _memory(f"memory of a plugin among {len(forks)} (PSS)", statistics.median(forks), memory, 25),
         _memory("memory of a program of its own (PSS)", own, memory, 35),
+        _time("start with packages of its own, first use", made, begin, None),
+        _time("the same again, after a kill", again, begin, None),
+        _memory("memory of a plugin with packages of its own (PSS)", size, memory, 35),
     ]
 
 
@@ -110,10 +128,12 @@ def rows(options: Options) -> list[Row]:
         only = write_plugin(one, "only")
         runners = [write_plugin(many, f"number-{number}") for number in range(options.pick(5, 20))]
         program = write_plugin(many, "program", PROGRAM)
+        with_packages = write_plugin(many, "packaged", packages=["little==1.0"])
+        make_wheel(many / "packaged" / "wheels", "little")
         with runtime_with(one) as alone:
             found = [uvloop.run(measure_one(alone, only))]
         with runtime_with(many) as alone:
-            return found + uvloop.run(measure(alone, runners, program))
+            return found + uvloop.run(measure(alone, runners, program, with_packages))
 
 
 def main() -> int:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,12 +44,12 @@ class Alone:
     pid: int
 
 
-def write_plugin(folder: Path, name: str, program: Path | None = None) -> str:
+def write_plugin(folder: Path, name: str, program: Path | None = None, packages: Sequence[str] = ()) -> str:
     """A plugin that streams as many deltas as the configuration says, and its runner's id. `program` is a worker's
-    source that is started as an executable."""
+    source that is started as an executable; with `packages` it gets an environment of its own."""
     plugin = folder / name
     (plugin / "components").mkdir(parents=True)
-    execute = "{command: [./run]}" if program else "{}"
+    execute = "{command: [./run]}" if program else f"{{requirements: [{', '.join(packages)}]}}"
     (plugin / "manifest.yaml").write_text(_MANIFEST.format(name=name, execute=execute))
     code = "" if program else "class: code:Runner\n"
     (plugin / "components" / "runner.yaml").write_text(_RUNNER.format(code=code))
