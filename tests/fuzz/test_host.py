@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from portway.rpc.describe import contract_services
 from portway.rpc.ids import new_id
 from portway.rpc.tokens import parse_token
+from portway.server.agents.types import ApprovalPolicy
 from portway.server.models.config import ModelConfig, ModelsConfig, ProviderConfig, ProviderKind
 from portway.v1 import run_pb2, status_pb2, workspace_pb2
 from tests.asking import ask
@@ -54,7 +55,8 @@ async def attacked(folder: Path, number: int) -> AsyncIterator[tuple[Hosted, Hos
     models = ModelsConfig(default="demo", providers={"file": provider})
     runtime = FakeRuntime(script=runs.script, manifest=a_manifest(config_schema=FIELDS, capabilities=["steering"]))
     async with serve_fake_runtime(runtime), hosted(folder, runtime, models=models) as host:
-        await host.set_agent()
+        # Calls that wait for people end soon: nobody is there.
+        await host.set_agent(approval_policy=ApprovalPolicy(time_limit_seconds=0.1))
         known.spare(parse_token(host.admin_token).token_id)
         for sample in samples():
             known.learn(sample)
