@@ -140,7 +140,7 @@ class Bench:
 async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     token = mint_token("runtime").text
     known = FixedTokens([(token, Caller(Role.ADMIN, "*", "tok_test"))])
-    config = RuntimeConfig(data=tmp_path_factory.mktemp("runtime"), grace_seconds=5.0)
+    config = RuntimeConfig(data=tmp_path_factory.mktemp("runtime"), grace_seconds=5.0, keep_cookies=True)
     async with run_runtime(config, known) as server, open_channel(server.address, token=token) as channel:
         yield Bench(channel)
 
