@@ -26,7 +26,7 @@ from portway.runtime.config import RuntimeConfig
 from portway.runtime.data_folder import ENVIRONMENTS, INSTALLED, KEPT, PLUGINS, open_data_folder
 from portway.runtime.harness.allowances import told_to_harnesses
 from portway.runtime.installed.build import build_managed, open_stored
-from portway.runtime.kept.folders import PluginFolders, watching
+from portway.runtime.kept.folders import PluginFolders
 from portway.runtime.metrics import RuntimeNumbers
 from portway.runtime.plugins.catalog import Catalog
 from portway.runtime.plugins.watch import reloading
@@ -103,7 +103,6 @@ async def _run(
             )
         )
         supervisor.apply(catalog.contents.plugins)
-        await stack.enter_async_context(watching(folders, supervisor.running, supervisor.end))
         managed = build_managed(config.installing, stored, catalog, supervisor, folders)
         if config.reload_on_change:
             await stack.enter_async_context(reloading(added, managed.changes.reload))

@@ -6,8 +6,7 @@ What lies there may be lost, and a plugin must be able to make it again: what mu
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from portway.rpc.errors import LimitExceeded, Quota
@@ -57,24 +56,6 @@ class PluginFolders:
                 used = await self.used(plugin.id)
                 if used > plugin.limits.data_mb * MIB * OVER:
                     end(plugin.id, f"wrote {used} bytes to its folder, and {plugin.limits.data_mb} MiB are allowed")
-
-
-@asynccontextmanager
-async def watching(
-    folders: PluginFolders, running: Callable[[], Iterable[PluginDefinition]], end: Callable[[str, str], None]
-) -> AsyncIterator[None]:
-    """Looks at the folders for the time of the block. What the block raises passes as it is."""
-    failure: Exception | None = None
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(folders.watch(running, end))
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - raised again below: the group would wrap it
-            failure = error
-        finally:
-            task.cancel()
-    if failure is not None:
-        raise failure
 
 
 def _size(folder: Path) -> int:

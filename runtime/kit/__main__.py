@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from portway.runtime.kit.folder import Unusable
-from portway.runtime.kit.new import LANGUAGES, make
+from portway.runtime.kit.new import KINDS, NAMES, make
 from portway.runtime.kit.pack import pack
 from portway.runtime.kit.play import play
 from portway.runtime.kit.trial import try_out
@@ -21,7 +21,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     new = commands.add_parser("new", help="make a folder to begin with")
     new.add_argument("folder", type=Path, help="made; its name is the plugin's name")
-    new.add_argument("--template", choices=LANGUAGES, default="python", help="what it is written in (python)")
+    new.add_argument("--template", choices=NAMES, help="what it begins with: python, go, node, or a kind")
+    new.add_argument("--kind", choices=KINDS, default="runner", help="what a plugin in Python brings (runner)")
     new.add_argument("--author", default="me", help="the first half of the plugin's id (me)")
     run = commands.add_parser("run", help="run a plugin once, with a message, in a runtime of its own")
     run.add_argument("folder", type=Path, help="the plugin's folder")
@@ -48,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         match given.command:
             case "new":
-                make(given.folder, given.template, given.author)
+                make(given.folder, given.template or KINDS[given.kind], given.author)
             case "run":
                 return asyncio.run(play(given.folder, given.message, given.runner, given.history, given.config))
             case "test":

@@ -30,11 +30,16 @@ class Template:
 
 TEMPLATES: Mapping[str, Template] = {
     "python": Template("echo_plugin", "echo", False, 'portway plugin run {folder} "hello there"'),
-    "tool": Template("tool_plugin", "dice", False, "portway up, with the folder among runtime.plugins"),
+    "tool": Template("tool_plugin", "dice", False, "portway plugin test {folder}"),
+    "knowledge": Template("knowledge_plugin", "keyword", False, "portway plugin test {folder}"),
+    "parser": Template("parser_plugin", "markup", False, "portway plugin test {folder}"),
+    "listener": Template("listener_plugin", "tally", False, "portway plugin test {folder}"),
     "go": Template("go", "echo-go", True, "make -C {folder}"),
     "node": Template("node", "echo-node", True, "make -C {folder}"),
 }
-LANGUAGES = tuple(TEMPLATES)
+NAMES = tuple(TEMPLATES)
+# What a Python plugin begins with, by the kind of its component.
+KINDS = {"runner": "python", "tool": "tool", "knowledge": "knowledge", "parser": "parser", "listener": "listener"}
 
 
 def make(folder: Path, template: str, author: str) -> None:

@@ -23,7 +23,8 @@ class Differs(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One runner of a plugin in a live runtime. `host` opens runs of it unless told otherwise."""
+    """A runner of a plugin in a live runtime, or another component by its id. `host` opens runs of it unless told
+    otherwise."""
 
     runner_id: str
     host: HostEnd

@@ -45,6 +45,7 @@ class Supervisor:
         folders: PluginFolders | None = None,
     ) -> None:
         self._folders = folders
+        self._watching: asyncio.Task[None] | None = None
         self._folder = folder
         self._tasks = tasks
         self._limits = limits
@@ -204,6 +205,8 @@ class Supervisor:
         )
 
     async def close(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
         self._environments.close()
         try:
             async with asyncio.TaskGroup() as group:
@@ -217,6 +220,9 @@ class Supervisor:
         """Loads the fork server already, so that the first plugin does not wait for it."""
         await self._environments.open()
         await self._spawner.start_server()
+        if self._folders is not None:
+            watching = self._folders.watch(self.running, self.end)
+            self._watching = self._tasks.create_task(watching, name="watch the folders of plugins")
 
 
 @asynccontextmanager

@@ -121,13 +121,20 @@ class ComponentEnd:
         """A call under way; leaving the block cancels it."""
         metadata = [] if epoch is None else [("portway-host-epoch", str(epoch))]
         call = self.channel.stream_stream(_RUN_COMPONENT)(metadata=metadata, timeout=seconds)
+        failure: PortwayError | None = None
         try:
             async with asyncio.TaskGroup() as answering:
                 talk = Talk(call, FakeHost(self.things, _GRANTED), answering)
                 await talk.send(*frames)
-                yield talk
+                try:
+                    yield talk
+                except PortwayError as error:
+                    # Raised again below: the group would wrap it.
+                    failure = error
         finally:
             call.cancel()
+        if failure is not None:
+            raise failure
 
     async def ask(self, seconds: float | None = None, **operation: Any) -> tuple[pb.ComponentResult, Talk]:
         """A call that says nothing but its start, and how it ended."""
