@@ -61,15 +61,18 @@ async def test_a_listener_observes_what_is_accepted_and_outlives_crashes_of_itse
     async with stack.client() as host:
         await said(host, '{"text": "before it was enabled"}')
         assert (await stack.portway("listener", "enable", WATCH)).code == 0
-        for text in ("one", "crash once", "two"):
+        for text in ("one", "crash once", "overreach", "two"):
             await said(host, text)
         await until(lambda: any(" two " in line for line in lines(kept, "seen")), "the listener to see `two`")
     first = lines(kept, "seen")
     # Twice is possible: it is told again what it may not have seen.
-    assert {line.split(" ", 2)[2] for line in first} == {f"{text} run True" for text in ("one", "crash once", "two")}
+    assert {line.split(" ", 2)[2] for line in first} == {
+        f"{text} run True" for text in ("one", "crash once", "overreach", "two")
+    }
     assert lines(kept, "met").count("crash once") >= 2
     assert not any("before it was enabled" in line for line in first)
 
+    await asked_for_more(stack, kept)
     pid = await stack.kill("host")
     await stack.restarted("host", pid)
     async with stack.client() as host:
@@ -86,15 +89,13 @@ async def test_a_listener_observes_what_is_accepted_and_outlives_crashes_of_itse
     assert missing.code != 0 and WATCH in missing.err
 
 
-async def test_a_listener_may_keep_things_and_nothing_else(stack: Stack, kept: Path) -> None:
-    assert (await stack.portway("listener", "enable", WATCH)).code == 0
+async def asked_for_more(stack: Stack, kept: Path) -> None:
+    """A listener may keep things in its storage; everything else is refused, and that is written down."""
+    calls = ("page_history", "list_storage", "set_state", "call_tool")
+    assert set(lines(kept, "refused")) == {", ".join(f"{call} NotPermitted" for call in calls)}
+    names = ("PageHistory", "ListStorage", "SetState", "CallTool")
+    wanted = {(name, f"EventListener {WATCH}", False) for name in names}
     async with stack.client() as host:
-        await said(host, "overreach")
-        await until(lambda: bool(lines(kept, "seen")), "the listener to see it")
-        calls = ("page_history", "list_storage", "set_state", "call_tool")
-        assert lines(kept, "refused") == [", ".join(f"{call} NotPermitted" for call in calls)]
-        names = ("PageHistory", "ListStorage", "SetState", "CallTool")
-        wanted = {(name, f"EventListener {WATCH}", False) for name in names}
 
         async def is_written_down() -> bool:
             page = await host.audit.ListAuditEntries(audit_pb2.ListAuditEntriesRequest(actor=WATCH, page_size=200))
@@ -114,6 +115,11 @@ async def test_a_run_calls_the_tool_of_another_plugin_which_knows_who_asks(stack
             run = await host.runs.get(accepted.run_id)
             assert run.state == run_pb2.RUN_STATE_COMPLETED
             told.append((accepted.run_id, json.loads((await host.history("asked")).items[-1].content)))
+        accepted = await host.send('{"text": 3}', conversation_id="wrong", agent_id="asker")
+        async for _ in host.runs.watch(accepted.run_id):
+            pass
+        answer = (await host.history("wrong")).items[-1].content
+        assert answer.startswith("InvalidInput: ") and "arguments.text" in answer
     assert [answer["text"] for _, answer in told] == ["before: ", "before: first"]
     for run_id, answer in told:
         assert answer["files"] == [300_000 + len("first") + (run_id == told[1][0])]
@@ -123,12 +129,3 @@ async def test_a_run_calls_the_tool_of_another_plugin_which_knows_who_asks(stack
             "workspace": "default",
             "left": True,
         }
-
-
-async def test_arguments_that_do_not_fit_are_told_by_their_field(stack: Stack) -> None:
-    async with stack.client() as host:
-        accepted = await host.send('{"text": 3}', conversation_id="asked", agent_id="asker")
-        async for _ in host.runs.watch(accepted.run_id):
-            pass
-        answer = (await host.history("asked")).items[-1].content
-    assert answer.startswith("InvalidInput: ") and "arguments.text" in answer

@@ -1,7 +1,7 @@
 // A plugin for Portway in Go. The runtime starts it with a Unix socket to serve, and is its only client.
 //
-// echo.go is the runner: begin there. run.go is one run as a runner sees it, worker.go the service that the runtime
-// calls, and conformance.go what `portway plugin test` asks for.
+// echo.go is the runner: begin there. run.go is one run as a runner sees it, tool.go a tool, worker.go the service that
+// the runtime calls, and conformance.go what `portway plugin test` asks for.
 package main
 
 import (
@@ -32,7 +32,9 @@ func main() {
 		grpc.StreamInterceptor(check.stream),
 		grpc.MaxRecvMsgSize(8<<20),
 	)
-	worker := newWorker(map[string]Runner{"default": echo, "conformance": conformance}, server.GracefulStop)
+	runners := map[string]Runner{"default": echo, "conformance": conformance}
+	tools := map[string]Tool{"shout": shout, "conformance": toolConformance}
+	worker := newWorker(runners, tools, server.GracefulStop)
 	pb.RegisterWorkerServiceServer(server, worker)
 
 	stop := make(chan os.Signal, 1)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -30,13 +31,14 @@ type Runner func(ctx context.Context, run *Run) error
 type worker struct {
 	pb.UnimplementedWorkerServiceServer
 	runners  map[string]Runner
+	tools    map[string]Tool
 	stop     func()
 	draining atomic.Bool
 	runs     atomic.Int32
 }
 
-func newWorker(runners map[string]Runner, stop func()) *worker {
-	return &worker{runners: runners, stop: stop}
+func newWorker(runners map[string]Runner, tools map[string]Tool, stop func()) *worker {
+	return &worker{runners: runners, tools: tools, stop: stop}
 }
 
 func (w *worker) Handshake(_ context.Context, request *pb.HandshakeRequest) (*pb.HandshakeResponse, error) {
@@ -46,6 +48,9 @@ func (w *worker) Handshake(_ context.Context, request *pb.HandshakeRequest) (*pb
 	answer := &pb.HandshakeResponse{ProtocolVersion: protocolVersion, Sdk: runtime.Version()}
 	for name := range w.runners {
 		answer.Components = append(answer.Components, &pb.WorkerComponent{Kind: "AgentRunner", Name: name})
+	}
+	for name := range w.tools {
+		answer.Components = append(answer.Components, &pb.WorkerComponent{Kind: "Tool", Name: name})
 	}
 	return answer, nil
 }
@@ -87,6 +92,60 @@ func (w *worker) RunAgent(stream pb.WorkerService_RunAgentServer) error {
 	run := newRun(ctx, start, stream.Send)
 	go listen(stream, run, first.Frames[1:], cancel)
 	return run.end(guarded(runner, ctx, run))
+}
+
+// CallTool answers one call. A tool that can tell what became of an earlier one would look at `reconcile`.
+func (w *worker) CallTool(request *pb.WorkerServiceCallToolRequest, stream pb.WorkerService_CallToolServer) error {
+	tool, known := w.tools[request.Name]
+	if !known {
+		return status.Errorf(codes.NotFound, "there is no tool %s", request.Name)
+	}
+	if request.Reconcile {
+		return effectUnknown()
+	}
+	if w.draining.Load() {
+		return status.Error(codes.Unavailable, "the plugin takes no new calls")
+	}
+	w.runs.Add(1)
+	defer w.runs.Add(-1)
+	ctx := stream.Context()
+	if request.Deadline != nil {
+		var free context.CancelFunc
+		ctx, free = context.WithDeadline(ctx, request.Deadline.AsTime())
+		defer free()
+	}
+	text, err := guardedTool(tool, ctx, &ToolCall{Request: request, send: stream.Send})
+	if ctx.Err() != nil {
+		return status.FromContextError(ctx.Err()).Err()
+	}
+	result := &pb.ToolResult{Text: text}
+	if err != nil {
+		result = &pb.ToolResult{Text: err.Error(), IsError: true}
+	} else if len(text) > maxResultBytes {
+		result = &pb.ToolResult{Text: "the result is larger than 1 MiB; give a file", IsError: true}
+	}
+	return stream.Send(&pb.WorkerServiceCallToolResponse{Kind: &pb.WorkerServiceCallToolResponse_Result{Result: result}})
+}
+
+// effectUnknown says that nobody can tell what became of a call; its reason travels as google.rpc.ErrorInfo.
+func effectUnknown() error {
+	why := status.New(codes.FailedPrecondition, "this tool cannot tell what became of an earlier call")
+	detailed, err := why.WithDetails(&errdetails.ErrorInfo{Reason: "EFFECT_UNKNOWN", Domain: "portway"})
+	if err != nil {
+		return why.Err()
+	}
+	return detailed.Err()
+}
+
+// guardedTool keeps a panic of one tool from ending the others.
+func guardedTool(tool Tool, ctx context.Context, call *ToolCall) (text string, err error) {
+	defer func() {
+		if found := recover(); found != nil {
+			log.Printf("\x1e%s\x1f%v\n%s", call.Request.RunId, found, debug.Stack())
+			err = fmt.Errorf("the tool panicked; see `portway plugin logs %s`", os.Getenv("PORTWAY_PLUGIN"))
+		}
+	}()
+	return tool(ctx, call)
 }
 
 func (w *worker) runner(id string) (Runner, error) {

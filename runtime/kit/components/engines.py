@@ -105,7 +105,7 @@ async def keeps_what_it_has(tried: Tried) -> None:
 
 async def keeps_workspaces_apart(tried: Tried) -> None:
     await _filled(tried)
-    other = tried.other("another")
+    other = tried.other(f"another-{tried.end.workspace_id}")
     await refusal("an index of another workspace", other.describe(BASE), NotFound)
     await other.create(BASE)
     expect(await other.retrieve(BASE, "tide"), [], "what another workspace finds")

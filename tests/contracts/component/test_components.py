@@ -1,5 +1,6 @@
 """The suites for tools, knowledge engines, parsers and event listeners, on plugins in several languages."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from portway.runtime.kit.components.end import ComponentEnd
 from portway.runtime.kit.components.suites import suite_of
 from portway.runtime.kit.components.trying import ComponentBehaviour, Tried
 from portway.runtime.kit.subject import live
+from portway.runtime.kit.trial import PATIENCE
 from portway.runtime.plugins.plugin_manifest import read_plugin
 from portway.runtime.plugins.types import BrokenPlugin, ComponentDefinition, kind_of
 from tests.contracts.runner.built import EXAMPLES, built_go
@@ -38,15 +40,17 @@ async def test_a_component_does_what_its_kind_must(subject: str, tmp_path: Path)
     """One runtime for all of them: what one behaviour leaves behind must not spoil the next."""
     folder, name = SUBJECTS[subject][0](), SUBJECTS[subject][1]
     component = component_of(folder, name)
-    for number, behaviour in enumerate(suite_of(component)):
-        await tried(behaviour, component, folder, tmp_path / str(number))
+    async with live(component.id, folder, tmp_path) as running:
+        for number, behaviour in enumerate(suite_of(component)):
+            # A workspace of its own: what an index holds is nobody else's.
+            end = ComponentEnd(running.host.channel, kind_of(component), component.id, f"workspace-{number}")
+            await tried(behaviour, Tried(running, end, component))
 
 
-async def tried(behaviour: ComponentBehaviour, component: ComponentDefinition, folder: Path, data: Path) -> None:
-    async with live(component.id, folder, data) as subject:
-        end = ComponentEnd(subject.host.channel, kind_of(component), component.id)
-        try:
-            await behaviour.check(Tried(subject, end, component))
-        except Exception as error:
-            error.add_note(f"while it was tried whether the component: {behaviour.name}")
-            raise
+async def tried(behaviour: ComponentBehaviour, subject: Tried) -> None:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await behaviour.check(subject)
+    except Exception as error:
+        error.add_note(f"while it was tried whether the component: {behaviour.name}")
+        raise
