@@ -11,7 +11,6 @@ from typing import Any
 import structlog
 
 from portway.rpc.configuration import ConfigurationError, read_file
-from portway.rpc.cursor import CursorCodec
 from portway.rpc.identity import Role
 from portway.rpc.metrics.calls import CallCounts
 from portway.rpc.serving import RunningServer, serve
@@ -19,30 +18,23 @@ from portway.rpc.traces.export import export_spans
 from portway.rpc.traces.types import Recorder
 from portway.server.agents.config_secrets import ConfigSecrets
 from portway.server.agents.directory import AgentDirectory
-from portway.server.agents.store import StoredAgents
 from portway.server.artifacts.reaper import Reaper
-from portway.server.artifacts.store import StoredArtifacts
 from portway.server.audit.actions import told_of
 from portway.server.audit.recorder import AuditRecorder
 from portway.server.audit.refusals import Refusals
 from portway.server.bindings.directory import BindingDirectory
-from portway.server.bindings.store import StoredBindings
 from portway.server.bridge.build import build_bridge
 from portway.server.components.desk import ComponentDesk
 from portway.server.config import Config, HostConfig
-from portway.server.conversations.store import StoredConversations
 from portway.server.declarations.apply import Declarations
 from portway.server.declarations.read import Declared, read_declared
 from portway.server.deliveries.outbox import Outbox
-from portway.server.deliveries.store import StoredDeliveries
 from portway.server.deliveries.typing_signs import TypingSigns
-from portway.server.effects.store import StoredEffects
 from portway.server.erasure.build import build_erasures
 from portway.server.events.accept import Acceptor
 from portway.server.events.amendments import Amendments
 from portway.server.events.guards import Guards
 from portway.server.events.routing import Router
-from portway.server.events.store import StoredEventLog
 from portway.server.gateway.app import gateway_application
 from portway.server.gateway.inside import RunSockets
 from portway.server.http.build import ProgramUrls, program_urls, serve_programs
@@ -65,13 +57,11 @@ from portway.server.runs.feed import Feeds
 from portway.server.runs.live import LiveAttempts, RunTokens
 from portway.server.runs.receipt import Inquiry
 from portway.server.runs.recover import Recovery
-from portway.server.runs.store import StoredRuns
 from portway.server.runtimes.address import Address
 from portway.server.runtimes.box import FollowedBox
 from portway.server.runtimes.credential import token_in
 from portway.server.runtimes.link import RuntimeLink
 from portway.server.schedules.build import build_schedules
-from portway.server.secrets.store import StoredSecrets
 from portway.server.service_list import services_of
 from portway.server.skills.build import build_skills
 from portway.server.skills.projection import SkillProjection
@@ -79,15 +69,11 @@ from portway.server.skills.store import StoredSkills
 from portway.server.snapshot.context import HostFacts
 from portway.server.snapshot.grants import GrantBook
 from portway.server.spending.ledger import SpendingAccounts
-from portway.server.state.store import StoredState
-from portway.server.storage.store import StoredStorage
-from portway.server.storage_engine.blobs import Blobs
-from portway.server.storage_engine.database import Database, DatabaseOptions, open_database
-from portway.server.storage_engine.keyring import load_keyring
+from portway.server.storage_engine.database import DatabaseOptions, open_database
+from portway.server.stores import open_stores
 from portway.server.tokens.admins_file import AdminsFile
 from portway.server.tokens.authenticator import TokenAuthenticator
 from portway.server.tokens.box_tokens import BoxTokens
-from portway.server.tokens.store import StoredTokens
 from portway.server.tokens.token_file import TokenFile, ensure_token_file
 from portway.server.tools.box_client import BoxClient
 from portway.server.tools.box_link import NOT_CONFIGURED, BoxLink
@@ -98,7 +84,6 @@ from portway.server.tools.native import NativeTools
 from portway.server.tools.plugin_watch import PluginToolWatch
 from portway.server.tools.registry import ToolRegistry
 from portway.server.traces.build import attach_traces
-from portway.server.transcript.store import StoredTranscript
 from portway.server.workspaces.access import build_access
 from portway.server.workspaces.quotas import WorkspaceQuotas
 from portway.server.workspaces.types import DEFAULT_WORKSPACE
@@ -128,7 +113,7 @@ async def run_host(config: Config) -> AsyncIterator[RunningHost]:
             open_database(DatabaseOptions(url=host.database_url, folder=host.data))
         )
         http = stack.enter_context(bound(host.http_listen, host.tls)) if host.serves_http else None
-        parts = _build(config, _stores(host, database), program_urls(host, http))
+        parts = _build(config, open_stores(host.data, database), program_urls(host, http))
         recorder = await stack.enter_async_context(export_spans(config.telemetry, "host", host.name))
         attach_traces(parts, recorder)
         stack.push_async_callback(parts.models.close)
@@ -147,30 +132,6 @@ async def run_host(config: Config) -> AsyncIterator[RunningHost]:
             # New calls are refused from here on; what executes may end, while those who watch still hear of it.
             server.begin_draining()
             await parts.dispatcher.drain(host.limits.drain)
-
-
-def _stores(host: HostConfig, database: Database) -> Stores:
-    keyring = load_keyring(host.data / "keys.json")
-    reader = database.reader
-    return Stores(
-        database=database,
-        keyring=keyring,
-        cursors=CursorCodec(keyring.derive("cursors")),
-        blobs=Blobs(host.data / "blobs"),
-        events=StoredEventLog(reader),
-        conversations=StoredConversations(reader),
-        transcript=StoredTranscript(reader),
-        runs=StoredRuns(reader),
-        deliveries=StoredDeliveries(reader),
-        effects=StoredEffects(reader),
-        artifacts=StoredArtifacts(reader),
-        state=StoredState(reader),
-        storage=StoredStorage(reader),
-        agents=StoredAgents(reader),
-        bindings=StoredBindings(reader),
-        tokens=StoredTokens(reader),
-        secrets=StoredSecrets(reader, keyring),
-    )
 
 
 def _build(config: Config, stores: Stores, programs: ProgramUrls) -> Parts:
