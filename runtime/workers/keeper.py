@@ -42,7 +42,7 @@ class Keeper:
         self._current: Worker | None = None
         self._staged: Worker | None = None
         self._old: dict[Worker, asyncio.Task[None]] = {}
-        self._left: dict[Worker, asyncio.Task[None]] = {}
+        self._left: dict[Worker, bool] = {}
         self._starting: asyncio.Task[None] | None = None
         self._failure = ""
         # Why its packages cannot be had; unlike a failed start this does not pass by waiting.
@@ -282,12 +282,22 @@ class Keeper:
 
     def look_after(self, worker: Worker) -> None:
         """A call on it was left before its end: a process in which it goes on all the same is replaced."""
-        if worker is self._current and worker not in self._left:
-            self._left[worker] = self._tasks.create_task(self._until_left(worker), name=f"settle {self.plugin.id}")
+        if worker is not self._current:
+            return
+        if worker in self._left:
+            # Whoever looks already began before this one was left.
+            self._left[worker] = True
+            return
+        self._left[worker] = False
+        self._tasks.create_task(self._until_left(worker), name=f"settle {self.plugin.id}")
 
     async def _until_left(self, worker: Worker) -> None:
+        stubborn, again = False, True
         try:
-            stubborn = await self._holds_on(worker)
+            while again and not stubborn:
+                self._left[worker] = False
+                stubborn = await self._holds_on(worker)
+                again = self._left[worker]
         finally:
             del self._left[worker]
         if stubborn and worker is self._current:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
+from portway.rpc.errors import PortwayError
 from portway.runtime.sdk import Tool, ToolCall, ToolResult
 
 
@@ -33,12 +34,17 @@ class Conformance(Tool):
         return await self._wait(word, call)
 
     async def _wait(self, word: str, call: ToolCall) -> str:
-        await call.progress("waiting")
-        if word == "crash":
-            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            await call.progress("waiting")
+            if word == "crash":
+                os.kill(os.getpid(), signal.SIGKILL)
+            await asyncio.Event().wait()
+        except (asyncio.CancelledError, PortwayError):
+            if word != "stubborn":
+                raise
+        # The cancel may come amid the line of progress: it is ignored there, too.
         while True:
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
-                if word != "stubborn":
-                    raise
+                continue
