@@ -30,10 +30,11 @@ PAGES = sorted(
 )
 
 
-async def run(script: str, environment: dict[str, str]) -> tuple[int, str]:
+async def run(script: str, environment: dict[str, str], folder: Path) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         *("bash", "-euo", "pipefail", "-c", script),
         env=environment,
+        cwd=folder,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -42,6 +43,8 @@ async def run(script: str, environment: dict[str, str]) -> tuple[int, str]:
 
 
 async def follow(page: str, folder: Path, programs: Path) -> None:
+    # What a page writes "here" is written in a folder that goes with the test.
+    here = new(folder.with_name(f"{folder.name}-here"))
     async with started(folder) as stack:
         environment = stack.environment() | {
             "HOST": stack.host_address,
@@ -51,7 +54,7 @@ async def follow(page: str, folder: Path, programs: Path) -> None:
             "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
         for block in BLOCK.finditer((DOCS / page).read_text("utf-8")):
-            code, said = await run(block["script"], environment)
+            code, said = await run(block["script"], environment, here)
             assert bool(code) == bool(block["fails"]), f"{page}: {block['script']}\nended with {code}:\n{said}"
             assert re.search(block["words"] or "", said), f"{page}: {block['script']}\nprinted:\n{said}"
 
