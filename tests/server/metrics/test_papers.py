@@ -11,7 +11,7 @@ NAME = re.compile(r"portway_[a-z_]+")
 _CODE = [path for folder in ("rpc", "server", "runtime", "box") for path in (ROOT / folder).rglob("*.py")]
 _MADE = re.compile(
     r"(?P<kind>counter|gauge|gauges|counted|measured|one_histogram|Family)\("
-    r"\s*\"(?P<name>portway_[a-z_]+)\"(?:, \"(?P<own>[a-z]+)\")?"
+    r"\s*\"(?P<name>portway_[a-z_]+)\"(?:,\s*\"(?P<own>[a-z]+)\")?"
 )
 _COUNTERS, _HISTOGRAMS = ("counter", "counted"), ("measured", "one_histogram")
 
