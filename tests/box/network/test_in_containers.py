@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,22 +19,29 @@ from tests.box.test_containers import client, containers, plain_box
 from tests.waiting import until, until_told
 
 
-def networks_of(containers_: list[str]) -> set[str]:
-    """Network namespaces that processes of these containers are in."""
-    found = set()
+@contextlib.contextmanager
+def networks_of(containers_: list[str]) -> Iterator[set[str]]:
+    """Network namespaces that processes of these containers are in. They are held here, or the kernel would give the
+    number of one that is gone to the next."""
+    found, held = set(), []
     for directory in Path("/proc").iterdir():
         if directory.name.isdigit():
             with contextlib.suppress(OSError):
                 if any(one in (directory / "cgroup").read_text() for one in containers_):
-                    found.add(os.readlink(directory / "ns/net"))
-    return found
+                    held.append(os.open(directory / "ns/net", os.O_RDONLY | os.O_CLOEXEC))
+                    found.add(os.readlink(f"/proc/self/fd/{held[-1]}"))
+    try:
+        yield found
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
 
 
 def seen_networks() -> set[str]:
-    """Every network namespace that a process is in or holds open."""
+    """Every network namespace that a process is in or holds open, besides this one."""
     found = set()
     for directory in Path("/proc").iterdir():
-        if directory.name.isdigit():
+        if directory.name.isdigit() and int(directory.name) != os.getpid():
             with contextlib.suppress(OSError):
                 links = [directory / "ns/net", *(directory / "fd").iterdir()]
                 for link in links:
@@ -60,23 +68,23 @@ async def test_nothing_of_a_containers_network_outlives_a_kill(outside: Internet
             await until_said(call, b"held\n")
             (gate,) = gates(mortal)
             (one,) = containers(mortal)
-            networks = networks_of([one["Id"]])
-            assert networks
-            if victim == "box":
-                mortal.kill()
-                await until(lambda: not os.path.exists(f"/proc/{gate}"))
-            else:
-                with client() as engine:
-                    engine.kill(one["Id"])
+            with networks_of([one["Id"]]) as networks:
+                assert networks
+                if victim == "box":
+                    mortal.kill()
+                    await until(lambda: not os.path.exists(f"/proc/{gate}"))
+                else:
+                    with client() as engine:
+                        engine.kill(one["Id"])
 
-                async def answers() -> bool:
-                    with contextlib.suppress(Unavailable):
-                        return await run(session, answering) == ["answered"]
-                    return False
+                    async def answers() -> bool:
+                        with contextlib.suppress(Unavailable):
+                            return await run(session, answering) == ["answered"]
+                        return False
 
-                await until_told(answers)
-            call.cancel()
-            await until(lambda: not networks & seen_networks())
+                    await until_told(answers)
+                call.cancel()
+                await until(lambda: not networks & seen_networks())
         if victim == "box":
             mortal.start()
             async with dial(mortal) as channel:
