@@ -70,4 +70,6 @@ async def test_the_attempt_after_a_kill_is_in_the_same_tree(tmp_path: Path, coll
     assert accept.trace_id == whole.trace_id == second.trace_id == run.trace_id
     assert (whole.parent_id, second.parent_id) == (accept.span_id, whole.span_id)
     assert [trace_id for trace_id, _ in second.links] == [run.trace_id]
-    assert accept.start <= whole.start + 1_000_000 < second.start
+    # A run is dated by the clock of the group of writes that it was part of, which may be some milliseconds older.
+    assert accept.start <= whole.start + 100_000_000
+    assert whole.start + 1_000_000 < second.start
