@@ -14,7 +14,8 @@ from portway.server.bridge.jsonrpc import Malformed, Message, Notification, Requ
 from portway.server.bridge.protocol import BATCHES, INITIALIZE, TOOLS_CALL, VERSIONS
 from portway.server.bridge.protocol import Protocol as Methods
 from portway.server.bridge.sessions import Session
-from portway.server.gateway.door import ONLY_RUN, Gone, Receive
+from portway.server.gateway.door import ONLY_RUN
+from portway.server.gateway.entering import Gone, Receive
 from portway.server.gateway.reply import Reply, Send
 from portway.server.runner_calls.pipeline import meaning_of
 from portway.server.runner_calls.scope import RunScope

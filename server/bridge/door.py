@@ -1,16 +1,14 @@
 """Who comes in: the run of a bridge token, by which name, how many at once, and how much they may send."""
 
-import asyncio
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from portway.rpc.errors import LimitExceeded, NotAuthenticated, PortwayError, Reason
+from portway.rpc.errors import NotAuthenticated, PortwayError, Reason
 from portway.rpc.tokens import ParsedToken, parse_token
 from portway.server.bridge.config import BridgeLimits
-from portway.server.gateway.door import Gone, Receive
+from portway.server.gateway.entering import Receive, Room, TooLong, read_body
 from portway.server.runner_calls.scope import RunScope
 
 BRIDGE_KIND = "bridge"
@@ -41,7 +39,7 @@ class BridgeDoor:
         self._tokens = tokens
         self._limits = limits
         self._names = _LOOPBACK | names
-        self._inside: Counter[str] = Counter()
+        self._room = Room("bridge", limits.calls_per_run, limits.calls)
 
     def check_names(self, headers: Mapping[str, str]) -> None:
         """A page in a browser that was led here by a name of its own is turned away. Raises Turned."""
@@ -72,47 +70,21 @@ class BridgeDoor:
             raise Turned(401, error.message, str(error.reason), www_authenticate=challenge) from None
         return run, parsed.token_id
 
-    @contextmanager
-    def inside(self, run: RunScope) -> Iterator[None]:
+    def inside(self, run: RunScope) -> AbstractContextManager[None]:
         """Raises LimitExceeded where too many are inside."""
-        limits = self._limits
-        if self._inside[run.run_id] >= limits.calls_per_run or self._inside.total() >= limits.calls:
-            raise LimitExceeded(
-                f"{self._inside[run.run_id]} requests of this run are under way at the bridge, "
-                f"{self._inside.total()} in all; wait for one to end",
-                reason=Reason.OVERLOADED,
-                retry_after=1.0,
-            )
-        self._inside[run.run_id] += 1
-        try:
-            yield
-        finally:
-            self._inside[run.run_id] -= 1
-            if not self._inside[run.run_id]:
-                del self._inside[run.run_id]
+        return self._room.place(run.run_id)
 
     async def body(self, receive: Receive, headers: Mapping[str, str]) -> bytes:
         """Raises Turned (413, 408); Gone."""
-        most = self._limits.message_bytes
-        length = headers.get("content-length", "")
-        too_large = Turned(413, f"a message has at most {most} bytes", Reason.PAYLOAD_TOO_LARGE)
-        if length.isdigit() and int(length) > most:
-            raise too_large
-        raw, more = bytearray(), True
+        limits = self._limits
         try:
-            async with asyncio.timeout(self._limits.read_seconds):
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise Gone
-                    raw += message.get("body", b"")
-                    if len(raw) > most:
-                        raise too_large
-                    more = message.get("more_body", False)
+            return await read_body(receive, headers, limits.message_bytes, limits.read_seconds)
+        except TooLong:
+            most = f"a message has at most {limits.message_bytes} bytes"
+            raise Turned(413, most, Reason.PAYLOAD_TOO_LARGE) from None
         except TimeoutError:
-            late = f"the message did not come within {self._limits.read_seconds:g} s"
+            late = f"the message did not come within {limits.read_seconds:g} s"
             raise Turned(408, late, Reason.DEADLINE_EXCEEDED) from None
-        return bytes(raw)
 
 
 def _name(url: str) -> str:

@@ -10,7 +10,7 @@ from portway.server.bridge.jsonrpc import Request, RpcError
 from portway.server.bridge.sessions import AlreadyUnderWay, Session
 from portway.server.bridge.tools import Tell
 from portway.server.gateway import sse
-from portway.server.gateway.door import Gone, Receive
+from portway.server.gateway.entering import Gone, Receive
 from portway.server.gateway.reply import Reply
 from portway.server.runner_calls.pipeline import meaning_of
 from portway.server.runner_calls.scope import RunScope, run_finished

@@ -7,7 +7,8 @@ from portway.rpc.errors import NotFound, PortwayError
 from portway.server.gateway.answers import Answers
 from portway.server.gateway.anthropic import Messages
 from portway.server.gateway.config import GatewayLimits
-from portway.server.gateway.door import Door, Receive, RunTokens
+from portway.server.gateway.door import Door, RunTokens
+from portway.server.gateway.entering import Receive
 from portway.server.gateway.openai_chat import ChatCompletions
 from portway.server.gateway.openai_errors import refusal_of
 from portway.server.gateway.openai_responses import Responses

@@ -6,7 +6,7 @@ from typing import Any
 
 from portway.rpc.ids import new_id
 from portway.server.gateway import sse
-from portway.server.gateway.door import Gone
+from portway.server.gateway.entering import Gone
 from portway.server.gateway.shape import Refusal
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]

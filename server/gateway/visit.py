@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from portway.rpc.errors import DeadlineExceeded, PortwayError
-from portway.server.gateway.door import ONLY_RUN, Door, Gone, Receive
+from portway.server.gateway.door import ONLY_RUN, Door
+from portway.server.gateway.entering import Gone, Receive
 from portway.server.gateway.reply import Reply, Send
 from portway.server.gateway.shape import Refusal, Writer
 from portway.server.runner_calls.pipeline import meaning_of
